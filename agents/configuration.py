@@ -1,0 +1,139 @@
+"""All settings of a SeqGAN run, with the paper's values, and the presets that the command line offers.
+
+Sources: [P] the paper (arXiv 1609.05473), [2016] and [2018] the authors' code at those times.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import Literal
+
+from agents.reinforce import Baseline
+
+
+@dataclass(frozen=True)
+class SeqGANConfig:
+    """Settings of one run. Field comments are the help texts of the command line."""
+
+    seed: int = 0
+    """Seed of all randomness of the run but the task's data."""
+    sequence_length: int = 20
+    """T, tokens in a sequence [P: 20]."""
+    vocab_size: int | None = None
+    """V; None takes the oracle file's, or 5,000 [2016, 2018: 5,000]."""
+    oracle: str | None = None
+    """Oracle: None or a number seeds N(0, 1) parameters; a path loads the authors' .npz or pickle."""
+    data_seed: int = 0
+    """Seed of the real sequences that the oracle draws."""
+    train_sequences: int = 10_000
+    """Real training sequences [P: 10,000; code: 9,984 of them]; as many more for validation and for the test."""
+
+    embedding_size: int = 32
+    """E of the generator [2016, 2018: 32]."""
+    hidden_size: int = 32
+    """H of the generator [2016, 2018: 32]."""
+    init_std: float = 0.1
+    """Standard deviation of the generator's initial parameters [2016, 2018: 0.1]."""
+    batch_size: int = 64
+    """Sequences an MLE or discriminator step [2016, 2018: 64]."""
+    max_grad_norm: float = 5.0
+    """Global norm to which the generator's gradients are clipped [2016, 2018: 5]."""
+
+    mle_epochs: int = 120
+    """MLE epochs: exactly, or at most with --mle-patience [2016: 240; 2018: 120]."""
+    mle_patience: int | None = None
+    """Stop MLE after this many epochs without a lower held-out NLL, and go back to the best; None never stops [P: None]."""
+    mle_learning_rate: float = 1e-2
+    """Adam's learning rate for MLE [2016: 1e-3; 2018: 1e-2]."""
+
+    filters: Literal["paper", "light"] = "paper"
+    """Discriminator filters: the paper's windows 1 to T, or a fifth of their arithmetic [P: paper]."""
+    discriminator_embedding_size: int = 64
+    """E of the discriminator [2016, 2018: 64]."""
+    dropout: float = 0.25
+    """Probability of dropping a discriminator feature [2016, 2018: 0.25, keep probability 0.75]."""
+    l2: float = 0.2
+    """Weight of the discriminator output layer's squared norm [2016, 2018: 0.2]."""
+    discriminator_learning_rate: float = 1e-4
+    """Adam's learning rate for the discriminator [2016, 2018: 1e-4]."""
+    discriminator_weight_decay: float = 0.0
+    """Decoupled weight decay of the discriminator's Adam [2016, 2018: 0]."""
+    discriminator_pretraining_steps: int = 50
+    """Draws of fresh negatives before the game, k epochs on each [2016, 2018: 50]."""
+    discriminator_sample_size: int | None = None
+    """Positives, and as many negatives, in each draw; None takes all training sequences [P: None]."""
+
+    reward_model: str = "discriminator"
+    """What scores whole sequences: discriminator, constant, constant:0.3, oracle, or module:Attribute [P: discriminator]."""
+    rounds: int = 200
+    """Adversarial rounds [2016: 800; 2018: 200]."""
+    g_steps: int = 1
+    """g, generator updates a round [P: 1]."""
+    d_steps: int = 5
+    """d, draws of fresh negatives a round [P: 5]."""
+    k_epochs: int = 3
+    """k, discriminator epochs on each draw [P: 3]."""
+    n_rollouts: int = 16
+    """N, Monte-Carlo completions of each prefix [P: 16]."""
+    rollout_rate: float = 0.0
+    """Share of its old parameters that G_beta keeps at a sync [P: 0; 2016, 2018: 0.8, without effect]."""
+    generator_batch_size: int = 64
+    """Sequences a generator update [2016, 2018: 64]."""
+    generator_learning_rate: float = 1e-2
+    """Adam's learning rate for the policy gradient [2016: 1e-3; 2018: 1e-2]."""
+    baseline: Baseline = "none"
+    """Subtracted from Q in the policy gradient: none, step_mean or value [P: none]."""
+
+    evaluate_every_epochs: int = 5
+    """MLE epochs between measurements [2016, 2018: 5]."""
+    evaluate_every_rounds: int = 5
+    """Adversarial rounds between measurements [2016, 2018: 5]."""
+    evaluation_samples: int = 2000
+    """Sequences drawn for each measurement on the way."""
+    final_samples: int = 10_000
+    """Sequences drawn for each line of the closing table [P: 100,000]."""
+    checkpoint_every: int = 1
+    """Units of work (MLE epochs, discriminator steps, rounds) between checkpoints."""
+
+    def __post_init__(self) -> None:
+        may_be_zero = {"seed", "data_seed", "mle_epochs", "discriminator_pretraining_steps", "rounds"}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, int) and not isinstance(value, bool) and value < (field.name not in may_be_zero):
+                raise ValueError(f"{field.name}={value} must be at least {int(field.name not in may_be_zero)}")
+        for name in ("init_std", "max_grad_norm", "mle_learning_rate", "generator_learning_rate"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name}={getattr(self, name)} must be above 0")
+        if not self.discriminator_learning_rate > 0:
+            raise ValueError(f"discriminator_learning_rate={self.discriminator_learning_rate} must be above 0")
+        if not 0 <= self.rollout_rate <= 1:
+            raise ValueError(f"rollout_rate={self.rollout_rate} must lie in [0, 1]")
+        if self.train_sequences < self.batch_size:
+            raise ValueError(f"train_sequences={self.train_sequences} must be at least batch_size={self.batch_size}")
+
+
+_REPO_2018 = SeqGANConfig(train_sequences=9_984, rollout_rate=0.8)
+
+PRESETS: dict[str, SeqGANConfig] = {
+    "fast": SeqGANConfig(
+        mle_epochs=40,
+        filters="light",
+        discriminator_pretraining_steps=5,
+        discriminator_learning_rate=1e-3,
+        discriminator_sample_size=2_000,
+        rounds=80,
+        d_steps=1,
+        k_epochs=1,
+        checkpoint_every=5,
+    ),
+    # What the paper states; what it does not (learning rates, sizes) as in the code of its year.
+    "paper": SeqGANConfig(
+        mle_epochs=240,
+        mle_learning_rate=1e-3,
+        generator_learning_rate=1e-3,
+        rounds=800,
+        final_samples=100_000,
+    ),
+    "repo2016": replace(_REPO_2018, mle_epochs=240, mle_learning_rate=1e-3, generator_learning_rate=1e-3, rounds=800),
+    "repo2018": _REPO_2018,
+}

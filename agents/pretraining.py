@@ -1,0 +1,172 @@
+"""Pretraining of the generator: maximum likelihood, and scheduled sampling (Bengio et al. 2015).
+
+max_theta sum_{Y real} sum_t log G_theta(y_t | Y_{1:t-1}). In: real sequences (M, T) int64. Out: a trained generator.
+Departures from the authors' code: batches are reshuffled each epoch and the last, smaller batch is used (theirs keeps
+the file's order and drops it); scheduled sampling draws its coin anew for every token (their 2016 graph draws it once).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from seqgan_env.metrics import Estimate, estimate, negative_log_likelihood
+from seqgan_env.models.sequence_models import SequenceModel, shift_right
+
+
+class Pretrainer:
+    """Maximum-likelihood epochs with held-out NLL, for a fixed number of epochs or until it stops falling.
+
+    Args:
+        generator: G_theta, trained in place.
+        sequences: (M, T) int64 real sequences.
+        validation: (M', T) int64 held-out real sequences that decide on stopping.
+        learning_rate: of Adam (2018 code: 1e-2, 2016 code: 1e-3).
+        batch_size: sequences a step (authors: 64).
+        max_grad_norm: global norm to which gradients are clipped (authors: 5).
+        max_epochs: epochs at most; without `patience`, epochs exactly.
+        patience: stop after this many epochs without a better held-out NLL, and go back to the best; None never stops.
+        curriculum_rate_step: scheduled sampling: the probability of feeding the real token falls by this each epoch
+            (paper: 0.002); 0 is plain MLE.
+        rng: source of all randomness.
+
+    Attributes:
+        epochs: epochs done.
+        best_validation: lowest held-out NLL so far, nats per token.
+    """
+
+    def __init__(
+        self,
+        generator: SequenceModel,
+        sequences: Tensor,
+        validation: Tensor,
+        *,
+        learning_rate: float = 1e-2,
+        batch_size: int = 64,
+        max_grad_norm: float = 5.0,
+        max_epochs: int = 120,
+        patience: int | None = None,
+        curriculum_rate_step: float = 0.0,
+        rng: np.random.Generator,
+    ) -> None:
+        if len(sequences) < batch_size:
+            raise ValueError(f"batch_size={batch_size} exceeds the {len(sequences)} training sequences; lower it")
+        self.generator = generator
+        self.sequences = sequences.to(generator.device)
+        self.validation = validation.to(generator.device)
+        self.batch_size = batch_size
+        self.max_grad_norm = max_grad_norm
+        self.max_epochs = max_epochs
+        self.patience = patience
+        self.curriculum_rate_step = curriculum_rate_step
+        self.rng = rng
+        self.optimizer = torch.optim.Adam(generator.parameters(), lr=learning_rate)
+        self.epochs = 0
+        self.best_validation = float("inf")
+        self._epochs_since_best = 0
+        self._best_parameters: dict[str, Tensor] = {}
+
+    @property
+    def finished(self) -> bool:
+        """Whether all epochs are done, or the held-out NLL has stopped falling."""
+        ran_out = self.patience is not None and self._epochs_since_best >= self.patience
+        return ran_out or self.epochs >= self.max_epochs
+
+    def epoch(self) -> tuple[float, Estimate]:
+        """One pass over the training sequences; (mean training NLL, held-out NLL), nats per token."""
+        order = torch.from_numpy(self.rng.permutation(len(self.sequences))).to(self.sequences.device)
+        total, tokens = 0.0, 0
+        for batch in self.sequences[order].split(self.batch_size):
+            count = int((batch < self.generator.vocab_size).sum())
+            total += self._step(batch, count) * count
+            tokens += count
+        self.epochs += 1
+        held_out = estimate(negative_log_likelihood(self.generator, self.validation))
+        if self.patience is not None:
+            self._remember_best(held_out.mean)
+        return total / tokens, held_out
+
+    def _step(self, batch: Tensor, count: int) -> float:
+        """One Adam step on the mean NLL of a batch; returns it, nats per token."""
+        inputs = None
+        real_probability = 1 - self.curriculum_rate_step * self.epochs
+        if self.curriculum_rate_step:
+            inputs = scheduled_inputs(self.generator, batch, max(real_probability, 0.0), self.rng)
+        weights = torch.full(batch.shape, 1.0 / count, device=batch.device)
+        loss = -self.generator.weighted_log_likelihood(batch, weights, inputs)
+        self.optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.generator.parameters(), self.max_grad_norm)
+        self.optimizer.step()
+        return loss.item()
+
+    def _remember_best(self, validation_nll: float) -> None:
+        if validation_nll < self.best_validation:
+            self.best_validation = validation_nll
+            self._epochs_since_best = 0
+            self._best_parameters = {k: v.clone() for k, v in self.generator.state_dict().items()}
+        else:
+            self._epochs_since_best += 1
+        if self.finished:
+            self.generator.load_state_dict(self._best_parameters)
+
+    def fit(self) -> list[tuple[float, Estimate]]:
+        """Epochs until finished; what `epoch` returned for each."""
+        history = []
+        while not self.finished:
+            history.append(self.epoch())
+        return history
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What a checkpoint needs besides the generator and the optimizer."""
+        return dict(self._best_parameters)
+
+    def counters(self) -> dict[str, Any]:
+        """Plain values of a checkpoint: epochs, early stopping, random state."""
+        return {
+            "epochs": self.epochs,
+            "best_validation": self.best_validation if np.isfinite(self.best_validation) else None,
+            "epochs_since_best": self._epochs_since_best,
+            "rng": self.rng.bit_generator.state,
+        }
+
+    def restore(self, counters: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+        """Set what `counters` and `tensors` returned."""
+        self.epochs = counters["epochs"]
+        best = counters["best_validation"]
+        self.best_validation = float("inf") if best is None else best
+        self._epochs_since_best = counters["epochs_since_best"]
+        self.rng.bit_generator.state = counters["rng"]
+        self._best_parameters = dict(tensors)
+
+
+@torch.no_grad()
+def scheduled_inputs(
+    generator: SequenceModel, sequences: Tensor, real_probability: float, rng: np.random.Generator
+) -> Tensor:
+    """Scheduled sampling's inputs: before each step the real previous token, or one of the generator's own.
+
+    The coin is drawn for every token. Probability 1 gives teacher forcing, 0 the generator's own tokens alone.
+
+    Args:
+        generator: G_theta, which draws its tokens given the mixed prefix so far.
+        sequences: (B, T) int64 real sequences, PAD after the end.
+        real_probability: of feeding the real token, in [0, 1].
+        rng: source of all randomness.
+
+    Returns:
+        (B, T) int64; column 0 is the start symbol.
+    """
+    inputs = shift_right(sequences, generator.vocab_size)
+    rows, length = inputs.shape
+    coins = torch.from_numpy(rng.random((rows, length)) < real_probability).to(inputs.device)
+    uniforms = torch.from_numpy(rng.random((rows, length), dtype=np.float32)).to(inputs.device)
+    state = generator.initial_state(rows)
+    for t in range(1, length):
+        own = generator.draw(state, uniforms[:, t : t + 1]).squeeze(1)
+        inputs[:, t] = torch.where(coins[:, t], inputs[:, t], own)
+        state = generator.advance(state, inputs[:, t])
+    return inputs

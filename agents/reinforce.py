@@ -1,0 +1,248 @@
+"""Eq. 6-8: REINFORCE, the policy gradient of SeqGAN, as an SB3 algorithm.
+
+Eq. 6-7: grad J = E_{Y ~ G}[ sum_t grad log G(y_t | Y_{1:t-1}) Q(Y_{1:t-1}, y_t) ].  Eq. 8: theta <- theta + alpha grad J.
+In: experience of an SB3 vector environment. Out: one Adam step per batch of experience.
+With `reward_mode="action_value"` a step's reward already is Q, so the discount is 0; with "potential" and "terminal"
+rewards the weight of a step is its return to go, discount 1.
+As in the authors' code the loss is summed over batch and time and then clipped to a global norm of 5, which under Adam
+acts as a normalisation, and there is no baseline unless asked for.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any, ClassVar, Literal, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
+from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
+from stable_baselines3.common.utils import explained_variance
+from torch import Tensor
+
+from agents.policies import SequencePolicy
+from seqgan_env.models.sequence_models import shift_right
+
+Baseline = Literal["none", "step_mean", "value"]
+SelfREINFORCE = TypeVar("SelfREINFORCE", bound="REINFORCE")
+
+
+class REINFORCE(OnPolicyAlgorithm):
+    """SeqGAN's generator update on SB3's `OnPolicyAlgorithm`.
+
+    Args:
+        policy: "LSTMPolicy", or a `SequencePolicy` class.
+        env: an environment of this project, its id, or any with Discrete actions over prefixes of tokens.
+        learning_rate: alpha of Eq. 8, for Adam (2018 code: 1e-2, 2016 code: 1e-3).
+        n_steps: steps of each environment an update; None is the horizon T, one sequence each.
+        gamma: discount; None is 0 for `reward_mode="action_value"` and 1 otherwise.
+        baseline: subtracted from the weights, unbiased: "none" (the paper), "step_mean" (the mean of the other sequences
+            at the same step) or "value" (a learned head on the generator's detached state).
+        loss_reduction: "sum" over batch and time (authors' code) or "mean" over tokens.
+        vf_coef: weight of the value head's loss; used with baseline="value".
+        max_grad_norm: global norm to which gradients are clipped (authors: 5).
+        stats_window_size, tensorboard_log, policy_kwargs, verbose, seed, device: as in SB3.
+
+    Raises:
+        ValueError: for an unknown baseline or reduction.
+    """
+
+    policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {
+        "LSTMPolicy": SequencePolicy,
+        "SequencePolicy": SequencePolicy,
+        "MlpPolicy": SequencePolicy,  # what generic SB3 scripts ask for
+    }
+    policy: SequencePolicy
+
+    def __init__(
+        self,
+        policy: str | type[ActorCriticPolicy],
+        env: GymEnv | str,
+        learning_rate: float | Schedule = 1e-2,
+        n_steps: int | None = None,
+        gamma: float | None = None,
+        baseline: Baseline = "none",
+        loss_reduction: Literal["sum", "mean"] = "sum",
+        vf_coef: float = 0.5,
+        max_grad_norm: float = 5.0,
+        stats_window_size: int = 100,
+        tensorboard_log: str | None = None,
+        policy_kwargs: dict[str, Any] | None = None,
+        verbose: int = 0,
+        seed: int | None = None,
+        device: torch.device | str = "auto",
+        _init_setup_model: bool = True,
+    ) -> None:
+        if baseline not in ("none", "step_mean", "value"):
+            raise ValueError(f"baseline={baseline!r} must be 'none', 'step_mean' or 'value'")
+        if loss_reduction not in ("sum", "mean"):
+            raise ValueError(f"loss_reduction={loss_reduction!r} must be 'sum' or 'mean'")
+        super().__init__(
+            policy,
+            env,
+            learning_rate=learning_rate,
+            n_steps=n_steps or 1,
+            gamma=0.0,
+            gae_lambda=1.0,  # the buffer's returns are then plain discounted sums
+            ent_coef=0.0,
+            vf_coef=vf_coef,
+            max_grad_norm=max_grad_norm,
+            use_sde=False,
+            sde_sample_freq=-1,
+            stats_window_size=stats_window_size,
+            tensorboard_log=tensorboard_log,
+            policy_kwargs=policy_kwargs,
+            verbose=verbose,
+            seed=seed,
+            device=device,
+            _init_setup_model=False,
+        )
+        self.baseline = baseline
+        self.loss_reduction = loss_reduction
+        if self.env is not None:
+            assert self.observation_space.shape is not None
+            self.n_steps = n_steps or self.observation_space.shape[0]
+            self.gamma = default_discount(self._reward_mode()) if gamma is None else gamma
+            self._check_discount()
+        if _init_setup_model:
+            self._setup_model()
+
+    def set_env(self, env: GymEnv, force_reset: bool = True) -> None:
+        super().set_env(env, force_reset)
+        self._check_discount()
+
+    def _reward_mode(self) -> str | None:
+        """The environment's reward mode, None where it has none."""
+        assert self.env is not None
+        try:
+            mode: str = self.env.get_attr("reward_mode", indices=[0])[0]
+        except AttributeError:
+            return None
+        return mode
+
+    def _check_discount(self) -> None:
+        if self._reward_mode() == "action_value" and self.gamma != 0:
+            warnings.warn(
+                f"gamma={self.gamma} with reward_mode='action_value': each reward already is the action value Q, which "
+                "holds the whole future; summing them counts it many times. Use gamma=0, or reward_mode='potential'.",
+                UserWarning,
+                stacklevel=3,
+            )
+
+    def train(self) -> None:
+        """Eq. 8: one step of Adam on the experience in the buffer."""
+        self.policy.set_training_mode(True)
+        self._update_learning_rate(self.policy.optimizer)
+        buffer = self.rollout_buffer
+        sequences, row, step = whole_sequences(
+            buffer.observations, buffer.actions[..., 0], buffer.episode_starts, self.policy.generator.vocab_size
+        )
+        advantages = subtract_baseline(buffer.returns, step, buffer.values, self.baseline)
+        weights = np.zeros(sequences.shape, dtype=np.float32)  # 0 where this buffer holds no experience
+        weights[row, step] = advantages
+        targets, weights_tensor = self._to_device(sequences), self._to_device(weights)
+
+        log_likelihood = self.policy.generator.weighted_log_likelihood(targets, weights_tensor)
+        loss = -log_likelihood / (advantages.size if self.loss_reduction == "mean" else 1)
+        value_loss = torch.zeros((), device=self.device)
+        if self.baseline == "value":
+            value_loss = self._value_loss(targets, row, step)
+        self.policy.optimizer.zero_grad()
+        (loss + self.vf_coef * value_loss).backward()
+        grad_norm = torch.nn.utils.clip_grad_norm_(self.policy.parameters(), self.max_grad_norm)
+        self.policy.optimizer.step()
+
+        self._n_updates += 1
+        self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
+        self.logger.record("train/policy_gradient_loss", loss.item())
+        self.logger.record("train/mean_return", float(buffer.returns.mean()))
+        self.logger.record("train/mean_weight", float(advantages.mean()))
+        self.logger.record("train/entropy_loss", float(buffer.log_probs.mean()))  # Monte-Carlo, nats per token
+        self.logger.record("train/grad_norm", float(grad_norm))
+        if self.baseline == "value":
+            self.logger.record("train/value_loss", value_loss.item())
+            explained = explained_variance(buffer.values.flatten(), buffer.returns.flatten())
+            self.logger.record("train/explained_variance", explained)
+
+    def _value_loss(self, sequences: Tensor, row: npt.NDArray[np.int64], step: npt.NDArray[np.int64]) -> Tensor:
+        """Mean squared error of the value head; the generator's state is detached, so that only the head learns."""
+        generator = self.policy.generator
+        with torch.no_grad():
+            hidden = generator.hidden_states(shift_right(sequences, generator.vocab_size))  # (S, T, H)
+        values = self.policy.value_net(hidden).squeeze(2)[row, step]
+        return torch.nn.functional.mse_loss(values, self._to_device(self.rollout_buffer.returns))
+
+    def _to_device(self, array: npt.NDArray[Any]) -> Tensor:
+        return torch.from_numpy(array).to(self.device)
+
+    def learn(
+        self: SelfREINFORCE,
+        total_timesteps: int,
+        callback: MaybeCallback = None,
+        log_interval: int = 1,
+        tb_log_name: str = "REINFORCE",
+        reset_num_timesteps: bool = True,
+        progress_bar: bool = False,
+    ) -> SelfREINFORCE:
+        """Collect experience and update until `total_timesteps` steps were taken; as in SB3."""
+        return super().learn(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
+
+
+def default_discount(reward_mode: str | None) -> float:
+    """0 where a reward is an action value (Eq. 7's weight as it stands), 1 where rewards sum to R(Y)."""
+    return 0.0 if reward_mode == "action_value" else 1.0
+
+
+def whole_sequences(
+    observations: npt.NDArray[Any],
+    actions: npt.NDArray[Any],
+    episode_starts: npt.NDArray[Any],
+    vocab_size: int,
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Experience of single steps put together again as sequences, so that each is computed once and not once a step.
+
+    Args:
+        observations: (L, B, T) prefixes before each step, PAD = V.
+        actions: (L, B) tokens.
+        episode_starts: (L, B), non-zero where an episode begins.
+        vocab_size: V.
+
+    Returns:
+        sequences (S, T) int64, and for each of the (L, B) steps its row in them and its place in that row. An episode
+        that began before the buffer keeps its earlier tokens; one that goes on after it ends where the buffer ends.
+    """
+    observations = observations.astype(np.int64)
+    length, batch, _ = observations.shape
+    begins = episode_starts.astype(bool)
+    begins[0] = True
+    row = np.cumsum(begins, axis=0) - 1  # per column, then offset by the columns before
+    row += np.concatenate([[0], np.cumsum(row[-1] + 1)[:-1]])
+    step = (observations < vocab_size).sum(axis=2)  # tokens before the action = place of the action
+    ends = np.concatenate([begins[1:], np.ones((1, batch), dtype=bool)])
+    sequences = np.empty((int(row.max()) + 1, observations.shape[2]), dtype=np.int64)
+    sequences[row[ends]] = observations[ends]
+    sequences[row[ends], step[ends]] = actions[ends].astype(np.int64)
+    return sequences, row, step
+
+
+def subtract_baseline(
+    returns: npt.NDArray[np.float32], step: npt.NDArray[np.int64], values: npt.NDArray[np.float32], baseline: Baseline
+) -> npt.NDArray[np.float32]:
+    """Weights of the policy gradient: returns less a baseline that does not depend on the action, (L, B).
+
+    Args:
+        returns: (L, B).
+        step: (L, B), the place of each action in its sequence.
+        values: (L, B), the value head's predictions before the actions.
+        baseline: see `REINFORCE`. "step_mean" leaves the sequence itself out, which keeps the gradient unbiased.
+    """
+    if baseline == "value":
+        return returns - values
+    if baseline == "none":
+        return returns
+    sums = np.bincount(step.ravel(), returns.ravel())[step]
+    counts = np.bincount(step.ravel())[step]
+    others = (sums - returns) / np.maximum(counts - 1, 1)
+    return np.where(counts > 1, returns - others, 0.0).astype(np.float32)

@@ -1,0 +1,110 @@
+"""From plain values to objects: what the strings of `gym.make` and of the command line name.
+
+In: an object or a string, and the task it is for. Out: a reward model, a roll-out policy, an oracle.
+Anything of your own is "module:Attribute"; there is no registry.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from typing import Any
+
+from torch import nn
+
+from seqgan_env.models.discriminators import CNNDiscriminator
+from seqgan_env.models.sequence_models import SequenceModel
+from seqgan_env.rewards import ConstantReward, DiscriminatorReward, OracleReward, RewardModel
+from seqgan_env.rollout_policies import DelayedCopy, RolloutPolicy, UniformPolicy
+from seqgan_env.tasks.task import Task
+
+
+def build_reward_model(spec: Any, task: Task) -> RewardModel:
+    """The reward model that an environment's `reward_model=` names.
+
+    Args:
+        spec: a RewardModel; an nn.Module that returns logits (a discriminator); or a string: "discriminator" (a fresh
+            CNN, what None means too), "constant" or "constant:0.3", "oracle", or "module:Attribute" of your own.
+        task: what the reward is for.
+
+    Raises:
+        ValueError: for a string that names nothing.
+        TypeError: for anything else that is not callable.
+    """
+    if spec is None:
+        spec = "discriminator"
+    if isinstance(spec, str):
+        name, _, argument = spec.partition(":")
+        if spec == "discriminator":
+            return DiscriminatorReward(CNNDiscriminator(task.vocab_size, task.sequence_length))
+        if name == "constant":
+            try:
+                return ConstantReward(float(argument)) if argument else ConstantReward()
+            except ValueError:
+                raise ValueError(f"reward_model={spec!r}: {argument!r} is not a number, as in 'constant:0.5'") from None
+        if spec == "oracle":
+            if task.oracle is None:
+                raise ValueError(f"reward_model='oracle': the task {task.name!r} has no oracle")
+            return OracleReward(task.oracle)
+        spec = load_attribute(spec, "reward_model", task)
+    if isinstance(spec, nn.Module):
+        return DiscriminatorReward(spec)
+    if not callable(spec):
+        raise TypeError(f"reward_model must be callable, got {type(spec).__name__}; give (R, T) tokens -> (R,) rewards")
+    model: RewardModel = spec
+    return model
+
+
+def load_attribute(spec: str, argument: str, task: Task) -> Any:
+    """What "module:Attribute" names; a class is called with those of task, vocab_size, sequence_length that it takes.
+
+    Raises:
+        ValueError: if the string has another form, or names nothing that can be imported.
+    """
+    module_name, separator, attribute = spec.partition(":")
+    if not separator or not module_name or not attribute:
+        raise ValueError(f"{argument}={spec!r} is neither a known name nor of the form 'module:Attribute'")
+    try:
+        value = getattr(importlib.import_module(module_name), attribute)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"{argument}={spec!r} cannot be loaded: {error}") from error
+    if not inspect.isclass(value):
+        return value
+    offered = {"task": task, "vocab_size": task.vocab_size, "sequence_length": task.sequence_length}
+    accepted = inspect.signature(value).parameters
+    return value(**{name: given for name, given in offered.items() if name in accepted})
+
+
+def build_rollout_policy(spec: Any, task: Task) -> RolloutPolicy:
+    """The roll-out policy that an environment's `rollout_policy=` names.
+
+    Args:
+        spec: a RolloutPolicy (a SequenceModel is copied, so that it stays as it is); or a string: "uniform" (what None
+            means too), "oracle", or "module:Attribute" of your own.
+        task: what it is for.
+
+    Raises:
+        ValueError: for a string that names nothing, or a policy with another vocabulary size.
+        TypeError: for an object without the protocol's methods.
+    """
+    if spec is None:
+        spec = "uniform"
+    if isinstance(spec, str):
+        if spec == "uniform":
+            return UniformPolicy(task.vocab_size)
+        if spec == "oracle":
+            if task.oracle is None:
+                raise ValueError(f"rollout_policy='oracle': the task {task.name!r} has no oracle")
+            return DelayedCopy(task.oracle)
+        spec = load_attribute(spec, "rollout_policy", task)
+    if isinstance(spec, SequenceModel):
+        spec = DelayedCopy(spec)
+    if not isinstance(spec, RolloutPolicy):
+        raise TypeError(
+            f"rollout_policy must have vocab_size, initial_state, advance and draw, got {type(spec).__name__}"
+        )
+    if spec.vocab_size != task.vocab_size:
+        raise ValueError(
+            f"rollout_policy has vocab_size={spec.vocab_size}, the task has {task.vocab_size}; they must be equal"
+        )
+    return spec

@@ -1,0 +1,211 @@
+"""Eq. 1: sequence generation as a Markov decision process, for B sequences at once.
+
+State: the prefix Y_{1:t-1}. Action: the next token y_t. Transition: deterministic, delta(s' = Y_{1:t}). An episode ends
+at the horizon T, or at EOS where the task has one. Reward, by `reward_mode`:
+
+- "action_value": r_t = Q(Y_{1:t-1}, y_t) of Eq. 4. It is the weight of the policy gradient at step t (Eq. 7): learn
+  from it with discount 0. Summed, it counts the future many times.
+- "potential": r_t = Q_t - Q_{t-1} with Q_0 = 0. Telescopes to R(Y), so a learner of discount 1 keeps the objective.
+- "terminal": 0, ..., 0, R(Y). The MDP as the paper states it; no search is run.
+
+In: actions (B,) int64 and B random generators. Out: rewards (B,) float64. The faces in `envs` are thin over this class.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from seqgan_env.components import build_reward_model, build_rollout_policy
+from seqgan_env.monte_carlo import action_values
+from seqgan_env.rewards import RewardModel
+from seqgan_env.rollout_policies import RolloutPolicy, State, replay, select_rows
+from seqgan_env.tasks.task import Task
+
+RewardMode = Literal["action_value", "potential", "terminal"]
+BoolArray = npt.NDArray[np.bool_]
+IntArray = npt.NDArray[np.int64]
+FloatArray = npt.NDArray[np.float64]
+
+
+class SequenceMDP:
+    """B parallel episodes of the sequence MDP; rows are independent and may stand at different steps.
+
+    Args:
+        task: vocabulary, horizon, end of sequence.
+        num_sequences: B.
+        reward_model: what scores whole sequences, see `components.build_reward_model`; None is a fresh CNN.
+        reward_mode: "action_value", "potential" or "terminal".
+        rollout_policy: G_beta, see `components.build_rollout_policy`; None is uniform.
+        n_rollouts: N, completions per prefix (paper: 16).
+
+    Attributes:
+        tokens: (B, T) int64, the prefixes, PAD after their end.
+        lengths: (B,) int64, tokens in each prefix.
+        finished: (B,) bool.
+        values: (B, T) float64, Q of each token so far; NaN where none was computed.
+
+    Raises:
+        ValueError: if an argument is out of range.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        num_sequences: int,
+        *,
+        reward_model: Any = None,
+        reward_mode: RewardMode = "action_value",
+        rollout_policy: Any = None,
+        n_rollouts: int = 16,
+    ) -> None:
+        for name, count in (("num_envs", num_sequences), ("n_rollouts", n_rollouts)):
+            if isinstance(count, bool) or not isinstance(count, int | np.integer):
+                raise TypeError(f"{name}={count!r} must be an int")
+            if count < 1:
+                raise ValueError(f"{name}={count} must be at least 1")
+        if reward_mode not in get_args(RewardMode):
+            raise ValueError(f"reward_mode={reward_mode!r} must be one of {get_args(RewardMode)}")
+        self.task = task
+        self.num_sequences = num_sequences
+        self.reward_mode = reward_mode
+        self.n_rollouts = n_rollouts
+        self.tokens = np.full((num_sequences, task.sequence_length), task.pad_token, dtype=np.int64)
+        self.lengths = np.zeros(num_sequences, dtype=np.int64)
+        self.finished = np.zeros(num_sequences, dtype=bool)
+        self.values = np.full((num_sequences, task.sequence_length), np.nan)
+        self._reward_model: RewardModel | None = None  # the default CNN is built when first needed
+        if reward_model is not None:
+            self.set_reward_model(reward_model)
+        self.set_rollout_policy(rollout_policy)
+
+    @property
+    def reward_model(self) -> RewardModel:
+        """What scores whole sequences."""
+        if self._reward_model is None:
+            self._reward_model = build_reward_model(None, self.task)
+        return self._reward_model
+
+    def set_reward_model(self, reward_model: Any) -> None:
+        """Swap the reward model, also in the middle of an episode."""
+        self._reward_model = build_reward_model(reward_model, self.task)
+
+    def set_rollout_policy(self, rollout_policy: Any) -> None:
+        """Swap G_beta, or announce that its parameters changed: its states of all prefixes are made anew."""
+        self.rollout_policy: RolloutPolicy = build_rollout_policy(rollout_policy, self.task)
+        self._state: State | None = None
+
+    def reset(self, rows: BoolArray | None = None) -> None:
+        """Begin new episodes in the rows of a (B,) bool mask, or in all."""
+        rows = np.ones(self.num_sequences, dtype=bool) if rows is None else rows
+        self.tokens[rows] = self.task.pad_token
+        self.lengths[rows] = 0
+        self.finished[rows] = False
+        self.values[rows] = np.nan
+        if self._state is not None:
+            mask = torch.from_numpy(rows).to(self._state[0].device)
+            self._state = select_rows(mask, self.rollout_policy.initial_state(self.num_sequences), self._state)
+
+    def step(self, actions: Any, rngs: Sequence[np.random.Generator], rows: BoolArray | None = None) -> FloatArray:
+        """Append one token to each row of a (B,) bool mask (None: all) and return the rewards (B,), 0 elsewhere.
+
+        Args:
+            actions: (B,) integers in 0..V-1; ignored outside the mask.
+            rngs: B generators, one a row: all randomness of the search.
+            rows: which rows step.
+
+        Raises:
+            TypeError: if actions are not integers.
+            ValueError: if an action is out of range, the shape is wrong, or a row is finished.
+        """
+        rows = np.ones(self.num_sequences, dtype=bool) if rows is None else rows
+        actions = self._checked_actions(actions, rows)
+        if (self.finished & rows).any():
+            row = int(np.flatnonzero(self.finished & rows)[0])
+            raise ValueError(f"environment {row} has finished its sequence; call reset() before the next step")
+        stepped = np.flatnonzero(rows)
+        before = self._previous_values(stepped)
+        self.tokens[stepped, self.lengths[stepped]] = actions[stepped]
+        self.lengths[stepped] += 1
+        ended = self.lengths == self.task.sequence_length
+        if self.task.eos_token is not None:
+            ended |= actions == self.task.eos_token
+        self.finished |= ended & rows
+        rewards = np.zeros(self.num_sequences)
+        scored = stepped
+        if self.reward_mode == "terminal":
+            scored = stepped[self.finished[stepped]]
+        else:
+            self._advance_state(actions, rows)
+        if len(scored):
+            values = self._search(scored, rngs)
+            self.values[scored, self.lengths[scored] - 1] = values
+            rewards[scored] = values
+        if self.reward_mode == "potential":
+            rewards[stepped] -= before
+        return rewards
+
+    def end_info(self, rows: BoolArray) -> dict[str, list[Any]]:
+        """What `info` says of finished rows, a list each: sequence, oracle_nll (nats per token), text."""
+        ended = np.flatnonzero(rows)
+        sequences = self.tokens[ended]  # a copy: fancy indexing
+        info: dict[str, list[Any]] = {"sequence": list(sequences)}
+        if self.task.oracle is not None and len(ended):
+            log_probs = self.task.oracle.log_probs(torch.from_numpy(sequences)).cpu().numpy()
+            info["oracle_nll"] = (-log_probs.sum(axis=1, dtype=np.float64) / self.lengths[ended]).tolist()
+        if self.task.vocabulary is not None:
+            info["text"] = [self.task.vocabulary.decode(sequence) for sequence in sequences]
+        return info
+
+    def _search(self, rows: IntArray, rngs: Sequence[np.random.Generator]) -> FloatArray:
+        """Eq. 4 for the last token of some rows."""
+        everything = len(rows) == self.num_sequences
+        state = self._state
+        if state is not None and not everything:
+            index = torch.from_numpy(rows).to(state[0].device)
+            state = tuple(part[index] for part in state)
+        return action_values(
+            self.rollout_policy,
+            state,
+            self.tokens[rows],
+            self.lengths[rows],
+            self.finished[rows],
+            self.reward_model,
+            self.n_rollouts,
+            [rngs[row] for row in rows],
+            self.task.eos_token,
+        )
+
+    def _advance_state(self, actions: IntArray, rows: BoolArray) -> None:
+        """Carry G_beta's state of every prefix along, so that the search never recomputes one."""
+        if self._state is None:
+            self._state = replay(self.rollout_policy, torch.from_numpy(self.tokens), torch.from_numpy(self.lengths))
+            return
+        device = self._state[0].device
+        advanced = self.rollout_policy.advance(self._state, torch.from_numpy(np.where(rows, actions, 0)).to(device))
+        self._state = advanced if rows.all() else select_rows(torch.from_numpy(rows).to(device), advanced, self._state)
+
+    def _previous_values(self, rows: IntArray) -> FloatArray:
+        """Q_{t-1} of each row, 0 at the first step and where none was computed."""
+        last = np.maximum(self.lengths[rows] - 1, 0)
+        return np.where(self.lengths[rows] > 0, np.nan_to_num(self.values[rows, last]), 0.0)
+
+    def _checked_actions(self, actions: Any, rows: BoolArray) -> IntArray:
+        array = np.asarray(actions)
+        if array.dtype.kind not in "iu":
+            raise TypeError(
+                f"actions have dtype {array.dtype}; expected integer token ids in 0..{self.task.vocab_size - 1}"
+            )
+        if array.shape != (self.num_sequences,):
+            raise ValueError(
+                f"actions have shape {array.shape}, expected ({self.num_sequences},), one token a sequence"
+            )
+        wrong = rows & ((array < 0) | (array >= self.task.vocab_size))
+        if wrong.any():
+            row = int(np.flatnonzero(wrong)[0])
+            raise ValueError(f"action {array[row]} of environment {row} is out of range 0..{self.task.vocab_size - 1}")
+        return array.astype(np.int64)

@@ -1,0 +1,124 @@
+"""Eq. 13 and its companions: how good a generator is, and how diverse.
+
+NLL_oracle = -E_{Y ~ G} log p_oracle(Y) (Eq. 13) rewards quality alone: a generator that repeats one likely sequence scores
+below the oracle's own entropy. NLL_test = -E_{Y ~ data} log G(Y) punishes what is missing. The two never stand apart.
+Further: the entropy H(G), KL(G || oracle) = NLL_oracle - H(G), KL(oracle || G) = NLL_test - H(oracle), and the share of
+distinct samples. In: models and token sequences. Out: nats per token, with standard errors; log-probabilities are exact,
+so Monte Carlo is the only error.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from seqgan_env.models.sequence_models import SequenceModel
+from seqgan_env.rollout_policies import RolloutPolicy, sample_sequences
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A Monte-Carlo mean and its standard error, both in nats per token unless said otherwise."""
+
+    mean: float
+    standard_error: float
+
+    def __str__(self) -> str:
+        return f"{self.mean:.3f} ± {self.standard_error:.3f}"
+
+    def __sub__(self, other: Estimate) -> Estimate:
+        """Difference of two independent estimates."""
+        return Estimate(self.mean - other.mean, float(np.hypot(self.standard_error, other.standard_error)))
+
+    def per_sequence(self, sequence_length: int) -> Estimate:
+        """The sum over T tokens, as Eq. 13 writes it, in nats per sequence."""
+        return Estimate(self.mean * sequence_length, self.standard_error * sequence_length)
+
+
+@dataclass(frozen=True)
+class GeneratorMetrics:
+    """What is measured of a generator; every field in nats per token but the last two.
+
+    Attributes:
+        nll_oracle: Eq. 13 on its own samples; None without an oracle.
+        nll_test: on held-out real sequences; None where the generator has no likelihood.
+        entropy: H(G), the NLL of its own samples under itself; None where it has no likelihood.
+        kl_from_oracle: KL(G || oracle) = NLL_oracle - H(G), estimated sample by sample.
+        kl_to_oracle: KL(oracle || G) = NLL_test - H(oracle), estimated sequence by sequence on the test set.
+        distinct: share of different sequences among the samples.
+        n_samples: how many were drawn.
+    """
+
+    nll_oracle: Estimate | None
+    nll_test: Estimate | None
+    entropy: Estimate | None
+    kl_from_oracle: Estimate | None
+    kl_to_oracle: Estimate | None
+    distinct: float
+    n_samples: int
+
+
+def negative_log_likelihood(model: SequenceModel, sequences: Tensor) -> np.ndarray:
+    """-log p(Y) of each sequence divided by its number of tokens, (M,) float64, nats per token."""
+    log_probs = model.log_probs(sequences)
+    tokens = (sequences < model.vocab_size).sum(dim=1).clamp(min=1).to(log_probs.device)
+    return (-log_probs.double().sum(dim=1) / tokens).cpu().numpy()
+
+
+def estimate(values: np.ndarray) -> Estimate:
+    """Mean and standard error of independent values, (M,)."""
+    error = values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else float("nan")
+    return Estimate(float(values.mean()), float(error))
+
+
+def measure_generator(
+    generator: RolloutPolicy,
+    test_sequences: Tensor,
+    rng: np.random.Generator,
+    *,
+    oracle: SequenceModel | None = None,
+    n_samples: int = 100_000,
+    eos_token: int | None = None,
+) -> GeneratorMetrics:
+    """Draw samples and measure them.
+
+    Args:
+        generator: G; without a likelihood (uniform draws, say) only NLL_oracle and `distinct` can be known.
+        test_sequences: (M, T) int64, held-out real sequences; T also sets the samples' length.
+        rng: source of all randomness.
+        oracle: the known distribution, or None.
+        n_samples: the paper draws 100,000.
+        eos_token: ends a sequence early, or None.
+
+    Raises:
+        ValueError: if n_samples < 1.
+    """
+    if n_samples < 1:
+        raise ValueError(f"n_samples={n_samples} must be at least 1")
+    samples = sample_sequences(generator, n_samples, test_sequences.shape[1], rng, eos_token)
+    oracle_nll = None if oracle is None else negative_log_likelihood(oracle, samples)
+    own_nll = test_nll = None
+    if isinstance(generator, SequenceModel):
+        own_nll = negative_log_likelihood(generator, samples)
+        test_nll = negative_log_likelihood(generator, test_sequences)
+    kl_from = None if oracle_nll is None or own_nll is None else estimate(oracle_nll - own_nll)
+    kl_to = None
+    if oracle is not None and test_nll is not None:
+        kl_to = estimate(test_nll - negative_log_likelihood(oracle, test_sequences))
+    return GeneratorMetrics(
+        nll_oracle=None if oracle_nll is None else estimate(oracle_nll),
+        nll_test=None if test_nll is None else estimate(test_nll),
+        entropy=None if own_nll is None else estimate(own_nll),
+        kl_from_oracle=kl_from,
+        kl_to_oracle=kl_to,
+        distinct=distinct_share(samples),
+        n_samples=n_samples,
+    )
+
+
+def distinct_share(sequences: Tensor) -> float:
+    """Share of different sequences among (M, T), in (0, 1]."""
+    return len(torch.unique(sequences, dim=0)) / len(sequences)

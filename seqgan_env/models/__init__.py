@@ -1,0 +1,1 @@
+"""Sequence models (generator, oracle, roll-out policy) and discriminators."""

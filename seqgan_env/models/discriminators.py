@@ -1,0 +1,224 @@
+"""Eq. 11-12: discriminators D_phi, the probability that a sequence is real.
+
+In: tokens (B, T) int64, PAD = V after the end. Out: logits (B,) float32; D(Y) = sigmoid(logit).
+Departures: a sigmoid as in the paper (Eq. 12), where the authors' code ends in an equivalent two-way softmax; L2 on the
+output layer only, as in the authors' code (the paper does not say which weights).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+Filters = Sequence[tuple[int, int]]
+
+# (window, count) pairs, paper's appendix: one list for T = 20, one for T = 32.
+PAPER_FILTERS_20: Filters = (
+    *((1, 100), (2, 200), (3, 200), (4, 200), (5, 200), (6, 100)),
+    *((7, 100), (8, 100), (9, 100), (10, 100), (15, 160), (20, 160)),
+)
+PAPER_FILTERS_32: Filters = (*PAPER_FILTERS_20[:10], (16, 160), (24, 160), (32, 160))
+# A fifth of the arithmetic: the short windows carry most of the signal at these sizes.
+LIGHT_FILTERS: Filters = ((1, 64), (2, 128), (3, 128), (4, 64), (5, 64))
+
+_SCORE_BATCH = 256
+# Token tables of scoring (see `CNNDiscriminator.score`) are not built beyond this size.
+_TABLE_BYTES = 1 << 30
+
+
+def named_filters(name: str, sequence_length: int) -> Filters:
+    """The filters of a preset, "paper" or "light", without windows longer than the sequences.
+
+    Raises:
+        ValueError: for another name, or if sequence_length < 1.
+    """
+    if sequence_length < 1:
+        raise ValueError(f"sequence_length={sequence_length} must be at least 1")
+    presets = {"paper": PAPER_FILTERS_32 if sequence_length >= 32 else PAPER_FILTERS_20, "light": LIGHT_FILTERS}
+    if name not in presets:
+        raise ValueError(
+            f"filters={name!r} is not a preset; choose one of {sorted(presets)} or give (window, count) pairs"
+        )
+    return tuple((window, count) for window, count in presets[name] if window <= sequence_length)
+
+
+class Discriminator(nn.Module, ABC):
+    """Scores whole sequences: `forward` for training, `score` for rewards.
+
+    Attributes:
+        vocab_size: V; token V is PAD.
+        sequence_length: T.
+    """
+
+    def __init__(self, vocab_size: int, sequence_length: int) -> None:
+        super().__init__()
+        for name, size in (("vocab_size", vocab_size), ("sequence_length", sequence_length)):
+            if size < 1:
+                raise ValueError(f"{name}={size} must be at least 1")
+        self.vocab_size = vocab_size
+        self.sequence_length = sequence_length
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters live."""
+        return next(self.parameters()).device
+
+    @abstractmethod
+    def forward(self, sequences: Tensor) -> Tensor:
+        """Logits that each sequence is real: (B, T) int64 -> (B,) float32. Differentiable; dropout when training."""
+
+    def penalty(self) -> Tensor:
+        """Regularisation added to the loss of Eq. 5, a scalar; 0 unless a subclass has one."""
+        return torch.zeros((), device=self.device)
+
+    @torch.no_grad()
+    def score(self, sequences: Tensor) -> Tensor:
+        """Logits without gradient and always without dropout: (R, T) int64 -> (R,) float32."""
+        was_training = self.training
+        self.eval()
+        try:
+            batches = sequences.to(self.device).split(_SCORE_BATCH)
+            return torch.cat([self(batch) for batch in batches]) if len(sequences) else torch.empty(0)
+        finally:
+            self.train(was_training)
+
+
+class Highway(nn.Module):
+    """Highway layer (Srivastava et al. 2015), second half of Eq. 11's features.
+
+    tau = sigmoid(W_T f + b_T);  out = tau * relu(W_H f + b_H) + (1 - tau) * f.
+    """
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.size = size
+        self.linear = nn.Linear(size, 2 * size)  # W_H and W_T side by side: one matrix product
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, F) float32 -> (B, F) float32."""
+        transformed, gate = self.linear(features).chunk(2, dim=1)
+        gate = torch.sigmoid(gate)
+        return gate * F.relu(transformed) + (1 - gate) * features
+
+
+class CNNDiscriminator(Discriminator):
+    """Eq. 11-12: token embedding, convolutions of several windows, max over time, highway, dropout, linear.
+
+    c_i = relu(w * E_{i:i+l-1} + b);  feature = max_i c_i;  D(Y) = sigmoid(W_o highway(features) + b_o).
+
+    Args:
+        vocab_size: V.
+        sequence_length: T.
+        filters: "paper", "light", or (window, count) pairs.
+        embedding_size: 64 in the authors' code.
+        dropout: probability of dropping a feature, 0.25 in the authors' code (keep probability 0.75).
+        l2: weight of the output layer's squared norm in the loss, 0.2 in the authors' code.
+        seed: of the initial parameters (embedding U(-1, 1), filters truncated N(0, 0.1^2), biases 0.1, gate bias 0).
+    """
+
+    def __init__(
+        self,
+        vocab_size: int,
+        sequence_length: int,
+        filters: str | Filters = "paper",
+        embedding_size: int = 64,
+        dropout: float = 0.25,
+        l2: float = 0.2,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(vocab_size, sequence_length)
+        if not 0 <= dropout < 1:
+            raise ValueError(f"dropout={dropout} must lie in [0, 1): it is the probability of dropping a feature")
+        if l2 < 0:
+            raise ValueError(f"l2={l2} must not be negative")
+        if isinstance(filters, str):
+            filters = named_filters(filters, sequence_length)
+        if not filters or any(not 1 <= window <= sequence_length or count < 1 for window, count in filters):
+            raise ValueError(
+                f"filters={filters!r} must be (window, count) pairs with 1 <= window <= T={sequence_length}"
+            )
+        self.filters = tuple(filters)
+        self.l2 = l2
+        features = sum(count for _, count in self.filters)
+        self.embedding = nn.Embedding(vocab_size + 1, embedding_size, padding_idx=vocab_size)
+        self.convolutions = nn.ModuleList(nn.Conv1d(embedding_size, count, window) for window, count in self.filters)
+        self.highway = Highway(features)
+        self.dropout = nn.Dropout(dropout)
+        self.output = nn.Linear(features, 1)
+        self._tables: tuple[object, list[Tensor]] | None = None
+        self._reset_parameters(torch.Generator().manual_seed(seed))
+
+    def _reset_parameters(self, generator: torch.Generator) -> None:
+        with torch.no_grad():
+            self.embedding.weight.uniform_(-1, 1, generator=generator)
+            self.embedding.weight[self.vocab_size] = 0  # PAD
+            for layer in (*self.convolutions, self.highway.linear, self.output):
+                nn.init.trunc_normal_(layer.weight, std=0.1, a=-0.2, b=0.2, generator=generator)
+                nn.init.constant_(layer.bias, 0.1)
+            self.highway.linear.bias[self.highway.size :] = 0  # b_T
+
+    def forward(self, sequences: Tensor) -> Tensor:
+        embedded = self.embedding(sequences).transpose(1, 2)  # (B, E, T)
+        pooled = [convolution(embedded).amax(dim=2) for convolution in self.convolutions]  # each (B, count)
+        return self._head(torch.cat(pooled, dim=1))
+
+    def _head(self, pooled: Tensor) -> Tensor:
+        """relu, highway, dropout, linear. relu and max commute, so relu runs once, on the pooled features."""
+        features = self.dropout(self.highway(F.relu(pooled)))
+        return self.output(features).squeeze(1)
+
+    def penalty(self) -> Tensor:
+        """l2 * (|W_o|^2 + |b_o|^2) / 2."""
+        return self.l2 * 0.5 * (self.output.weight.square().sum() + self.output.bias.square().sum())
+
+    @torch.no_grad()
+    def score(self, sequences: Tensor) -> Tensor:
+        """Logits without gradient and dropout: (R, T) int64 -> (R,) float32.
+
+        Tokens are discrete, so a window's convolution is a sum of rows of a (window * (V + 1), count) table, embedding
+        times filter. On CPU, once a call scores more tokens than the table has rows, gathering beats multiplying
+        about three times. The choice depends on this call alone, so that results do not depend on earlier calls.
+        """
+        table_bytes = 4 * (self.vocab_size + 1) * sum(window * count for window, count in self.filters)
+        if self.device.type != "cpu" or sequences.numel() <= self.vocab_size or table_bytes > _TABLE_BYTES:
+            return super().score(sequences)
+        was_training = self.training
+        self.eval()
+        try:
+            return torch.cat([self._head(self._pool_from_tables(batch)) for batch in sequences.split(4 * _SCORE_BATCH)])
+        finally:
+            self.train(was_training)
+
+    def _pool_from_tables(self, sequences: Tensor) -> Tensor:
+        """The pooled features of `forward` by table look-up, (R, F) float32."""
+        rows, length = sequences.shape
+        pooled = []
+        for (window, count), convolution, table in zip(
+            self.filters, self.convolutions, self._token_tables(), strict=True
+        ):
+            offsets = torch.arange(window) * (self.vocab_size + 1)
+            index = (sequences.unfold(1, window, 1) + offsets).reshape(-1, window)  # (R * P, window)
+            sums = F.embedding_bag(index, table, mode="sum").view(rows, length - window + 1, count)
+            pooled.append(sums.amax(dim=1) + convolution.bias)
+        return torch.cat(pooled, dim=1)
+
+    def _token_tables(self) -> list[Tensor]:
+        """One (window * (V + 1), count) table a filter, rebuilt when a parameter has changed."""
+        sources = [self.embedding.weight, *(convolution.weight for convolution in self.convolutions)]
+        version = tuple((source.data_ptr(), source._version) for source in sources)
+        if self._tables is None or self._tables[0] != version:
+            embedding = self.embedding.weight
+            tables = [
+                # (count, E, window) -> (window, E, count); one product a position in the window
+                torch.matmul(embedding, convolution.weight.permute(2, 1, 0)).flatten(0, 1)
+                for convolution in self.convolutions
+            ]
+            self._tables = (version, tables)
+        return self._tables[1]
+
+    def __getstate__(self) -> dict[str, object]:
+        return self.__dict__ | {"_tables": None}  # derived data: not copied, not pickled

@@ -1,0 +1,243 @@
+"""Eq. 9-10: sequence models p(y_t | y_1..y_{t-1}). One class is oracle, generator and roll-out policy.
+
+Eq. 9: h_t = g(h_{t-1}, x_t).  Eq. 10: p(y_t | x_1..x_t) = softmax(c + V h_t).
+In: tokens (B, T) int64. Out: states, drawn tokens, log-probabilities in nats.
+As in the authors' code, token 0 is fed first as the start symbol and is also an ordinary token.
+"""
+
+from __future__ import annotations
+
+import copy
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from seqgan_env.models.output_layer import OutputLayer, check_temperature
+from seqgan_env.models.sampling import draw_tokens
+
+State = tuple[Tensor, ...]
+START_TOKEN = 0
+_SCORE_BATCH = 1024
+
+
+class SequenceModel(nn.Module, ABC):
+    """A next-token distribution with a state that can be carried along and forked.
+
+    Subclasses give `initial_state`, `advance`, `features` and `hidden_states`; every tensor of a state has the batch in
+    dimension 0, so forking is `repeat_interleave` and selecting rows is indexing. Every sequence model is a
+    `RolloutPolicy`.
+
+    Attributes:
+        vocab_size: V.
+        temperature: divides the logits when drawing and scoring; 1 is the model itself.
+    """
+
+    def __init__(self, vocab_size: int, hidden_size: int) -> None:
+        super().__init__()
+        for name, size in (("vocab_size", vocab_size), ("hidden_size", hidden_size)):
+            if size < 1:
+                raise ValueError(f"{name}={size} must be at least 1")
+        self.vocab_size = vocab_size
+        self.hidden_size = hidden_size
+        self.temperature = 1.0
+        self.output = OutputLayer(hidden_size, vocab_size)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters, and so all states and tokens, live."""
+        return self.output.weight.device
+
+    @abstractmethod
+    def initial_state(self, batch_size: int) -> State:
+        """State of `batch_size` empty prefixes: what the start symbol leaves behind."""
+
+    @abstractmethod
+    def advance(self, state: State, tokens: Tensor) -> State:
+        """Eq. 9: the state after one more token. `tokens`: (R,) int64 in 0..V-1."""
+
+    @abstractmethod
+    def features(self, state: State) -> Tensor:
+        """h_t (R, H) float32, the part of the state that the output layer of Eq. 10 reads."""
+
+    @abstractmethod
+    def hidden_states(self, inputs: Tensor) -> Tensor:
+        """Eq. 9 over whole sequences, teacher-forced and differentiable.
+
+        Args:
+            inputs: (B, T) int64; what is fed before each step. Column 0 is the start symbol.
+
+        Returns:
+            (B, T, H) float32; step t predicts token y_t.
+        """
+
+    def at_temperature(self, temperature: float) -> SequenceModel:
+        """The same model, sharing its parameters, that draws and scores with logits / temperature (below 1: sharper)."""
+        check_temperature(temperature)
+        view = copy.copy(self)
+        view.temperature = temperature
+        return view
+
+    @torch.no_grad()
+    def draw(self, state: State, uniforms: Tensor) -> Tensor:
+        """Draw N next tokens for each row: (R, N) float32 in [0, 1) -> (R, N) int64."""
+        return draw_tokens(self.output, self.features(state), uniforms, self.temperature)
+
+    @torch.no_grad()
+    def log_probs(self, sequences: Tensor) -> Tensor:
+        """log p(y_t | y_1..y_{t-1}) of every token in nats, (B, T) float32; 0 at PAD.
+
+        Args:
+            sequences: (B, T) int64, PAD after the end.
+        """
+        return torch.cat([self._batch_log_probs(batch) for batch in sequences.to(self.device).split(_SCORE_BATCH)])
+
+    def _batch_log_probs(self, sequences: Tensor) -> Tensor:
+        real = sequences < self.vocab_size  # (B, T), False at PAD
+        hidden = self.hidden_states(shift_right(sequences, self.vocab_size))
+        result = torch.zeros(sequences.shape, device=self.device)
+        result[real] = self.output.log_probs(hidden[real], sequences[real], self.temperature)
+        return result
+
+    def weighted_log_likelihood(self, sequences: Tensor, weights: Tensor, inputs: Tensor | None = None) -> Tensor:
+        """sum_{b,t} weights_{b,t} log p(y_{b,t} | y_{b,1..t-1}): a differentiable scalar in nats.
+
+        MLE has equal weights, the policy gradient (Eq. 6-8) has action values as weights.
+
+        Args:
+            sequences: (B, T) int64 targets, PAD after the end.
+            weights: (B, T) float32, constants; ignored at PAD.
+            inputs: (B, T) int64 fed tokens, if not the targets shifted right (scheduled sampling).
+        """
+        inputs = shift_right(sequences, self.vocab_size) if inputs is None else inputs
+        hidden = self.hidden_states(inputs)
+        real = (sequences < self.vocab_size).flatten()
+        return self.output.weighted_log_likelihood(
+            hidden.flatten(0, 1)[real], sequences.flatten()[real], weights.flatten()[real]
+        )
+
+
+def shift_right(sequences: Tensor, vocab_size: int) -> Tensor:
+    """Teacher forcing: the start symbol, then y_1..y_{T-1}; PAD becomes the start symbol, where it is never scored."""
+    inputs = torch.full_like(sequences, START_TOKEN)
+    inputs[:, 1:] = sequences[:, :-1]
+    return inputs.masked_fill_(inputs >= vocab_size, START_TOKEN)
+
+
+class LSTMSequenceModel(SequenceModel):
+    """Eq. 9-10 with g an LSTM (Hochreiter & Schmidhuber 1997), as the oracle and generator of the paper.
+
+    i, f, o = sigmoid(x W + h U + b) each, c' = f c + i tanh(x W_c + h U_c + b_c), h' = o tanh(c').
+
+    Args:
+        vocab_size: V.
+        embedding_size: E (paper's code: 32).
+        hidden_size: H (paper's code: 32).
+        init_std: parameters are drawn from N(0, init_std^2): 0.1 for a generator (authors' code), 1 for an oracle.
+        seed: of that draw.
+    """
+
+    def __init__(
+        self,
+        vocab_size: int,
+        embedding_size: int = 32,
+        hidden_size: int = 32,
+        init_std: float = 0.1,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(vocab_size, hidden_size)
+        if embedding_size < 1:
+            raise ValueError(f"embedding_size={embedding_size} must be at least 1")
+        self.embedding = nn.Parameter(torch.empty(vocab_size, embedding_size))
+        # Columns hold the gates in the order i, f, o, c: one matrix product computes all four.
+        self.input_weight = nn.Parameter(torch.empty(embedding_size, 4 * hidden_size))
+        self.recurrent_weight = nn.Parameter(torch.empty(hidden_size, 4 * hidden_size))
+        self.gate_bias = nn.Parameter(torch.empty(4 * hidden_size))
+        generator = torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            for parameter in (self.embedding, self.input_weight, self.recurrent_weight, self.gate_bias):
+                parameter.normal_(0.0, init_std, generator=generator)
+        self.output.reset_parameters(init_std, generator)
+
+    def initial_state(self, batch_size: int) -> State:
+        zeros = torch.zeros(batch_size, self.hidden_size, device=self.device)
+        start = torch.full((batch_size,), START_TOKEN, dtype=torch.int64, device=self.device)
+        return self.advance((zeros, zeros), start)
+
+    @torch.no_grad()
+    def advance(self, state: State, tokens: Tensor) -> State:
+        return self._cell(state, self.embedding[tokens] @ self.input_weight)
+
+    def features(self, state: State) -> Tensor:
+        return state[0]
+
+    def hidden_states(self, inputs: Tensor) -> Tensor:
+        projected = nn.functional.embedding(inputs.t(), self.embedding) @ self.input_weight  # (T, B, 4H)
+        zeros = projected.new_zeros(inputs.shape[0], self.hidden_size)
+        state: State = (zeros, zeros)
+        hidden = []
+        for step in projected.unbind(0):
+            state = self._cell(state, step)
+            hidden.append(state[0])
+        return torch.stack(hidden, dim=1)  # (B, T, H)
+
+    def _cell(self, state: State, projected: Tensor) -> State:
+        """One LSTM step. `projected`: (R, 4H), the input's share of the gates."""
+        h, c = state
+        gates = torch.addmm(self.gate_bias, h, self.recurrent_weight) + projected
+        i, f, o = torch.sigmoid(gates[:, : 3 * self.hidden_size]).chunk(3, dim=1)
+        c = f * c + i * torch.tanh(gates[:, 3 * self.hidden_size :])
+        return o * torch.tanh(c), c
+
+    # The authors' files name each gate's matrices separately; the order is that of their pickle.
+    ARRAY_NAMES: Sequence[str] = (
+        *("embeddings", "Wi", "Ui", "bi", "Wf", "Uf", "bf", "Wog", "Uog", "bog", "Wc", "Uc", "bc", "Wo", "bo"),
+    )
+
+    @classmethod
+    def from_arrays(cls, arrays: dict[str, np.ndarray]) -> LSTMSequenceModel:
+        """Build from the authors' 15 float arrays (matrices act on row vectors, x @ W).
+
+        Raises:
+            ValueError: if an array is missing or a shape does not fit the others.
+        """
+        missing = [name for name in cls.ARRAY_NAMES if name not in arrays]
+        if missing:
+            raise ValueError(f"oracle parameters lack {missing}; expected the arrays {list(cls.ARRAY_NAMES)}")
+        vocab_size, embedding_size = _two_dimensions("embeddings", arrays["embeddings"])
+        hidden_size, _ = _two_dimensions("Ui", arrays["Ui"])
+        square = (hidden_size, hidden_size)
+        shapes: dict[str, tuple[int, ...]] = {"embeddings": (vocab_size, embedding_size)}
+        for gate in ("i", "f", "og", "c"):
+            shapes |= {f"W{gate}": (embedding_size, hidden_size), f"U{gate}": square, f"b{gate}": (hidden_size,)}
+        shapes |= {"Wo": (hidden_size, vocab_size), "bo": (vocab_size,)}
+        for name, shape in shapes.items():
+            array = np.asarray(arrays[name])
+            if array.shape != shape:
+                raise ValueError(f"oracle parameter {name} has shape {array.shape}, expected {shape}")
+            if array.dtype.kind != "f" or not np.isfinite(array).all():
+                raise ValueError(f"oracle parameter {name} must hold finite floats, got dtype {array.dtype}")
+
+        def stacked(kind: str) -> np.ndarray:
+            return np.concatenate([arrays[f"{kind}{gate}"] for gate in ("i", "f", "og", "c")], axis=-1)
+
+        model = cls(vocab_size, embedding_size, hidden_size)
+        values = {
+            "embedding": arrays["embeddings"],
+            "input_weight": stacked("W"),
+            "recurrent_weight": stacked("U"),
+            "gate_bias": stacked("b"),
+            "output.weight": arrays["Wo"].T,
+            "output.bias": arrays["bo"],
+        }
+        model.load_state_dict({k: torch.tensor(np.asarray(v, dtype=np.float32)) for k, v in values.items()})
+        return model
+
+
+def _two_dimensions(name: str, array: np.ndarray) -> tuple[int, int]:
+    shape = np.asarray(array).shape
+    if len(shape) != 2:
+        raise ValueError(f"oracle parameter {name} has shape {shape}, expected two dimensions")
+    return shape

@@ -1,0 +1,1 @@
+"""Tasks, one a file: vocabulary, horizon, real sequences, and the oracle where there is one."""

@@ -1,0 +1,46 @@
+"""Packaging of SeqGAN-Gym: two packages, one console command, small extras."""
+
+from pathlib import Path
+
+from setuptools import setup
+
+README = Path(__file__).parent / "README.md"
+
+CORE = [
+    "gymnasium>=1.1",
+    "torch>=2.4",
+    "stable-baselines3>=2.6",
+    "numpy>=1.26",
+    "safetensors>=0.4",
+    "tyro>=0.9",
+    "rich>=13",
+    "tensorboard>=2.14",
+    "matplotlib>=3.8",
+]
+EXTRAS = {
+    "contrib": ["sb3-contrib>=2.6"],
+    "plots": ["matplotlib>=3.8"],
+    "test": ["pytest>=8", "pytest-cov>=5", "hypothesis>=6.100", "scipy>=1.11"],
+    "lint": ["ruff>=0.6", "mypy>=1.11"],
+}
+EXTRAS["all"] = sorted({requirement for group in EXTRAS.values() for requirement in group})
+
+setup(
+    name="seqgan-gym",
+    version="0.1.0",
+    description="SeqGAN as a Gymnasium environment plus Stable-Baselines3 agents",
+    long_description=README.read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="MIT",
+    python_requires=">=3.10",
+    packages=["seqgan_env", "seqgan_env.models", "seqgan_env.tasks", "agents"],
+    package_data={"seqgan_env": ["py.typed"], "agents": ["py.typed"]},
+    install_requires=CORE,
+    extras_require=EXTRAS,
+    entry_points={"console_scripts": ["seqgan=agents.cli:main"]},
+    classifiers=[
+        "Programming Language :: Python :: 3",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Typing :: Typed",
+    ],
+)
