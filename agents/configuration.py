@@ -137,3 +137,21 @@ PRESETS: dict[str, SeqGANConfig] = {
     "repo2016": replace(_REPO_2018, mle_epochs=240, mle_learning_rate=1e-3, generator_learning_rate=1e-3, rounds=800),
     "repo2018": _REPO_2018,
 }
+
+TOY = SeqGANConfig(
+    sequence_length=3,
+    train_sequences=1_000,
+    embedding_size=8,
+    hidden_size=8,
+    mle_epochs=5,
+    filters="light",
+    dropout=0.0,
+    discriminator_embedding_size=8,
+    discriminator_learning_rate=1e-3,
+    discriminator_pretraining_steps=3,
+    rounds=20,
+    d_steps=1,
+    k_epochs=1,
+    evaluation_samples=1_000,
+    final_samples=5_000,
+)

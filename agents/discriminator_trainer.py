@@ -77,6 +77,7 @@ class DiscriminatorTrainer(BaseCallback):
         rollout_policy: G_beta, made at the first sync; None while the environment's own is used.
         rounds: rounds played.
         last_report: the latest `DiscriminatorReport`.
+        mean_reward: of the last rollout's steps; None before, and for off-policy learners.
 
     Raises:
         ValueError: if g_steps, d_steps or k_epochs is below 1, or batch_size below 2.
@@ -118,6 +119,7 @@ class DiscriminatorTrainer(BaseCallback):
         self.rollout_policy: RolloutPolicy | None = None
         self.rounds = 0
         self.last_report: DiscriminatorReport | None = None
+        self.mean_reward: float | None = None
         self.optimizer: torch.optim.Optimizer | None = None
         if discriminator is not None:
             self.optimizer = torch.optim.AdamW(discriminator.parameters(), lr=learning_rate, weight_decay=weight_decay)
@@ -144,6 +146,8 @@ class DiscriminatorTrainer(BaseCallback):
 
     def _on_rollout_end(self) -> None:
         self._update_pending = True
+        buffer = self.locals.get("rollout_buffer")  # on-policy learners only; emptied before the next rollout starts
+        self.mean_reward = None if buffer is None else float(buffer.rewards.mean())
 
     def _on_rollout_start(self) -> None:
         self._count_update()

@@ -10,13 +10,23 @@ so Monte Carlo is the only error.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from seqgan_env.models.sequence_models import SequenceModel
 from seqgan_env.rollout_policies import RolloutPolicy, sample_sequences
+
+
+@runtime_checkable
+class LikelihoodModel(Protocol):
+    """A model whose likelihood is known exactly: sequence models, the uniform policy."""
+
+    vocab_size: int
+
+    def log_probs(self, sequences: Tensor) -> Tensor:
+        """log p of every token in nats, 0 at PAD: (B, T) int64 -> (B, T) float32."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +37,7 @@ class Estimate:
     standard_error: float
 
     def __str__(self) -> str:
-        return f"{self.mean:.3f} ± {self.standard_error:.3f}"
+        return f"{self.mean:.3f} ±{self.standard_error:.3f}"
 
     def __sub__(self, other: Estimate) -> Estimate:
         """Difference of two independent estimates."""
@@ -61,7 +71,7 @@ class GeneratorMetrics:
     n_samples: int
 
 
-def negative_log_likelihood(model: SequenceModel, sequences: Tensor) -> np.ndarray:
+def negative_log_likelihood(model: LikelihoodModel, sequences: Tensor) -> np.ndarray:
     """-log p(Y) of each sequence divided by its number of tokens, (M,) float64, nats per token."""
     log_probs = model.log_probs(sequences)
     tokens = (sequences < model.vocab_size).sum(dim=1).clamp(min=1).to(log_probs.device)
@@ -79,14 +89,14 @@ def measure_generator(
     test_sequences: Tensor,
     rng: np.random.Generator,
     *,
-    oracle: SequenceModel | None = None,
+    oracle: LikelihoodModel | None = None,
     n_samples: int = 100_000,
     eos_token: int | None = None,
 ) -> GeneratorMetrics:
     """Draw samples and measure them.
 
     Args:
-        generator: G; without a likelihood (uniform draws, say) only NLL_oracle and `distinct` can be known.
+        generator: G; without a likelihood (an n-gram policy, say) only NLL_oracle and `distinct` can be known.
         test_sequences: (M, T) int64, held-out real sequences; T also sets the samples' length.
         rng: source of all randomness.
         oracle: the known distribution, or None.
@@ -101,7 +111,7 @@ def measure_generator(
     samples = sample_sequences(generator, n_samples, test_sequences.shape[1], rng, eos_token)
     oracle_nll = None if oracle is None else negative_log_likelihood(oracle, samples)
     own_nll = test_nll = None
-    if isinstance(generator, SequenceModel):
+    if isinstance(generator, LikelihoodModel):
         own_nll = negative_log_likelihood(generator, samples)
         test_nll = negative_log_likelihood(generator, test_sequences)
     kl_from = None if oracle_nll is None or own_nll is None else estimate(oracle_nll - own_nll)

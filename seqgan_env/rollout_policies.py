@@ -9,6 +9,7 @@ never reads again); all parameters are delayed alike (theirs means to copy the e
 from __future__ import annotations
 
 import copy
+import math
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -60,6 +61,10 @@ class UniformPolicy:
 
     def draw(self, state: State, uniforms: Tensor) -> Tensor:
         return (uniforms * self.vocab_size).long().clamp_(max=self.vocab_size - 1)
+
+    def log_probs(self, sequences: Tensor) -> Tensor:
+        """-log V for every token, 0 at PAD: (B, T) int64 -> (B, T) float32."""
+        return -math.log(self.vocab_size) * (sequences < self.vocab_size).float()
 
 
 class DelayedCopy:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from seqgan_env.models.sequence_models import SequenceModel
 from seqgan_env.tasks.oracle import oracle_task
-from seqgan_env.tasks.task import Task
+from seqgan_env.tasks.task import Split, Task
 from seqgan_env.vocabulary import Vocabulary
 
 
@@ -22,6 +22,9 @@ def toy_task(
     vocab_size: int | None = None,
     sequence_length: int = 3,
     oracle: int | str | Path | SequenceModel | None = None,
+    *,
+    n_sequences: dict[Split, int] | int = 1_000,
+    data_seed: int = 0,
 ) -> Task:
     """A small oracle task with readable tokens a, b, c, ...
 
@@ -29,10 +32,14 @@ def toy_task(
         vocab_size: V; None takes the oracle file's, or 3.
         sequence_length: T.
         oracle: as in `oracle_task`; a seeded one has E = H = 4.
+        n_sequences: sequences in each split.
+        data_seed: of the draws of real sequences.
     """
     if vocab_size is None and not isinstance(oracle, str | Path | SequenceModel):
         vocab_size = 3
-    task = oracle_task(vocab_size, sequence_length, oracle, n_sequences=1000, hidden_size=4, name="toy")
+    task = oracle_task(
+        vocab_size, sequence_length, oracle, n_sequences=n_sequences, data_seed=data_seed, hidden_size=4, name="toy"
+    )
     letters = string.ascii_lowercase
     names = letters if task.vocab_size <= len(letters) else [f"t{token}" for token in range(task.vocab_size)]
     task.vocabulary = Vocabulary(names[: task.vocab_size])

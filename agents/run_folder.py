@@ -1,0 +1,253 @@
+"""A run folder: all that one run is and has, from configuration to pictures. Reading one executes nothing.
+
+run.json             what this is: task, configuration, versions, how it was started
+task.safetensors     real sequences and the oracle, so that the run needs no other file
+metrics.csv          a line a measurement; the same seed gives the same bytes
+tensorboard/         the same numbers for TensorBoard
+checkpoints/         latest.safetensors (all that resuming needs) and mle.safetensors (the generator before the game)
+results.csv          the closing table
+learning_curve.png   both NLLs over epochs, as Fig. 2
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import platform
+import sys
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
+
+from agents.checkpoints import read_tensors, write_atomically, write_tensors
+from agents.configuration import SeqGANConfig
+from seqgan_env.models.sequence_models import LSTMSequenceModel
+from seqgan_env.tasks.task import Split, Task
+from seqgan_env.vocabulary import Vocabulary
+
+_KIND = "seqgan-run"
+_SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+
+METRIC_COLUMNS = (
+    "stage",
+    "index",  # epochs, steps or rounds done in the stage
+    "epoch",  # MLE epochs plus adversarial rounds: the x axis of Fig. 2
+    "train_nll",
+    "validation_nll",
+    "nll_oracle",
+    "nll_oracle_se",
+    "nll_test",
+    "nll_test_se",
+    "entropy",
+    "distinct",
+    "discriminator_loss",
+    "discriminator_accuracy",
+    "discriminator_calibration_error",
+    "mean_reward",
+)
+
+
+class RunFolder:
+    """An existing run folder; make one with `RunFolder.create`.
+
+    Args:
+        path: the folder.
+
+    Raises:
+        ValueError: if it is not a run folder of this project.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = Path(path)
+        description = self.path / "run.json"
+        if not description.is_file():
+            raise ValueError(f"{str(path)!r} is not a run folder: it has no run.json; give a folder that training made")
+        try:
+            self.description: dict[str, Any] = json.loads(description.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise ValueError(f"{str(description)!r} cannot be read: {error}") from error
+        if not isinstance(self.description, dict) or self.description.get("kind") != _KIND:
+            raise ValueError(f"{str(path)!r} is not a run folder of this project: its run.json is of another kind")
+        self._writer: SummaryWriter | None = None
+
+    @classmethod
+    def create(cls, path: Path, task: Task, config: SeqGANConfig, preset: str) -> RunFolder:
+        """A new run folder.
+
+        Raises:
+            ValueError: if the folder already holds anything.
+        """
+        path = Path(path)
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise ValueError(f"out={str(path)!r} is already used; choose another folder, or go on with --resume {path}")
+        (path / "checkpoints").mkdir(parents=True, exist_ok=True)
+        _write_task(path / "task.safetensors", task)
+        description = {
+            "kind": _KIND,
+            "format": 1,
+            "task": task.name,
+            "preset": preset,
+            "command": " ".join(["seqgan", *sys.argv[1:]]),
+            "config": asdict(config),
+            "versions": {
+                "python": platform.python_version(),
+                "platform": platform.platform(),
+                "threads": torch.get_num_threads(),
+                **{name: version(name) for name in ("seqgan-gym", "torch", "numpy", "gymnasium", "stable-baselines3")},
+            },
+        }
+        # Last, so that a folder with a run.json is whole.
+        write_atomically(path / "run.json", json.dumps(description, indent=2).encode())
+        return cls(path)
+
+    def config(self) -> SeqGANConfig:
+        """The run's settings.
+
+        Raises:
+            ValueError: if run.json does not hold them.
+        """
+        try:
+            return SeqGANConfig(**self.description["config"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{str(self.path / 'run.json')!r} holds no valid configuration: {error}") from error
+
+    def task(self) -> Task:
+        """The run's real sequences and oracle."""
+        return _read_task(self.path / "task.safetensors")
+
+    # Checkpoints.
+
+    @property
+    def latest_checkpoint(self) -> Path:
+        """Everything that resuming needs; absent before the first."""
+        return self.path / "checkpoints" / "latest.safetensors"
+
+    @property
+    def mle_checkpoint(self) -> Path:
+        """The generator as MLE left it; absent before that."""
+        return self.path / "checkpoints" / "mle.safetensors"
+
+    def generator(self, checkpoint: Path | None = None) -> LSTMSequenceModel:
+        """The generator of a checkpoint, by default of the latest.
+
+        Raises:
+            ValueError: if there is no such checkpoint, or it cannot be read.
+        """
+        checkpoint = self.latest_checkpoint if checkpoint is None else checkpoint
+        if not checkpoint.is_file():
+            raise ValueError(
+                f"{str(self.path)!r} has no checkpoint yet; go on with: seqgan train ... --resume {self.path}"
+            )
+        tensors, _ = read_tensors(checkpoint)
+        prefix = "policy.generator."
+        return _lstm({name[len(prefix) :]: tensor for name, tensor in tensors.items() if name.startswith(prefix)})
+
+    # Metrics.
+
+    @property
+    def metrics_path(self) -> Path:
+        """The CSV of measurements."""
+        return self.path / "metrics.csv"
+
+    def rewind_metrics(self, size: int) -> None:
+        """Drop what was logged after a checkpoint was taken: keep the first `size` bytes, and at least the header."""
+        if size == 0:
+            self.metrics_path.write_text(",".join(METRIC_COLUMNS) + "\n", encoding="utf-8")
+            return
+        with self.metrics_path.open("r+b") as file:
+            file.truncate(size)
+
+    def metrics_size(self) -> int:
+        """Bytes of the CSV so far."""
+        return self.metrics_path.stat().st_size
+
+    def log(self, row: dict[str, str | int | float | None]) -> None:
+        """Append a line to metrics.csv, synced to disk, and its numbers to TensorBoard."""
+        cells = [_cell(row.get(column)) for column in METRIC_COLUMNS]
+        with self.metrics_path.open("a", encoding="utf-8", newline="") as file:
+            csv.writer(file, lineterminator="\n").writerow(cells)
+            file.flush()
+            os.fsync(file.fileno())
+        if self._writer is None:
+            self._writer = SummaryWriter(str(self.path / "tensorboard"), purge_step=int(row["epoch"] or 0))
+        for name, value in row.items():
+            if isinstance(value, float):
+                self._writer.add_scalar(f"{row['stage']}/{name}", value, int(row["index"] or 0))
+        self._writer.flush()
+
+    def metrics(self) -> list[dict[str, str]]:
+        """The lines of metrics.csv, as text.
+
+        Raises:
+            ValueError: if there are none.
+        """
+        if not self.metrics_path.is_file():
+            raise ValueError(f"{str(self.path)!r} has no metrics.csv yet: the run has not measured anything")
+        with self.metrics_path.open(encoding="utf-8", newline="") as file:
+            return list(csv.DictReader(file))
+
+    def close(self) -> None:
+        """Close the TensorBoard log."""
+        if self._writer is not None:
+            self._writer.close()
+
+
+def _cell(value: str | int | float | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:.6f}" if isinstance(value, float) else str(value)
+
+
+def _write_task(path: Path, task: Task) -> None:
+    tensors: dict[str, Tensor] = {split: task.real_sequences(split).int() for split in _SPLITS}
+    if task.oracle is not None:
+        tensors |= {f"oracle.{name}": tensor for name, tensor in task.oracle.state_dict().items()}
+    vocabulary = task.vocabulary
+    state = {
+        "name": task.name,
+        "vocab_size": task.vocab_size,
+        "sequence_length": task.sequence_length,
+        "eos_token": task.eos_token,
+        "tokens": None if vocabulary is None else list(vocabulary.tokens),
+        "separator": None if vocabulary is None else vocabulary.separator,
+    }
+    write_tensors(path, tensors, state)
+
+
+def _read_task(path: Path) -> Task:
+    tensors, state = read_tensors(path)
+    oracle = {name.removeprefix("oracle."): tensor for name, tensor in tensors.items() if name.startswith("oracle.")}
+    vocabulary = None
+    if state["tokens"] is not None:
+        eos = None if state["eos_token"] is None else state["tokens"][state["eos_token"]]
+        vocabulary = Vocabulary(state["tokens"], eos, state["separator"])
+    return Task(
+        state["name"],
+        state["vocab_size"],
+        state["sequence_length"],
+        draw_split=lambda split: tensors[split].long(),
+        eos_token=state["eos_token"],
+        vocabulary=vocabulary,
+        oracle=_lstm(oracle).requires_grad_(False) if oracle else None,
+    )
+
+
+def _lstm(parameters: dict[str, Tensor]) -> LSTMSequenceModel:
+    """An LSTM whose sizes are those of its stored parameters.
+
+    Raises:
+        ValueError: if they are not those of an LSTM.
+    """
+    try:
+        vocab_size, embedding_size = parameters["embedding"].shape
+        model = LSTMSequenceModel(vocab_size, embedding_size, parameters["recurrent_weight"].shape[0])
+        model.load_state_dict(parameters)
+    except (KeyError, RuntimeError, ValueError) as error:
+        raise ValueError(f"the stored parameters are not those of an LSTM sequence model: {error}") from error
+    return model
