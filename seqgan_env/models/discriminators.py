@@ -149,7 +149,7 @@ class CNNDiscriminator(Discriminator):
         self.highway = Highway(features)
         self.dropout = nn.Dropout(dropout)
         self.output = nn.Linear(features, 1)
-        self._tables: tuple[object, list[Tensor]] | None = None
+        self._tables: tuple[list[Tensor], list[Tensor]] | None = None
         self._reset_parameters(torch.Generator().manual_seed(seed))
 
     def _reset_parameters(self, generator: torch.Generator) -> None:
@@ -207,18 +207,31 @@ class CNNDiscriminator(Discriminator):
         return torch.cat(pooled, dim=1)
 
     def _token_tables(self) -> list[Tensor]:
-        """One (window * (V + 1), count) table a filter, rebuilt when a parameter has changed."""
-        sources = [self.embedding.weight, *(convolution.weight for convolution in self.convolutions)]
-        version = tuple((source.data_ptr(), source._version) for source in sources)
-        if self._tables is None or self._tables[0] != version:
-            embedding = self.embedding.weight
+        """One (window * (V + 1), count) table a filter, rebuilt when a parameter has changed.
+
+        Values are compared, which costs little beside the look-ups: tensor versions miss fused optimizers and `.data`.
+        """
+        sources = [self.embedding.weight, *(convolution.get_parameter("weight") for convolution in self.convolutions)]
+        if self._tables is None or not all(map(_equal, self._tables[0], sources)):
+            # The old tables are written over: fresh memory costs more than the products that fill it.
+            tables = [None] * len(self.convolutions) if self._tables is None else self._tables[1]
             tables = [
                 # (count, E, window) -> (window, E, count); one product a position in the window
-                torch.matmul(embedding, convolution.weight.permute(2, 1, 0)).flatten(0, 1)
-                for convolution in self.convolutions
+                torch.matmul(
+                    self.embedding.weight, convolution.weight.permute(2, 1, 0), out=_unflattened(table, window)
+                )
+                for (window, _), convolution, table in zip(self.filters, self.convolutions, tables, strict=True)
             ]
-            self._tables = (version, tables)
+            self._tables = ([source.detach().clone() for source in sources], [table.flatten(0, 1) for table in tables])
         return self._tables[1]
 
     def __getstate__(self) -> dict[str, object]:
         return self.__dict__ | {"_tables": None}  # derived data: not copied, not pickled
+
+
+def _equal(a: Tensor, b: Tensor) -> bool:
+    return a.dtype == b.dtype and torch.equal(a, b)
+
+
+def _unflattened(table: Tensor | None, window: int) -> Tensor | None:
+    return None if table is None else table.unflatten(0, (window, -1))

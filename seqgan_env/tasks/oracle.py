@@ -9,7 +9,7 @@ from __future__ import annotations
 import pickle
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -92,7 +92,7 @@ def seeded_oracle(seed: int, vocab_size: int, hidden_size: int = 32) -> LSTMSequ
 def load_oracle(path: str | Path) -> LSTMSequenceModel:
     """The authors' oracle from `.npz` (15 named arrays) or their pickle (a list of 15 arrays).
 
-    Nothing in the file is executed: `.npz` is read without pickle, the pickle by a reader that knows only NumPy arrays.
+    Nothing in the file is executed: `.npz` is read without pickle, the pickle by a reader that knows only float arrays.
 
     Raises:
         ValueError: if the file is missing, truncated, of another kind, wants to run code, or has other shapes.
@@ -102,7 +102,7 @@ def load_oracle(path: str | Path) -> LSTMSequenceModel:
         raise ValueError(f"oracle={str(path)!r} is not a file; give the authors' .npz or .pkl, or an int as a seed")
     try:
         arrays = _read_npz(path) if zipfile.is_zipfile(path) else _read_pickle(path)
-    except (pickle.UnpicklingError, zipfile.BadZipFile, EOFError, OSError, ValueError, KeyError, IndexError) as error:
+    except Exception as error:  # a damaged file makes the readers of zip, zlib and pickle raise almost anything
         raise ValueError(f"oracle={str(path)!r} cannot be read as the authors' .npz or pickle: {error}") from error
     try:
         return LSTMSequenceModel.from_arrays(arrays)
@@ -115,34 +115,63 @@ def _read_npz(path: Path) -> dict[str, np.ndarray]:
         return {name: archive[name] for name in archive.files}
 
 
-class _ArrayUnpickler(pickle.Unpickler):
-    """Reads NumPy arrays and plain containers; any other global, so any code, is refused."""
+class _PickledDtype:
+    """A pickled dtype: its code and byte order, and nothing else of its state."""
 
-    _ALLOWED = (
-        ("numpy.core.multiarray", "_reconstruct"),
-        ("numpy._core.multiarray", "_reconstruct"),
-        ("numpy", "ndarray"),
-        ("numpy", "dtype"),
-        ("_codecs", "encode"),  # how Python 3 writes bytes in protocol 2
-    )
+    def __init__(self, code: str, *_: object) -> None:
+        self.code = code
+        self.byte_order = "|"
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self.byte_order = state[1]
+
+
+class _PickledArray:
+    """A pickled array of floats. NumPy's own classes trust a pickle's flags and may read memory that is not theirs."""
+
+    def __init__(self, *_: object) -> None:
+        self.values: np.ndarray | None = None
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        _, shape, dtype, is_fortran, data = state
+        if not isinstance(dtype, _PickledDtype) or dtype.code not in ("f4", "f8") or dtype.byte_order not in ("<", ">"):
+            raise pickle.UnpicklingError("an array does not hold floats of 4 or 8 bytes")
+        raw = data.encode("latin1") if isinstance(data, str) else data
+        flat = np.frombuffer(raw, dtype.byte_order + dtype.code)
+        self.values = flat.reshape(shape, order="F" if is_fortran else "C")
+
+
+def _latin1_bytes(text: str, encoding: str) -> bytes:
+    """How Python 3 writes bytes in protocol 2: `_codecs.encode(text, "latin1")`."""
+    if encoding != "latin1":
+        raise pickle.UnpicklingError(f"it asks for the encoding {encoding!r}")
+    return text.encode("latin1")
+
+
+class _ArrayUnpickler(pickle.Unpickler):
+    """Reads arrays and plain containers with stand-ins of ours; any other global, so any code, is refused."""
+
+    _STAND_INS: ClassVar[dict[tuple[str, str], Any]] = {
+        ("numpy.core.multiarray", "_reconstruct"): _PickledArray,
+        ("numpy._core.multiarray", "_reconstruct"): _PickledArray,
+        ("numpy", "ndarray"): _PickledArray,
+        ("numpy", "dtype"): _PickledDtype,
+        ("_codecs", "encode"): _latin1_bytes,
+    }
 
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in self._ALLOWED:
+        if (module, name) not in self._STAND_INS:
             raise pickle.UnpicklingError(f"it asks for {module}.{name}; only NumPy arrays are allowed")
-        if name == "_reconstruct":
-            return np._core.multiarray._reconstruct if hasattr(np, "_core") else np.core.multiarray._reconstruct
-        return super().find_class(module, name)
+        return self._STAND_INS[module, name]
 
 
 def _read_pickle(path: Path) -> dict[str, np.ndarray]:
     with path.open("rb") as file:
-        try:
-            # latin1: how Python 3 reads the array bytes of a Python 2 pickle.
-            values = _ArrayUnpickler(file, encoding="latin1").load()
-        except (TypeError, AttributeError, UnicodeDecodeError, ImportError, MemoryError, OverflowError) as error:
-            raise pickle.UnpicklingError(f"not a pickle of arrays ({error})") from error
+        # latin1: how Python 3 reads the array bytes of a Python 2 pickle.
+        values = _ArrayUnpickler(file, encoding="latin1").load()
     if not isinstance(values, list | tuple) or len(values) != len(LSTMSequenceModel.ARRAY_NAMES):
         raise ValueError(f"expected a list of {len(LSTMSequenceModel.ARRAY_NAMES)} arrays")
-    if not all(isinstance(value, np.ndarray) for value in values):
+    arrays = [value.values if isinstance(value, _PickledArray) else None for value in values]
+    if any(array is None for array in arrays):
         raise ValueError("expected every element to be a NumPy array")
-    return dict(zip(LSTMSequenceModel.ARRAY_NAMES, values, strict=True))
+    return {name: array for name, array in zip(LSTMSequenceModel.ARRAY_NAMES, arrays, strict=True) if array is not None}

@@ -1,0 +1,348 @@
+"""The stages that are timed: for each, our way and the plain way of doing the same work.
+
+In: the sizes. Out: a `Pair` of functions without arguments. Building a pair makes models and data and is not timed.
+Both sides start from equal parameters; where a side trains, it trains a copy of its own.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Literal
+
+import numpy as np
+import torch
+from gymnasium.vector import AutoresetMode
+from torch import Tensor
+
+from agents.discriminator_trainer import DiscriminatorTrainer
+from agents.policies import SequencePolicy
+from agents.pretraining import Pretrainer
+from agents.reinforce import REINFORCE
+from agents.vec_env import SequenceVecEnv
+from benchmarks import plain
+from seqgan_env.envs import SequenceEnv, SequenceVectorEnv
+from seqgan_env.metrics import negative_log_likelihood
+from seqgan_env.models.discriminators import CNNDiscriminator
+from seqgan_env.models.sequence_models import LSTMSequenceModel
+from seqgan_env.rewards import DiscriminatorReward
+from seqgan_env.rollout_policies import DelayedCopy, sample_sequences
+from seqgan_env.tasks.oracle import oracle_task
+from seqgan_env.tasks.task import Task
+
+StageName = Literal[
+    "sampling",
+    "mle-epoch",
+    "search",
+    "policy-gradient",
+    "discriminator-step",
+    "oracle-nll",
+    "stepping-1",
+    "stepping-64",
+    "stepping-1024",
+]
+_LEARNING_RATE = 1e-2
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much work the stages do.
+
+    Attributes:
+        vocab_size: V.
+        sequence_length: T.
+        hidden_size: E and H.
+        sequences: drawn, scored, or passed over in an epoch.
+        batch_size: B of every update and of the search.
+        n_rollouts: N.
+        plain_rollouts: of the N completions, those that the plain search is timed on.
+        discriminator_steps: steps that are timed together.
+        env_steps: steps that a timing takes, counting every environment; in whole episodes, at least one.
+    """
+
+    vocab_size: int = 5000
+    sequence_length: int = 20
+    hidden_size: int = 32
+    sequences: int = 10_000
+    batch_size: int = 64
+    n_rollouts: int = 16
+    plain_rollouts: int = 2
+    discriminator_steps: int = 8
+    env_steps: int = 12_800
+
+    def __str__(self) -> str:
+        return (
+            f"V={self.vocab_size:,} · T={self.sequence_length} · E=H={self.hidden_size} · batch {self.batch_size} · "
+            f"N={self.n_rollouts} · discriminator with the paper's filters"
+        )
+
+
+PAPER_SIZES = Sizes()
+QUICK_SIZES = Sizes(
+    vocab_size=70,
+    sequence_length=3,
+    hidden_size=8,
+    sequences=64,
+    batch_size=8,
+    n_rollouts=2,
+    plain_rollouts=1,
+    discriminator_steps=1,
+    env_steps=10,
+)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One stage.
+
+    Attributes:
+        work: what is timed, for the reader of the table.
+        ours: does the work once; `plain`: likewise.
+        prepare: called before each call of `ours`, outside the clock.
+        per_call: units of work in a call of either; seconds are divided by it.
+        plain_scale: by how much the plain seconds are multiplied, where `plain` does a share of the work.
+        required: the ratio that this project promises, or None.
+        env_steps: single-environment steps in a unit of work, for stages that step environments.
+        note: what a reader must know to read the numbers right.
+    """
+
+    work: str
+    ours: Callable[[], object]
+    plain: Callable[[], object]
+    prepare: Callable[[], object] = lambda: None
+    per_call: int = 1
+    plain_scale: float = 1.0
+    required: float | None = None
+    env_steps: int | None = None
+    note: str = ""
+
+
+class World:
+    """Models and data that the stages share; each is made when first asked for.
+
+    Args:
+        sizes: see `Sizes`.
+    """
+
+    def __init__(self, sizes: Sizes) -> None:
+        self.sizes = sizes
+
+    @cached_property
+    def task(self) -> Task:
+        """The paper's synthetic task, with a seeded oracle."""
+        sizes = self.sizes
+        return oracle_task(
+            sizes.vocab_size,
+            sizes.sequence_length,
+            oracle=0,
+            n_sequences=sizes.sequences,
+            hidden_size=sizes.hidden_size,
+        )
+
+    @cached_property
+    def real(self) -> Tensor:
+        """(M, T) int64 real sequences."""
+        return self.task.real_sequences("train")
+
+    @cached_property
+    def oracle(self) -> LSTMSequenceModel:
+        """The task's oracle."""
+        assert isinstance(self.task.oracle, LSTMSequenceModel)
+        return self.task.oracle
+
+    @cached_property
+    def discriminator(self) -> CNNDiscriminator:
+        """D_phi with the paper's filters, those that fit T."""
+        return CNNDiscriminator(self.sizes.vocab_size, self.sizes.sequence_length, "paper")
+
+    def generator(self) -> LSTMSequenceModel:
+        """G_theta, a new one with the same parameters at each call."""
+        sizes = self.sizes
+        return LSTMSequenceModel(sizes.vocab_size, sizes.hidden_size, sizes.hidden_size, seed=1)
+
+
+def sampling(world: World) -> Pair:
+    """Eq. 10: whole sequences from the generator."""
+    sizes, generator = world.sizes, world.generator()
+    rng, torch_rng = np.random.default_rng(0), torch.Generator().manual_seed(0)
+    return Pair(
+        work=f"{sizes.sequences:,} sequences",
+        ours=lambda: sample_sequences(generator, sizes.sequences, sizes.sequence_length, rng),
+        plain=lambda: plain.sample(generator, sizes.sequences, sizes.sequence_length, sizes.batch_size, torch_rng),
+        required=5,
+    )
+
+
+def mle_epoch(world: World) -> Pair:
+    """One epoch of maximum likelihood; ours also measures a held-out NLL, and is given one sequence for that."""
+    sizes, sequences = world.sizes, world.real
+    trainer = Pretrainer(
+        world.generator(),
+        sequences,
+        sequences[:1],
+        learning_rate=_LEARNING_RATE,
+        batch_size=sizes.batch_size,
+        rng=np.random.default_rng(0),
+    )
+    model = world.generator()
+    optimizer = torch.optim.Adam(model.parameters(), lr=_LEARNING_RATE)
+    torch_rng = torch.Generator().manual_seed(0)
+    return Pair(
+        work=f"{sizes.sequences:,} sequences",
+        ours=trainer.epoch,
+        plain=lambda: plain.mle_epoch(model, optimizer, sequences, sizes.batch_size, torch_rng),
+    )
+
+
+def search(world: World) -> Pair:
+    """Eq. 3-4: the rewards of one batch of sequences, search and scoring, through the vector environment."""
+    sizes, generator = world.sizes, world.generator()
+    discriminator = copy.deepcopy(world.discriminator).eval()
+    plain_discriminator = plain.PlainDiscriminator(discriminator)
+    sequences = world.real[: sizes.batch_size]
+    reward_model, rollout_policy = DiscriminatorReward(discriminator), DelayedCopy(generator)
+    env = SequenceVectorEnv(
+        world.task,
+        sizes.batch_size,
+        autoreset_mode=AutoresetMode.DISABLED,
+        reward_model=reward_model,
+        n_rollouts=sizes.n_rollouts,
+    )
+    env.reset(seed=0)
+    torch_rng = torch.Generator().manual_seed(0)
+
+    @torch.no_grad()
+    def new_round() -> None:
+        # In training, D and G_beta have changed since the last search: nothing derived from their values may be kept.
+        for parameter in discriminator.parameters():
+            parameter.mul_(1 + 1e-6)
+        env.set_rollout_policy(rollout_policy)
+
+    def episode() -> None:
+        env.reset()
+        for actions in sequences.numpy().T:
+            env.step(actions)
+
+    scale = sizes.n_rollouts / sizes.plain_rollouts
+    return Pair(
+        work="one batch, with scoring",
+        ours=episode,
+        plain=lambda: plain.prefix_values(generator, plain_discriminator, sequences, sizes.plain_rollouts, torch_rng),
+        prepare=new_round,
+        plain_scale=scale,
+        required=8,
+        note=f"plain was timed on {sizes.plain_rollouts} of the {sizes.n_rollouts} completions of every prefix, "
+        f"without the last step's score, and scaled by {scale:g}; ours includes the oracle's NLL in `info`",
+    )
+
+
+def policy_gradient(world: World) -> Pair:
+    """Eq. 6-8: the generator's update alone, with the rewards given."""
+    sizes = world.sizes
+    env = SequenceVecEnv(SequenceVectorEnv(world.task, sizes.batch_size, reward_model="constant", n_rollouts=1))
+    agent = REINFORCE(
+        SequencePolicy,
+        env,
+        learning_rate=_LEARNING_RATE,
+        policy_kwargs={"generator": world.generator()},
+        seed=0,
+        device="cpu",
+    )
+    agent.learn(sizes.batch_size * sizes.sequence_length)  # fills the buffer with one sequence a row
+    rewards = np.random.default_rng(0).random((sizes.sequence_length, sizes.batch_size), dtype=np.float32)
+    agent.rollout_buffer.returns[:] = rewards
+    actions = torch.from_numpy(agent.rollout_buffer.actions[..., 0].astype(np.int64).T.copy())  # (B, T)
+    values = torch.from_numpy(rewards.T.copy())
+    model = world.generator()
+    optimizer = torch.optim.Adam(model.parameters(), lr=_LEARNING_RATE)
+    return Pair(
+        work="one batch, rewards given",
+        ours=agent.train,
+        plain=lambda: plain.generator_step(model, optimizer, plain.policy_gradient_loss(model, actions, values)),
+    )
+
+
+def discriminator_step(world: World) -> Pair:
+    """Eq. 5: forward, backward, optimizer of the discriminator."""
+    sizes = world.sizes
+    half = sizes.batch_size // 2
+    rows = half * sizes.discriminator_steps
+    real = world.real[:rows]
+    generated = sample_sequences(world.generator(), rows, sizes.sequence_length, np.random.default_rng(0))
+    trainer = DiscriminatorTrainer(copy.deepcopy(world.discriminator), world.task, batch_size=sizes.batch_size)
+    model = plain.PlainDiscriminator(world.discriminator)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-4)
+
+    def plain_steps() -> None:
+        model.train()
+        for real_batch, generated_batch in zip(real.split(half), generated.split(half), strict=True):
+            plain.discriminator_step(model, optimizer, real_batch, generated_batch)
+
+    return Pair(
+        work="one batch",
+        ours=lambda: trainer._epoch(real, generated),
+        plain=plain_steps,
+        per_call=sizes.discriminator_steps,
+    )
+
+
+def oracle_nll(world: World) -> Pair:
+    """Eq. 13: the likelihood of sequences under the oracle."""
+    sizes, oracle, sequences = world.sizes, world.oracle, world.real
+    return Pair(
+        work=f"{sizes.sequences:,} sequences",
+        ours=lambda: negative_log_likelihood(oracle, sequences),
+        plain=lambda: plain.negative_log_likelihood(oracle, sequences, sizes.batch_size),
+    )
+
+
+def stepping(world: World, num_envs: int) -> Pair:
+    """Environment steps with a constant reward: one native vector environment beside a loop over single ones."""
+    sizes, task = world.sizes, world.task
+    episode_steps = num_envs * sizes.sequence_length
+    episodes = max(1, sizes.env_steps // episode_steps)
+    actions = np.random.default_rng(0).integers(sizes.vocab_size, size=(episodes * sizes.sequence_length, num_envs))
+    native = SequenceVectorEnv(
+        task, num_envs, autoreset_mode=AutoresetMode.SAME_STEP, reward_model="constant", reward_mode="terminal"
+    )
+    singles = [SequenceEnv(task, reward_model="constant", reward_mode="terminal") for _ in range(num_envs)]
+    native.reset(seed=0)
+    for index, env in enumerate(singles):
+        env.reset(seed=index)
+
+    def step_native() -> None:
+        for row in actions:
+            native.step(row)
+
+    def step_singles() -> None:
+        for row in actions:
+            for env, action in zip(singles, row, strict=True):
+                _, _, terminated, _, _ = env.step(action)
+                if terminated:
+                    env.reset()
+
+    return Pair(
+        work=f"{sizes.sequence_length} steps of {num_envs:,} envs",
+        ours=step_native,
+        plain=step_singles,
+        per_call=episodes,
+        required=5 if num_envs == 64 else None,
+        env_steps=episode_steps,
+        note="plain is a loop over bare single environments, without gym.make's wrappers; both sides reset at once "
+        "when an episode ends and report the oracle's NLL in `info`",
+    )
+
+
+STAGES: dict[StageName, Callable[[World], Pair]] = {
+    "sampling": sampling,
+    "mle-epoch": mle_epoch,
+    "search": search,
+    "policy-gradient": policy_gradient,
+    "discriminator-step": discriminator_step,
+    "oracle-nll": oracle_nll,
+    "stepping-1": partial(stepping, num_envs=1),
+    "stepping-64": partial(stepping, num_envs=64),
+    "stepping-1024": partial(stepping, num_envs=1024),
+}

@@ -1,0 +1,1 @@
+"""Tests of `seqgan_env`, a file for each module."""

@@ -1,0 +1,295 @@
+"""`mdp`: Eq. 1, the three reward modes, and what changes in the middle of an episode."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from seqgan_env.mdp import SequenceMDP
+from seqgan_env.models.sequence_models import LSTMSequenceModel
+from seqgan_env.rewards import DiscriminatorReward
+from seqgan_env.rollout_policies import DelayedCopy
+from seqgan_env.tasks.task import Task
+from seqgan_env.tasks.toy import toy_task
+from tests.toy_world import (
+    DigitsReward,
+    PointPolicy,
+    SuccessorPolicy,
+    TableReward,
+    eos_task,
+    exact_action_value,
+)
+
+
+def generators(count: int, seed: int = 0) -> list[np.random.Generator]:
+    return [np.random.default_rng(seed + row) for row in range(count)]
+
+
+def play(mdp: SequenceMDP, actions: list[list[int]], seed: int = 0) -> np.ndarray:
+    """Rewards (T, B) of one episode; `actions` holds a row for each step."""
+    rngs = generators(mdp.num_sequences, seed)
+    mdp.reset()
+    return np.array([mdp.step(np.array(step), rngs) for step in actions])
+
+
+def test_a_step_appends_its_token_and_nothing_else(task: Task) -> None:
+    mdp = SequenceMDP(task, 2, reward_model="constant")
+    rngs = generators(2)
+    assert mdp.tokens.tolist() == [[3, 3, 3], [3, 3, 3]]
+    mdp.step(np.array([2, 0]), rngs)
+    assert mdp.tokens.tolist() == [[2, 3, 3], [0, 3, 3]]
+    mdp.step(np.array([1, 1]), rngs)
+    assert mdp.tokens.tolist() == [[2, 1, 3], [0, 1, 3]]
+    assert mdp.finished.tolist() == [False, False]
+    mdp.step(np.array([0, 2]), rngs)
+    assert mdp.tokens.tolist() == [[2, 1, 0], [0, 1, 2]]
+    assert mdp.finished.tolist() == [True, True]
+    assert mdp.lengths.tolist() == [3, 3]
+
+
+def test_action_values_land_on_their_row_and_step() -> None:
+    mdp = SequenceMDP(toy_task(10, 3), 4, reward_model=DigitsReward(), rollout_policy=SuccessorPolicy(10), n_rollouts=3)
+    rewards = play(mdp, [[1, 4, 7, 0], [1, 6, 7, 9], [0, 2, 5, 8]])
+    assert rewards.tolist() == [[123, 456, 789, 12], [112, 467, 778, 90], [110, 462, 775, 98]]
+    np.testing.assert_array_equal(mdp.values, rewards.T)
+
+
+def test_action_values_converge_to_enumeration(model: LSTMSequenceModel, task: Task) -> None:
+    n = 8000
+    mdp = SequenceMDP(task, 2, reward_model=TableReward(), rollout_policy=model, n_rollouts=n)
+    rewards = play(mdp, [[1, 2], [0, 2], [2, 1]])
+    for row, sequence in enumerate([(1, 0, 2), (2, 2, 1)]):
+        for t in range(3):
+            expected, deviation = exact_action_value(model, TableReward(), sequence[: t + 1])
+            assert abs(rewards[t, row] - expected) <= 4 * deviation / np.sqrt(n) + 1e-7
+
+
+def test_the_last_step_is_scored_once_and_every_other_n_times(task: Task) -> None:
+    reward = TableReward()
+    play(SequenceMDP(task, 2, reward_model=reward, n_rollouts=5), [[0, 1], [1, 1], [2, 0]])
+    assert [len(batch) for batch in reward.batches] == [10, 10, 2]
+    assert reward.batches[2].tolist() == [[0, 1, 2], [1, 1, 0]]
+
+
+def test_a_terminal_reward_is_scored_once_and_nothing_is_searched(task: Task) -> None:
+    reward, policy = TableReward(), SuccessorPolicy(3)
+    mdp = SequenceMDP(task, 2, reward_model=reward, reward_mode="terminal", rollout_policy=policy)
+    rewards = play(mdp, [[0, 1], [1, 1], [2, 0]])
+    assert rewards[:2].tolist() == [[0, 0], [0, 0]]
+    assert rewards[2].tolist() == TableReward()(torch.tensor([[0, 1, 2], [1, 1, 0]])).tolist()
+    assert [len(batch) for batch in reward.batches] == [2]
+    assert policy.advanced_rows == []
+    assert np.isnan(mdp.values[:, :2]).all()
+
+
+@settings(max_examples=30, deadline=None)
+@given(data=st.data(), n_rollouts=st.integers(1, 4), seed=st.integers(0, 1000), with_eos=st.booleans())
+def test_potential_rewards_telescope_to_the_terminal_reward(data, n_rollouts: int, seed: int, with_eos: bool) -> None:
+    task = eos_task() if with_eos else toy_task(4, 5)
+    actions = data.draw(st.lists(st.integers(0, 3), min_size=5, max_size=5))
+    totals = {}
+    for mode in ("potential", "terminal", "action_value"):
+        mdp = SequenceMDP(task, 1, reward_model=TableReward(4, 5), reward_mode=mode, n_rollouts=n_rollouts)
+        rngs = generators(1, seed)
+        rewards = []
+        for action in actions:
+            if not mdp.finished[0]:
+                rewards.append(mdp.step(np.array([action]), rngs)[0])
+        totals[mode] = rewards
+    assert sum(totals["potential"]) == pytest.approx(totals["terminal"][-1], abs=1e-12)
+    np.testing.assert_allclose(np.cumsum(totals["potential"]), totals["action_value"], atol=1e-12)
+    assert sum(totals["terminal"][:-1]) == 0
+
+
+def test_potential_starts_from_zero_in_every_episode(task: Task) -> None:
+    mdp = SequenceMDP(task, 1, reward_model="constant:0.3", reward_mode="potential")
+    for _ in range(2):
+        assert play(mdp, [[0], [1], [2]])[:, 0].tolist() == pytest.approx([0.3, 0, 0])
+
+
+@pytest.mark.parametrize("rollout_policy", ["uniform", "oracle"])
+def test_a_seed_reproduces_an_episode_bit_for_bit(rollout_policy: str) -> None:
+    rewards = [
+        play(SequenceMDP(toy_task(), 3, rollout_policy=rollout_policy), [[0, 1, 2], [2, 2, 0], [1, 0, 0]], seed)
+        for seed in (7, 7, 8)
+    ]
+    assert rewards[0].tobytes() == rewards[1].tobytes()
+    assert (rewards[0][:2] != rewards[2][:2]).all()
+
+
+def test_no_prefix_is_ever_recomputed() -> None:
+    policy = SuccessorPolicy(5)
+    mdp = SequenceMDP(toy_task(5, 4), 3, reward_model="constant", rollout_policy=policy, n_rollouts=2)
+    for _ in range(2):  # a second episode costs no more
+        policy.advanced_rows.clear()
+        play(mdp, [[0, 1, 2]] * 4)
+        # Each step advances the 3 prefixes once; their 6 completions advance once for each further token but the last.
+        assert policy.advanced_rows == [3, 6, 6, 3, 6, 3, 3]
+
+
+def test_rows_may_stand_at_different_steps() -> None:
+    task = toy_task(10, 4)
+    mdp = SequenceMDP(task, 2, reward_model=DigitsReward(), rollout_policy=SuccessorPolicy(10), n_rollouts=2)
+    rngs = generators(2)
+    assert mdp.step(np.array([5, 1]), rngs).tolist() == [5678, 1234]
+    mdp.reset(np.array([False, True]))
+    assert mdp.tokens.tolist() == [[5, 10, 10, 10], [10, 10, 10, 10]]
+    assert mdp.step(np.array([7, 2]), rngs).tolist() == [5789, 2345]
+    only_second = np.array([False, True])
+    assert mdp.step(np.array([99, 2]), rngs, only_second).tolist() == [0, 2234]
+    assert mdp.lengths.tolist() == [2, 2]
+    assert mdp.step(np.array([0, 9]), rngs).tolist() == [5701, 2290]
+
+
+@pytest.mark.parametrize("reward_mode", ["action_value", "potential", "terminal"])
+def test_an_episode_ends_at_eos(eos_task: Task, reward_mode: str) -> None:
+    mdp = SequenceMDP(eos_task, 3, reward_model=DigitsReward(), reward_mode=reward_mode, n_rollouts=2)
+    rngs = generators(3)
+    mdp.step(np.array([0, 3, 1]), rngs)
+    assert mdp.finished.tolist() == [False, True, False]
+    running = ~mdp.finished
+    mdp.step(np.array([3, 0, 2]), rngs, running)
+    assert mdp.finished.tolist() == [True, True, False]
+    assert mdp.tokens.tolist() == [[0, 3, 4, 4, 4], [3, 4, 4, 4, 4], [1, 2, 4, 4, 4]]
+    if reward_mode != "potential":
+        assert mdp.values[1, 0] == 34444
+        assert mdp.values[0, 1] == 3444
+    info = mdp.end_info(mdp.finished)
+    assert [sequence.tolist() for sequence in info["sequence"]] == [[0, 3, 4, 4, 4], [3, 4, 4, 4, 4]]
+    assert info["text"] == ["a", ""]
+    log_probs = eos_task.oracle.log_probs(torch.from_numpy(mdp.tokens))
+    expected = [-log_probs[0, :2].sum().item() / 2, -log_probs[1, 0].item()]
+    assert info["oracle_nll"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_what_info_holds_is_a_copy(task: Task) -> None:
+    mdp = SequenceMDP(task, 1, reward_model="constant")
+    play(mdp, [[0], [1], [2]])
+    mdp.end_info(mdp.finished)["sequence"][0][:] = 9
+    assert mdp.tokens.tolist() == [[0, 1, 2]]
+
+
+def test_the_reward_model_can_be_swapped_in_the_middle_of_an_episode(task: Task) -> None:
+    mdp = SequenceMDP(task, 1, reward_model="constant:0.2")
+    rngs = generators(1)
+    first = mdp.step(np.array([0]), rngs)[0]
+    mdp.set_reward_model("constant:0.7")
+    assert (first, mdp.step(np.array([0]), rngs)[0]) == pytest.approx((0.2, 0.7))
+
+
+def test_the_roll_out_policy_can_be_swapped_in_the_middle_of_an_episode() -> None:
+    mdp = SequenceMDP(toy_task(10, 4), 1, reward_model=DigitsReward(), rollout_policy=PointPolicy(10, 7))
+    rngs = generators(1)
+    assert mdp.step(np.array([1]), rngs)[0] == 1777
+    mdp.set_rollout_policy(PointPolicy(10, 8))
+    assert mdp.step(np.array([2]), rngs)[0] == 1288
+    mdp.set_rollout_policy(SuccessorPolicy(10))
+    assert mdp.step(np.array([3]), rngs)[0] == 1234
+
+
+def test_a_swapped_in_policy_continues_as_if_it_had_been_there_from_the_start(model: LSTMSequenceModel) -> None:
+    from_start = SequenceMDP(toy_task(), 2, reward_model=TableReward(), rollout_policy=model)
+    swapped = SequenceMDP(toy_task(), 2, reward_model=TableReward())
+    for mdp in (from_start, swapped):
+        mdp.step(np.array([1, 2]), generators(2))
+    swapped.set_rollout_policy(model)
+    values = [mdp.step(np.array([2, 0]), generators(2, 5)) for mdp in (from_start, swapped)]
+    assert values[0].tolist() == values[1].tolist()
+
+
+def test_an_announced_update_of_the_delayed_copy_changes_the_search(model: LSTMSequenceModel) -> None:
+    policy = DelayedCopy(model)
+    mdp = SequenceMDP(toy_task(), 1, reward_model=DigitsReward(), rollout_policy=policy, n_rollouts=200)
+    before = mdp.step(np.array([1]), generators(1))[0]
+    with torch.no_grad():
+        model.output.bias.copy_(torch.tensor([0.0, 0.0, 80.0]))
+    mdp.reset()
+    assert mdp.step(np.array([1]), generators(1))[0] == before  # a copy: training alone changes nothing
+    policy.update(model)
+    mdp.set_rollout_policy(policy)
+    mdp.reset()
+    assert mdp.step(np.array([1]), generators(1))[0] == 122
+    assert before != 122
+
+
+def test_the_default_reward_model_is_one_cnn_for_the_whole_life(task: Task) -> None:
+    mdp = SequenceMDP(task, 1)
+    assert isinstance(mdp.reward_model, DiscriminatorReward)
+    assert mdp.reward_model is mdp.reward_model
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"num_sequences": 0}, ValueError, "num_envs=0"),
+        ({"num_sequences": 1.5}, TypeError, r"num_envs=1\.5"),
+        ({"n_rollouts": 0}, ValueError, "n_rollouts=0"),
+        ({"n_rollouts": True}, TypeError, "n_rollouts=True"),
+        ({"n_rollouts": "16"}, TypeError, "n_rollouts='16'"),
+        ({"reward_mode": "dense"}, ValueError, "reward_mode='dense' must be one of .*potential"),
+        ({"reward_model": 3}, TypeError, "reward_model must be callable"),
+        ({"rollout_policy": PointPolicy(4, 0)}, ValueError, "rollout_policy has vocab_size=4"),
+    ],
+)
+def test_wrong_arguments_are_refused_by_name(arguments: dict, error: type[Exception], message: str, task: Task) -> None:
+    with pytest.raises(error, match=message):
+        SequenceMDP(**({"task": task, "num_sequences": 1} | arguments))
+
+
+@pytest.mark.parametrize(
+    ("actions", "error", "message"),
+    [
+        (np.array([0.0, 1.0]), TypeError, "actions have dtype float64"),
+        (np.array([True, False]), TypeError, "actions have dtype bool"),
+        (np.array(["a", "b"]), TypeError, "actions have dtype"),
+        (np.array([0, 3]), ValueError, r"action 3 of environment 1 is out of range 0\.\.2"),
+        (np.array([-1, 0]), ValueError, "action -1 of environment 0"),
+        (np.array([2**63, 0], np.uint64), ValueError, "action 9223372036854775808 of environment 0"),
+        (np.array([0]), ValueError, r"actions have shape \(1,\), expected \(2,\)"),
+        (np.array([[0, 1]]), ValueError, r"actions have shape \(1, 2\)"),
+        (0, ValueError, r"actions have shape \(\)"),
+    ],
+)
+def test_a_wrong_action_is_refused_by_name_and_changes_nothing(
+    actions: object, error: type[Exception], message: str, task: Task
+) -> None:
+    mdp = SequenceMDP(task, 2, reward_model="constant")
+    mdp.step(np.array([1, 2]), generators(2))
+    with pytest.raises(error, match=message):
+        mdp.step(actions, generators(2))
+    assert mdp.tokens.tolist() == [[1, 3, 3], [2, 3, 3]]
+    assert mdp.lengths.tolist() == [1, 1]
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int32, np.uint64])
+def test_actions_of_any_integer_type_are_tokens(dtype: type, task: Task) -> None:
+    mdp = SequenceMDP(task, 1, reward_model="constant")
+    mdp.step(np.array([2], dtype), generators(1))
+    assert mdp.tokens.tolist() == [[2, 3, 3]]
+
+
+def test_stepping_a_finished_sequence_is_refused_and_says_what_to_do(task: Task) -> None:
+    mdp = SequenceMDP(task, 1, reward_model="constant")
+    play(mdp, [[0], [1], [2]])
+    with pytest.raises(ValueError, match=r"environment 0 has finished its sequence; call reset\(\)"):
+        mdp.step(np.array([0]), generators(1))
+
+
+@pytest.mark.parametrize(
+    ("returned", "error", "message"),
+    [
+        (lambda rows: torch.full((rows,), float("nan")), ValueError, "reward_model returned nan"),
+        (lambda rows: torch.zeros(rows, 1), ValueError, "reward_model returned shape"),
+        (lambda rows: "good", TypeError, "reward_model must return a tensor"),
+    ],
+)
+@pytest.mark.parametrize("reward_mode", ["action_value", "potential", "terminal"])
+def test_a_bad_reward_model_is_refused_by_name(
+    returned, error: type[Exception], message: str, reward_mode: str, task: Task
+) -> None:
+    mdp = SequenceMDP(task, 2, reward_model=lambda sequences: returned(len(sequences)), reward_mode=reward_mode)
+    with pytest.raises(error, match=message):
+        play(mdp, [[0, 1], [1, 1], [2, 0]])

@@ -1,0 +1,141 @@
+"""`models.output_layer`: the blocked softmax equals the plain one, in value and gradient."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from seqgan_env.models import output_layer
+from seqgan_env.models.output_layer import OutputLayer, check_temperature, exp_logit_blocks
+
+
+def random_layer(hidden_size: int, vocab_size: int, std: float, seed: int = 0) -> OutputLayer:
+    layer = OutputLayer(hidden_size, vocab_size)
+    layer.reset_parameters(std, torch.Generator().manual_seed(seed))
+    return layer
+
+
+def random_rows(rows: int, hidden_size: int, vocab_size: int, seed: int = 1) -> tuple[Tensor, Tensor, Tensor]:
+    """Hidden states, targets, weights of both signs."""
+    generator = torch.Generator().manual_seed(seed)
+    hidden = torch.randn(rows, hidden_size, generator=generator)
+    targets = torch.randint(vocab_size, (rows,), generator=generator)
+    return hidden, targets, torch.randn(rows, generator=generator)
+
+
+@pytest.fixture
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocks of a few rows, so that a handful of rows spans several of them."""
+    monkeypatch.setitem(output_layer._BLOCK_BYTES, "cpu", 4 * 70 * 3)
+
+
+CASES = [(1, 3, 1, 0.5), (7, 70, 5, 1.0), (10, 65, 4, 40.0), (4, 1, 2, 1.0)]  # rows, V, H, std; 40 needs the shift
+
+
+@pytest.mark.usefixtures("small_blocks")
+@pytest.mark.parametrize(("rows", "vocab_size", "hidden_size", "std"), CASES)
+@pytest.mark.parametrize("temperature", [1.0, 0.5, 1.7])
+def test_log_probs_equal_plain_log_softmax(
+    rows: int, vocab_size: int, hidden_size: int, std: float, temperature: float
+) -> None:
+    layer = random_layer(hidden_size, vocab_size, std)
+    hidden, targets, _ = random_rows(rows, hidden_size, vocab_size)
+    plain = torch.log_softmax(layer(hidden).double() / temperature, dim=1)
+    expected = plain[torch.arange(rows), targets].float()
+    torch.testing.assert_close(layer.log_probs(hidden, targets, temperature), expected, rtol=2e-5, atol=2e-5)
+
+
+@pytest.mark.usefixtures("small_blocks")
+@pytest.mark.parametrize(("rows", "vocab_size", "hidden_size", "std"), CASES)
+def test_weighted_log_likelihood_and_its_gradients_equal_autograd_through_log_softmax(
+    rows: int, vocab_size: int, hidden_size: int, std: float
+) -> None:
+    layer = random_layer(hidden_size, vocab_size, std)
+    hidden, targets, weights = random_rows(rows, hidden_size, vocab_size)
+    hidden.requires_grad_()
+    value = layer.weighted_log_likelihood(hidden, targets, weights)
+    (3 * value).backward()  # 3: the incoming gradient must be passed on
+    gradients = [hidden.grad, layer.weight.grad, layer.bias.grad]
+
+    exact = [tensor.detach().double().requires_grad_() for tensor in (hidden, layer.weight, layer.bias)]
+    logits = exact[0] @ exact[1].t() + exact[2]
+    plain = (weights.double() * torch.log_softmax(logits, dim=1)[torch.arange(rows), targets]).sum()
+    (3 * plain).backward()
+    torch.testing.assert_close(value.double(), plain, rtol=2e-5, atol=2e-5)
+    for gradient, expected in zip(gradients, exact, strict=True):
+        torch.testing.assert_close(gradient.double(), expected.grad, rtol=1e-4, atol=1e-4)
+
+
+def test_rows_of_weight_zero_change_nothing_and_get_no_gradient() -> None:
+    layer = random_layer(4, 9, 1.0)
+    hidden, targets, weights = random_rows(6, 4, 9)
+    weights[[1, 4]] = 0.0
+    kept = [0, 2, 3, 5]
+    everything = hidden.clone().requires_grad_()
+    value = layer.weighted_log_likelihood(everything, targets, weights)
+    value.backward()
+    alone = layer.weighted_log_likelihood(hidden[kept], targets[kept], weights[kept])
+    assert value.item() == pytest.approx(alone.item(), rel=1e-6)
+    assert everything.grad[[1, 4]].abs().sum() == 0
+    assert (everything.grad[kept].abs().sum(dim=1) > 0).all()
+
+
+def test_no_rows_of_weight_are_worth_zero() -> None:
+    layer = random_layer(4, 9, 1.0)
+    hidden, targets, _ = random_rows(3, 4, 9)
+    value = layer.weighted_log_likelihood(hidden.requires_grad_(), targets, torch.zeros(3))
+    value.backward()
+    assert value.item() == 0
+    assert hidden.grad.abs().sum() == 0
+
+
+def test_a_literal_log_probability() -> None:
+    layer = OutputLayer(1, 2)
+    with torch.no_grad():
+        layer.weight.copy_(torch.tensor([[1.0], [0.0]]))
+        layer.bias.copy_(torch.tensor([0.0, 1.0]))
+    # logits (2, 1): log p = -log(1 + e^-1), -log(1 + e)
+    log_probs = layer.log_probs(torch.tensor([[2.0], [2.0]]), torch.tensor([0, 1]))
+    assert log_probs.tolist() == pytest.approx([-0.3132617, -1.3132617], abs=1e-6)
+
+
+def test_blocks_cover_all_rows_once_and_append_columns_of_no_mass(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(output_layer._BLOCK_BYTES, "cpu", 4 * 128 * 3)  # three rows a block
+    layer = random_layer(4, 100, 1.0)
+    hidden, _, _ = random_rows(8, 4, 100)
+    blocks = [
+        (rows, mass.clone(), shift)
+        for rows, mass, shift in exp_logit_blocks(hidden, layer.weight.detach(), layer.bias.detach(), 1.0, 64)
+    ]
+    assert [(rows.start, rows.stop) for rows, _, _ in blocks] == [(0, 3), (3, 6), (6, 8)]
+    mass = torch.cat([mass for _, mass, _ in blocks])
+    assert mass.shape == (8, 128)
+    assert mass[:, 100:].abs().sum() == 0
+    torch.testing.assert_close(mass[:, :100], layer(hidden).exp().detach(), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("std", "shifted"), [(0.1, False), (100.0, True)])
+def test_logits_are_shifted_only_where_exp_could_overflow(std: float, shifted: bool) -> None:
+    layer = random_layer(4, 9, std)
+    hidden, _, _ = random_rows(5, 4, 9)
+    (_, mass, shift), *_ = exp_logit_blocks(hidden, layer.weight.detach(), layer.bias.detach())
+    assert (shift is not None) is shifted
+    assert torch.isfinite(mass).all()
+
+
+def test_no_rows_make_no_blocks() -> None:
+    layer = random_layer(4, 9, 1.0)
+    assert list(exp_logit_blocks(torch.empty(0, 4), layer.weight.detach(), layer.bias.detach())) == []
+
+
+@pytest.mark.parametrize("temperature", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_temperature_that_is_not_a_positive_number_is_refused(temperature: float) -> None:
+    with pytest.raises(ValueError, match=f"temperature={temperature}"):
+        check_temperature(temperature)
+
+
+def test_parameters_are_normal_with_the_given_deviation() -> None:
+    layer = random_layer(50, 400, 0.1)
+    assert layer.weight.std().item() == pytest.approx(0.1, rel=0.03)
+    assert layer.bias.mean().item() == pytest.approx(0.0, abs=0.02)
