@@ -1,8 +1,8 @@
 """Checkpoints of a game: everything that a resumed run needs to end as an uninterrupted one.
 
 A checkpoint is one safetensors file: tensors (models, optimizers, G_beta, torch's random state) and, in its metadata,
-JSON (counters, NumPy random states). Reading one executes nothing. Files are written aside, synced and renamed, so that a
-crash or a full disk leaves the file before as it was.
+JSON (counters, NumPy random states). Reading one executes nothing. Files are written aside, synced and renamed, so
+that a crash or a full disk leaves the file before as it was.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ def restore(game: SeqGAN, tensors: dict[str, Tensor], state: dict[str, Any]) -> 
     game.agent.num_timesteps = state["num_timesteps"]
     game.agent._n_updates = state["n_updates"]
     # The reset takes the seeds that SB3 has set; only then do the stored random states hold.
-    game.agent._last_obs = game.env.reset()
+    game.agent._last_obs = game.env.reset()  # type: ignore[assignment]
     game.agent._last_episode_starts = np.ones(game.env.num_envs, dtype=bool)
     for rng, stored in zip(game.env.env.rngs, state["env_rngs"], strict=True):
         rng.bit_generator.state = stored

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
-import tyro
 from rich.console import Console
 from tyro.conf import OmitArgPrefixes, Positional, arg
 from tyro.extras import SubcommandApp
@@ -79,9 +78,8 @@ def build_app(preset: Preset) -> SubcommandApp:
 
     app = SubcommandApp()
     app.command(train, name="train", help="Train a SeqGAN, or go on with a run.")
-    app.command(evaluate, name="evaluate")
-    app.command(sample, name="sample")
-    app.command(plot, name="plot")
+    for command in (evaluate, sample, plot):
+        app.command(command)
     return app
 
 
@@ -257,7 +255,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _named_preset(arguments: Sequence[str]) -> Preset:
-    """The preset that the arguments name, so that its values become the defaults; unknown ones are left to the parser."""
+    """The preset that the arguments name, so that its values become the defaults; the parser refuses unknown ones."""
     for place, argument in enumerate(arguments):
         name = argument.partition("=")[2]
         if argument == "--preset" and place + 1 < len(arguments):

@@ -42,7 +42,9 @@ class SeqGANConfig:
     mle_epochs: int = 120
     """MLE epochs: exactly, or at most with --mle-patience [2016: 240; 2018: 120]."""
     mle_patience: int | None = None
-    """Stop MLE after this many epochs without a lower held-out NLL, and go back to the best; None never stops [P: None]."""
+    """Stop MLE after this many epochs without a lower held-out NLL and go back to the best; None: never [P: None]."""
+    mle_reshuffle: bool = True
+    """Draw new MLE batches each epoch [P: not said; 2016, 2018: False]."""
     mle_learning_rate: float = 1e-2
     """Adam's learning rate for MLE [2016: 1e-3; 2018: 1e-2]."""
 
@@ -64,7 +66,7 @@ class SeqGANConfig:
     """Positives, and as many negatives, in each draw; None takes all training sequences [P: None]."""
 
     reward_model: str = "discriminator"
-    """What scores whole sequences: discriminator, constant, constant:0.3, oracle, or module:Attribute [P: discriminator]."""
+    """What scores whole sequences: discriminator, constant, constant:0.3, oracle, or module:Attribute [P: D]."""
     rounds: int = 200
     """Adversarial rounds [2016: 800; 2018: 200]."""
     g_steps: int = 1
@@ -112,7 +114,7 @@ class SeqGANConfig:
             raise ValueError(f"train_sequences={self.train_sequences} must be at least batch_size={self.batch_size}")
 
 
-_REPO_2018 = SeqGANConfig(train_sequences=9_984, rollout_rate=0.8)
+_REPO_2018 = SeqGANConfig(train_sequences=9_984, rollout_rate=0.8, mle_reshuffle=False)
 
 PRESETS: dict[str, SeqGANConfig] = {
     "fast": SeqGANConfig(

@@ -1,9 +1,9 @@
 """Eq. 5: training the discriminator, as an SB3 callback that turns any SB3 `learn()` into the adversarial game.
 
-min_phi -E_{Y real}[log D_phi(Y)] - E_{Y ~ G}[log(1 - D_phi(Y))]. In: real sequences and a generator. Out: a discriminator
-that the environments use as reward model from the next step on, and a roll-out policy in step with the generator.
-Algorithm 1's order is kept: after g generator updates, d times fresh negatives from the updated generator and k epochs on
-them, then beta <- theta.
+min_phi -E_{Y real}[log D_phi(Y)] - E_{Y ~ G}[log(1 - D_phi(Y))]. In: real sequences and a generator. Out: a
+discriminator that the environments use as reward model from the next step on, and a roll-out policy in step with the
+generator. Algorithm 1's order is kept: after g generator updates, d times fresh negatives from the updated generator
+and k epochs on them, then beta <- theta.
 Departures from the authors' code: labels are balanced in every batch; the optimizer offers weight decay.
 """
 
@@ -122,7 +122,9 @@ class DiscriminatorTrainer(BaseCallback):
         self.mean_reward: float | None = None
         self.optimizer: torch.optim.Optimizer | None = None
         if discriminator is not None:
-            self.optimizer = torch.optim.AdamW(discriminator.parameters(), lr=learning_rate, weight_decay=weight_decay)
+            self.optimizer = torch.optim.AdamW(
+                discriminator.parameters(), lr=learning_rate, weight_decay=weight_decay, fused=True
+            )
         self._updates_this_round = 0
         self._update_pending = False
         self._finished_sequences: deque[np.ndarray] = deque(maxlen=10_000)
@@ -183,7 +185,8 @@ class DiscriminatorTrainer(BaseCallback):
             generator: what draws the negatives; None takes the learner's finished sequences, and does nothing (returns
                 None) until there are some.
         """
-        assert self.discriminator is not None and self.task is not None
+        assert self.discriminator is not None
+        assert self.task is not None
         real = self.task.real_sequences("train")
         size = len(real) if self.sample_size is None else min(self.sample_size, len(real))
         generated = self._negatives(generator, size)
@@ -199,7 +202,8 @@ class DiscriminatorTrainer(BaseCallback):
 
     def _epoch(self, real: Tensor, generated: Tensor) -> float:
         """One pass over as many real as generated sequences, half of each in a batch; the mean loss."""
-        assert self.discriminator is not None and self.optimizer is not None
+        assert self.discriminator is not None
+        assert self.optimizer is not None
         half = self.batch_size // 2
         real, generated = (rows[torch.from_numpy(self.rng.permutation(len(rows)))] for rows in (real, generated))
         self.discriminator.train()
@@ -218,7 +222,8 @@ class DiscriminatorTrainer(BaseCallback):
 
     def _report(self, loss: float, generator: RolloutPolicy | None) -> DiscriminatorReport:
         """Accuracy and calibration on real sequences that D never trains on, and as many newly generated ones."""
-        assert self.discriminator is not None and self.task is not None
+        assert self.discriminator is not None
+        assert self.task is not None
         validation = self.task.real_sequences("validation")[:_REPORT_SIZE]
         generated = self._negatives(generator, len(validation))
         assert generated is not None
@@ -272,11 +277,10 @@ def generator_of(policy: BasePolicy | SequenceModel) -> RolloutPolicy | None:
         return policy
     if isinstance(policy, SequencePolicy):
         return policy.generator
-    # Recurrent policies need more than a prefix to name their distribution, so they override this.
-    plain = (
-        isinstance(policy, ActorCriticPolicy) and type(policy).get_distribution is ActorCriticPolicy.get_distribution
-    )
-    return ActorRolloutPolicy(policy) if plain else None
+    # Recurrent policies need more than a prefix to name their distribution, so they override `get_distribution`.
+    if isinstance(policy, ActorCriticPolicy) and type(policy).get_distribution is ActorCriticPolicy.get_distribution:
+        return ActorRolloutPolicy(policy)
+    return None
 
 
 def calibration_error(

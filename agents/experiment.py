@@ -23,8 +23,8 @@ from agents.checkpoints import read_tensors, restore, snapshot, write_atomically
 from agents.plots import plot_learning_curves
 from agents.run_folder import RunFolder
 from agents.seqgan import Milestone, SeqGAN, Stage
-from seqgan_env.metrics import Estimate, GeneratorMetrics, LikelihoodModel, measure_generator
-from seqgan_env.rollout_policies import UniformPolicy
+from seqgan_env.metrics import Estimate, GeneratorMetrics, measure_generator
+from seqgan_env.rollout_policies import RolloutPolicy, UniformPolicy
 from seqgan_env.tasks.task import Task
 
 _STAGE_TITLES: dict[Stage, str] = {"mle": "MLE", "discriminator": "D pretraining", "adversarial": "SeqGAN"}
@@ -89,8 +89,9 @@ class Experiment:
                     title = _STAGE_TITLES[milestone.stage]
                     stages[milestone.stage] = bar.add_task(title, total=milestone.total, nlls="")
                 metrics = self._after(milestone)
-                update = {} if metrics is None else {"nlls": _nlls(metrics)}
-                bar.update(stages[milestone.stage], completed=milestone.index, **update)
+                bar.update(stages[milestone.stage], completed=milestone.index)
+                if metrics is not None:
+                    bar.update(stages[milestone.stage], nlls=_nlls(metrics))
 
             self.game.train(after)
         self._save()
@@ -159,7 +160,7 @@ class Experiment:
 def close_run(run: RunFolder, device: str, console: Console) -> list[TableRow]:
     """Measure all methods of the closing table, print and save it, and draw the learning curve."""
     config, task = run.config(), run.task()
-    methods: list[tuple[str, LikelihoodModel]] = [("random", UniformPolicy(task.vocab_size))]
+    methods: list[tuple[str, RolloutPolicy]] = [("random", UniformPolicy(task.vocab_size))]
     if run.mle_checkpoint.is_file():
         mle = run.generator(run.mle_checkpoint).to(device)
         methods.append(("MLE", mle))
@@ -181,10 +182,10 @@ def close_run(run: RunFolder, device: str, console: Console) -> list[TableRow]:
     return rows
 
 
-def measure(generator: LikelihoodModel, task: Task, rng: np.random.Generator, n_samples: int) -> GeneratorMetrics:
+def measure(generator: RolloutPolicy, task: Task, rng: np.random.Generator, n_samples: int) -> GeneratorMetrics:
     """All metrics of a generator on a task, with the whole test split."""
     return measure_generator(
-        generator,  # type: ignore[arg-type]  (every model measured here can also be sampled)
+        generator,
         task.real_sequences("test"),
         rng,
         oracle=task.oracle,

@@ -159,7 +159,8 @@ class ActorRolloutPolicy:
     """
 
     def __init__(self, policy: ActorCriticPolicy) -> None:
-        assert isinstance(policy.action_space, spaces.Discrete) and policy.observation_space.shape is not None
+        assert isinstance(policy.action_space, spaces.Discrete)
+        assert policy.observation_space.shape is not None
         self.policy = policy
         self.vocab_size = int(policy.action_space.n)
         self.sequence_length = policy.observation_space.shape[0]

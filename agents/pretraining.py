@@ -1,8 +1,9 @@
 """Pretraining of the generator: maximum likelihood, and scheduled sampling (Bengio et al. 2015).
 
 max_theta sum_{Y real} sum_t log G_theta(y_t | Y_{1:t-1}). In: real sequences (M, T) int64. Out: a trained generator.
-Departures from the authors' code: batches are reshuffled each epoch and the last, smaller batch is used (theirs keeps
-the file's order and drops it); scheduled sampling draws its coin anew for every token (their 2016 graph draws it once).
+Departures from the authors' code: batches are reshuffled each epoch unless `reshuffle` is off, and the last, smaller
+batch is used (theirs keeps the file's order and drops it); scheduled sampling draws its coin anew for every token
+(their 2016 graph draws it once).
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ class Pretrainer:
         patience: stop after this many epochs without a better held-out NLL, and go back to the best; None never stops.
         curriculum_rate_step: scheduled sampling: the probability of feeding the real token falls by this each epoch
             (paper: 0.002); 0 is plain MLE.
+        reshuffle: draw new batches each epoch; False keeps those of the given order, as the authors' code.
         rng: source of all randomness.
 
     Attributes:
@@ -50,6 +52,7 @@ class Pretrainer:
         max_epochs: int = 120,
         patience: int | None = None,
         curriculum_rate_step: float = 0.0,
+        reshuffle: bool = True,
         rng: np.random.Generator,
     ) -> None:
         if len(sequences) < batch_size:
@@ -62,8 +65,9 @@ class Pretrainer:
         self.max_epochs = max_epochs
         self.patience = patience
         self.curriculum_rate_step = curriculum_rate_step
+        self.reshuffle = reshuffle
         self.rng = rng
-        self.optimizer = torch.optim.Adam(generator.parameters(), lr=learning_rate)
+        self.optimizer = torch.optim.Adam(generator.parameters(), lr=learning_rate, fused=True)
         self.epochs = 0
         self.best_validation = float("inf")
         self._epochs_since_best = 0
@@ -77,9 +81,11 @@ class Pretrainer:
 
     def epoch(self) -> tuple[float, Estimate]:
         """One pass over the training sequences; (mean training NLL, held-out NLL), nats per token."""
-        order = torch.from_numpy(self.rng.permutation(len(self.sequences))).to(self.sequences.device)
+        sequences = self.sequences
+        if self.reshuffle:
+            sequences = sequences[torch.from_numpy(self.rng.permutation(len(sequences))).to(sequences.device)]
         total, tokens = 0.0, 0
-        for batch in self.sequences[order].split(self.batch_size):
+        for batch in sequences.split(self.batch_size):
             count = int((batch < self.generator.vocab_size).sum())
             total += self._step(batch, count) * count
             tokens += count

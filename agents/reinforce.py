@@ -1,7 +1,7 @@
 """Eq. 6-8: REINFORCE, the policy gradient of SeqGAN, as an SB3 algorithm.
 
-Eq. 6-7: grad J = E_{Y ~ G}[ sum_t grad log G(y_t | Y_{1:t-1}) Q(Y_{1:t-1}, y_t) ].  Eq. 8: theta <- theta + alpha grad J.
-In: experience of an SB3 vector environment. Out: one Adam step per batch of experience.
+Eq. 6-7: grad J = E_{Y ~ G}[ sum_t grad log G(y_t | Y_{1:t-1}) Q(Y_{1:t-1}, y_t) ].  Eq. 8: theta <- theta + alpha
+grad J. In: experience of an SB3 vector environment. Out: one Adam step per batch of experience.
 With `reward_mode="action_value"` a step's reward already is Q, so the discount is 0; with "potential" and "terminal"
 rewards the weight of a step is its return to go, discount 1.
 As in the authors' code the loss is summed over batch and time and then clipped to a global norm of 5, which under Adam
@@ -38,8 +38,8 @@ class REINFORCE(OnPolicyAlgorithm):
         learning_rate: alpha of Eq. 8, for Adam (2018 code: 1e-2, 2016 code: 1e-3).
         n_steps: steps of each environment an update; None is the horizon T, one sequence each.
         gamma: discount; None is 0 for `reward_mode="action_value"` and 1 otherwise.
-        baseline: subtracted from the weights, unbiased: "none" (the paper), "step_mean" (the mean of the other sequences
-            at the same step) or "value" (a learned head on the generator's detached state).
+        baseline: subtracted from the weights, unbiased: "none" (the paper), "step_mean" (the mean of the other
+            sequences at the same step) or "value" (a learned head on the generator's detached state).
         loss_reduction: "sum" over batch and time (authors' code) or "mean" over tokens.
         vf_coef: weight of the value head's loss; used with baseline="value".
         max_grad_norm: global norm to which gradients are clipped (authors: 5).
@@ -214,7 +214,7 @@ def whole_sequences(
         that began before the buffer keeps its earlier tokens; one that goes on after it ends where the buffer ends.
     """
     observations = observations.astype(np.int64)
-    length, batch, _ = observations.shape
+    batch = observations.shape[1]
     begins = episode_starts.astype(bool)
     begins[0] = True
     row = np.cumsum(begins, axis=0) - 1  # per column, then offset by the columns before

@@ -1,8 +1,8 @@
 """Algorithm 1: SeqGAN. Read `SeqGAN.train` first; every line of the paper's algorithm is a line there.
 
 In: a task with real sequences and a configuration. Out: a trained generator and discriminator.
-The units of work (an MLE epoch, a discriminator step, an adversarial round) are counted, so that training can stop after
-any of them and go on from a checkpoint with the same result.
+The units of work (an MLE epoch, a discriminator step, an adversarial round) are counted, so that training can stop
+after any of them and go on from a checkpoint with the same result.
 """
 
 from __future__ import annotations
@@ -83,6 +83,7 @@ class SeqGAN:
             max_grad_norm=config.max_grad_norm,
             max_epochs=config.mle_epochs,
             patience=config.mle_patience,
+            reshuffle=config.mle_reshuffle,
             rng=np.random.default_rng(seeds[2]),
         )
         learned_reward = config.reward_model == "discriminator"
@@ -131,14 +132,12 @@ class SeqGAN:
             after(Milestone("mle", self.pretrainer.epochs, config.mle_epochs, train_nll, validation.mean))
         if self.trainer.rollout_policy is None:
             self.trainer.sync(self.generator)  # line 3: beta <- theta
-        while (
-            self.discriminator_steps < self._pretraining_steps()
-        ):  # lines 4-5: pre-train D_phi on negatives of G_theta
+        while self.discriminator_steps < self._pretraining_steps():  # lines 4-5: pre-train D_phi on negatives of G
             self.trainer.train_step(self.generator)
             self.discriminator_steps += 1
             after(Milestone("discriminator", self.discriminator_steps, self._pretraining_steps()))
-        # Lines 6-17. `learn` plays g-steps: a sequence for each environment (line 8), Q(a = y_t; s = Y_{1:t-1}) for each
-        # step by Monte-Carlo search (lines 9-11), the policy gradient (line 12). After g of them the trainer plays
+        # Lines 6-17. `learn` plays g-steps: a sequence for each environment (line 8), Q(a = y_t; s = Y_{1:t-1}) for
+        # each step by Monte-Carlo search (lines 9-11), the policy gradient (line 12). After g of them the trainer plays
         # d-steps of k epochs on fresh negatives (lines 14-16), and beta <- theta (line 17).
         self.trainer.on_round = lambda index: after(Milestone("adversarial", index, config.rounds))
         rounds_left = config.rounds - self.trainer.rounds

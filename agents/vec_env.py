@@ -1,7 +1,7 @@
 """The Stable-Baselines3 face of the sequence MDP: one VecEnv over the native vector environment.
 
-SB3 resets finished rows within the step, hands out infos as a list, and seeds row i with seed + i. For the same seed and
-actions the numbers are those of the Gymnasium faces.
+SB3 resets finished rows within the step, hands out infos as a list, and seeds row i with seed + i. For the same seed
+and actions the numbers are those of the Gymnasium faces.
 """
 
 from __future__ import annotations

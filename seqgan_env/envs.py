@@ -25,9 +25,10 @@ from seqgan_env.tasks.toy import toy_task
 RENDER_MODES = ["ansi", "rgb_array", "human"]
 
 
-def observation_space(task: Task) -> gym.spaces.Box:
+def observation_space(task: Task) -> gym.Space[npt.NDArray[np.int64]]:
     """Box(0, V, (T,), int64): the prefix, padded with PAD = V."""
-    return gym.spaces.Box(0, task.pad_token, (task.sequence_length,), dtype=np.int64)
+    space: Any = gym.spaces.Box(0, task.pad_token, (task.sequence_length,), dtype=np.int64)
+    return space  # type: ignore[no-any-return]
 
 
 def action_space(task: Task) -> gym.spaces.Discrete:
@@ -303,7 +304,7 @@ class SequenceVectorEnv(VectorEnv[npt.NDArray[np.int64], npt.NDArray[np.int64], 
         """How rewards are laid out over the steps."""
         return self.mdp.reward_mode
 
-    @property
+    @property  # type: ignore[misc]
     def np_random(self) -> tuple[np.random.Generator, ...]:  # type: ignore[override]
         """One generator a row."""
         return tuple(self.rngs)
@@ -313,9 +314,10 @@ class SequenceVectorEnv(VectorEnv[npt.NDArray[np.int64], npt.NDArray[np.int64], 
     ) -> tuple[npt.NDArray[np.int64], dict[str, Any]]:
         """Reset all rows, or those of `options["reset_mask"]`, a (B,) bool array; a seed gives row i seed + i."""
         rows = self._reset_rows(options)
-        seeds = [None] * self.num_envs if seed is None else seed
-        if isinstance(seeds, int | np.integer):
-            seeds = [int(seeds) + row for row in range(self.num_envs)]
+        if seed is None or isinstance(seed, int | np.integer):
+            seeds = [None if seed is None else int(seed) + row for row in range(self.num_envs)]
+        else:
+            seeds = list(seed)
         if len(seeds) != self.num_envs:
             raise ValueError(f"seed has {len(seeds)} entries for num_envs={self.num_envs}; give one a row, or an int")
         for row in np.flatnonzero(rows):

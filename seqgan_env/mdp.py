@@ -21,9 +21,10 @@ import numpy.typing as npt
 import torch
 
 from seqgan_env.components import build_reward_model, build_rollout_policy
+from seqgan_env.models.sequence_models import State
 from seqgan_env.monte_carlo import action_values
 from seqgan_env.rewards import RewardModel
-from seqgan_env.rollout_policies import RolloutPolicy, State, replay, select_rows
+from seqgan_env.rollout_policies import RolloutPolicy, replay, select_rows
 from seqgan_env.tasks.task import Task
 
 RewardMode = Literal["action_value", "potential", "terminal"]
@@ -121,6 +122,8 @@ class SequenceMDP:
         Raises:
             TypeError: if actions are not integers.
             ValueError: if an action is out of range, the shape is wrong, or a row is finished.
+
+        Whatever the reward model raises passes through, and leaves the prefixes as they were before the step.
         """
         rows = np.ones(self.num_sequences, dtype=bool) if rows is None else rows
         actions = self._checked_actions(actions, rows)
@@ -128,7 +131,7 @@ class SequenceMDP:
             row = int(np.flatnonzero(self.finished & rows)[0])
             raise ValueError(f"environment {row} has finished its sequence; call reset() before the next step")
         stepped = np.flatnonzero(rows)
-        before = self._previous_values(stepped)
+        before, state_before = self._previous_values(stepped), self._state
         self.tokens[stepped, self.lengths[stepped]] = actions[stepped]
         self.lengths[stepped] += 1
         ended = self.lengths == self.task.sequence_length
@@ -142,7 +145,14 @@ class SequenceMDP:
         else:
             self._advance_state(actions, rows)
         if len(scored):
-            values = self._search(scored, rngs)
+            try:
+                values = self._search(scored, rngs)
+            except BaseException:  # a faulty reward model, Ctrl-C: the step did not happen
+                self.lengths[stepped] -= 1
+                self.tokens[stepped, self.lengths[stepped]] = self.task.pad_token
+                self.finished[stepped] = False
+                self._state = state_before
+                raise
             self.values[scored, self.lengths[scored] - 1] = values
             rewards[scored] = values
         if self.reward_mode == "potential":

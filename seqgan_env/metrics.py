@@ -1,10 +1,10 @@
 """Eq. 13 and its companions: how good a generator is, and how diverse.
 
-NLL_oracle = -E_{Y ~ G} log p_oracle(Y) (Eq. 13) rewards quality alone: a generator that repeats one likely sequence scores
-below the oracle's own entropy. NLL_test = -E_{Y ~ data} log G(Y) punishes what is missing. The two never stand apart.
-Further: the entropy H(G), KL(G || oracle) = NLL_oracle - H(G), KL(oracle || G) = NLL_test - H(oracle), and the share of
-distinct samples. In: models and token sequences. Out: nats per token, with standard errors; log-probabilities are exact,
-so Monte Carlo is the only error.
+NLL_oracle = -E_{Y ~ G} log p_oracle(Y) (Eq. 13) rewards quality alone: a generator that repeats one likely sequence
+scores below the oracle's own entropy. NLL_test = -E_{Y ~ data} log G(Y) punishes what is missing. The two never stand
+apart. Further: the entropy H(G), KL(G || oracle) = NLL_oracle - H(G), KL(oracle || G) = NLL_test - H(oracle), and the
+share of distinct samples. In: models and token sequences. Out: nats per token, with standard errors;
+log-probabilities are exact, so Monte Carlo is the only error.
 """
 
 from __future__ import annotations

@@ -15,8 +15,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from seqgan_env.models.sequence_models import State
 from seqgan_env.rewards import RewardModel, score_sequences
-from seqgan_env.rollout_policies import RolloutPolicy, State, complete_sequences
+from seqgan_env.rollout_policies import RolloutPolicy, complete_sequences
 
 
 def action_values(
@@ -58,7 +59,7 @@ def action_values(
         missing = horizon - lengths[open_rows]
         uniforms = np.zeros((len(open_rows), n_rollouts, int(missing.max())), dtype=np.float32)
         for row, (lane, steps) in enumerate(zip(open_rows, missing, strict=True)):
-            uniforms[row, :, :steps] = rngs[lane].random((n_rollouts, steps), dtype=np.float32)
+            uniforms[row, :, :steps] = rngs[int(lane)].random((n_rollouts, steps), dtype=np.float32)
         device = state[0].device
         lanes = torch.from_numpy(open_rows).to(device)
         completions = complete_sequences(

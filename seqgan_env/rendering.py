@@ -48,7 +48,7 @@ def rgb_frame(tokens: Sequence[str], values: Sequence[float], horizon: int) -> n
     for t in range(horizon):
         row, column = divmod(t, _COLUMNS)
         value = values[t] if t < len(tokens) else float("nan")
-        face = colours.to_rgba(value) if np.isfinite(value) else (0.95, 0.95, 0.95, 1.0)
+        face = tuple(colours.to_rgba(np.array(value))) if np.isfinite(value) else (0.95, 0.95, 0.95, 1.0)
         axes.add_patch(_box(column, row, face))
         if t < len(tokens):
             ink = "white" if np.isfinite(value) and sum(face[:3]) < 1.5 else "black"

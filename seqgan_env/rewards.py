@@ -1,8 +1,8 @@
 """Eq. 2: reward models, anything that scores whole sequences.
 
 In: sequences (R, T) int64, PAD = V after the end. Out: rewards (R,) float32, finite; higher is better.
-The paper's reward is D_phi(Y), the probability that Y is real. Null rewards (constant) belong here too: they show what a
-policy gradient without a baseline does on its own.
+The paper's reward is D_phi(Y), the probability that Y is real. Null rewards (constant) belong here too: they show
+what a policy gradient without a baseline does on its own.
 """
 
 from __future__ import annotations
@@ -99,8 +99,8 @@ def score_sequences(reward_model: RewardModel, sequences: Tensor) -> npt.NDArray
         ) from error
     if rewards.shape != (len(sequences),):
         raise ValueError(
-            f"reward_model returned shape {rewards.shape} for {len(sequences)} sequences; expected ({len(sequences)},), "
-            "one reward a sequence"
+            f"reward_model returned shape {rewards.shape} for {len(sequences)} sequences; "
+            f"expected ({len(sequences)},), one reward a sequence"
         )
     if not np.isfinite(rewards).all():
         bad = int(np.flatnonzero(~np.isfinite(rewards))[0])

@@ -1,9 +1,9 @@
 """Eq. 3: roll-out policies G_beta and the sequences that they complete.
 
-In: prefixes with a recurrent state, uniforms. Out: whole sequences. Every sequence model is a roll-out policy; here are the delayed copy of
-a generator (Algorithm 1's beta <- theta) and the simpler, faster policies that the paper allows.
-Departure from the authors' code: the delayed copy really changes when updated (theirs rebinds names that its graph
-never reads again); all parameters are delayed alike (theirs means to copy the embedding at once).
+In: prefixes with a recurrent state, uniforms. Out: whole sequences. Every sequence model is a roll-out policy; here
+are the delayed copy of a generator (Algorithm 1's beta <- theta) and the simpler, faster policies that the paper
+allows. Departure from the authors' code: the delayed copy really changes when updated (theirs rebinds names that its
+graph never reads again); all parameters are delayed alike (theirs means to copy the embedding at once).
 """
 
 from __future__ import annotations
@@ -103,9 +103,9 @@ class DelayedCopy:
 class NGramPolicy:
     """An interpolated n-gram model of real sequences, drawn from without any (V, V) table.
 
-    P_m(y | last m-1 tokens) = (1 - backoff) * count share in the data + backoff * P_{m-1}(y | last m-2 tokens), where an
-    unseen context backs off wholly and P_0 is uniform. A draw picks the order first, then one of the places in the data
-    where that context stands, and copies its successor.
+    P_m(y | last m-1 tokens) = (1 - backoff) * count share in the data + backoff * P_{m-1}(y | last m-2 tokens), where
+    an unseen context backs off wholly and P_0 is uniform. A draw picks the order first, then one of the places in the
+    data where that context stands, and copies its successor.
 
     Args:
         sequences: (M, T) int64 real sequences, PAD = V after the end.

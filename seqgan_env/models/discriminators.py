@@ -184,7 +184,8 @@ class CNNDiscriminator(Discriminator):
         about three times. The choice depends on this call alone, so that results do not depend on earlier calls.
         """
         table_bytes = 4 * (self.vocab_size + 1) * sum(window * count for window, count in self.filters)
-        if self.device.type != "cpu" or sequences.numel() <= self.vocab_size or table_bytes > _TABLE_BYTES:
+        worth_it = sequences.numel() > self.vocab_size and table_bytes <= _TABLE_BYTES
+        if not worth_it or self.device.type != "cpu" or self.embedding.weight.dtype != torch.float32:
             return super().score(sequences)
         was_training = self.training
         self.eval()
@@ -203,7 +204,7 @@ class CNNDiscriminator(Discriminator):
             offsets = torch.arange(window) * (self.vocab_size + 1)
             index = (sequences.unfold(1, window, 1) + offsets).reshape(-1, window)  # (R * P, window)
             sums = F.embedding_bag(index, table, mode="sum").view(rows, length - window + 1, count)
-            pooled.append(sums.amax(dim=1) + convolution.bias)
+            pooled.append(sums.amax(dim=1) + convolution.get_parameter("bias"))
         return torch.cat(pooled, dim=1)
 
     def _token_tables(self) -> list[Tensor]:
@@ -211,27 +212,18 @@ class CNNDiscriminator(Discriminator):
 
         Values are compared, which costs little beside the look-ups: tensor versions miss fused optimizers and `.data`.
         """
-        sources = [self.embedding.weight, *(convolution.get_parameter("weight") for convolution in self.convolutions)]
-        if self._tables is None or not all(map(_equal, self._tables[0], sources)):
-            # The old tables are written over: fresh memory costs more than the products that fill it.
-            tables = [None] * len(self.convolutions) if self._tables is None else self._tables[1]
-            tables = [
-                # (count, E, window) -> (window, E, count); one product a position in the window
-                torch.matmul(
-                    self.embedding.weight, convolution.weight.permute(2, 1, 0), out=_unflattened(table, window)
-                )
-                for (window, _), convolution, table in zip(self.filters, self.convolutions, tables, strict=True)
-            ]
-            self._tables = ([source.detach().clone() for source in sources], [table.flatten(0, 1) for table in tables])
-        return self._tables[1]
+        embedding = self.embedding.weight
+        filters = [convolution.get_parameter("weight") for convolution in self.convolutions]
+        if self._tables is None:
+            empty = [embedding.new_empty(window * len(embedding), count) for window, count in self.filters]
+            self._tables = ([], empty)
+        sources, tables = self._tables
+        if len(sources) == 0 or not all(map(torch.equal, sources, [embedding, *filters])):
+            for (window, _), kernel, table in zip(self.filters, filters, tables, strict=True):
+                # (V + 1, E) @ (window, E, count), written over the old table: fresh memory costs more than the product
+                torch.matmul(embedding, kernel.permute(2, 1, 0), out=table.unflatten(0, (window, -1)))
+            self._tables = ([source.detach().clone() for source in (embedding, *filters)], tables)
+        return tables
 
     def __getstate__(self) -> dict[str, object]:
         return self.__dict__ | {"_tables": None}  # derived data: not copied, not pickled
-
-
-def _equal(a: Tensor, b: Tensor) -> bool:
-    return a.dtype == b.dtype and torch.equal(a, b)
-
-
-def _unflattened(table: Tensor | None, window: int) -> Tensor | None:
-    return None if table is None else table.unflatten(0, (window, -1))

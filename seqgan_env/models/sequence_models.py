@@ -74,7 +74,7 @@ class SequenceModel(nn.Module, ABC):
         """
 
     def at_temperature(self, temperature: float) -> SequenceModel:
-        """The same model, sharing its parameters, that draws and scores with logits / temperature (below 1: sharper)."""
+        """The same model, sharing its parameters, that draws and scores with logits / temperature (<1: sharper)."""
         check_temperature(temperature)
         view = copy.copy(self)
         view.temperature = temperature

@@ -64,7 +64,8 @@ def finished_run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
 def mortal_command() -> Iterator[Callable[..., tuple[int, str]]]:
     """Runs `seqgan` in a process of its own that can be made to die: see `mortal_command.py`.
 
-    Takes the arguments, then optionally the moment; returns exit status (minus the signal, if one killed it) and output.
+    Takes the arguments, then optionally the moment; returns exit status (minus the signal, if one killed it) and
+    output.
     """
     environment = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "COLUMNS": "200"}
     script = Path(__file__).with_name("mortal_command.py")

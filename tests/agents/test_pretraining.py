@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -38,9 +37,9 @@ def test_training_nll_falls_to_the_entropy_of_the_real_sequences_and_not_below(s
     _, counts = torch.unique(train, dim=0, return_counts=True)
     shares = counts.double() / len(train)
     optimum = float(-(shares * shares.log()).sum()) / 3  # nats per token
-    history = pretrainer(skewed_task, max_epochs=60, learning_rate=2e-2).fit()
+    history = pretrainer(skewed_task, max_epochs=50, learning_rate=2e-2).fit()
     losses = [loss for loss, _ in history]
-    assert losses[0] > optimum + 0.1
+    assert losses[0] > optimum + 0.08
     assert optimum - 1e-6 < min(losses) < optimum + 0.03
     assert losses == pytest.approx(sorted(losses, reverse=True), abs=0.02)
 
@@ -173,7 +172,7 @@ def test_a_batch_larger_than_the_data_is_refused(task: Task) -> None:
 
 
 @pytest.fixture
-def always_two() -> Iterator[LSTMSequenceModel]:
+def always_two() -> LSTMSequenceModel:
     model = LSTMSequenceModel(3, 4, 4, init_std=0.1)
     with torch.no_grad():
         model.output.bias.copy_(torch.tensor([-50.0, -50.0, 50.0]))
@@ -195,7 +194,9 @@ def test_rate_zero_draws_as_free_running_sampling_does(model: LSTMSequenceModel)
     real = torch.zeros(20_000, 3, dtype=torch.int64)
     inputs = scheduled_inputs(model, real, 0.0, np.random.default_rng(0))
     samples = sample_sequences(model, 20_000, 3, np.random.default_rng(1))
-    shares = [np.bincount(pairs @ np.array([3, 1]), minlength=9) / 20_000 for pairs in (inputs[:, 1:], samples[:, :2])]
+    shares = [
+        np.bincount(pairs.numpy() @ np.array([3, 1]), minlength=9) / 20_000 for pairs in (inputs[:, 1:], samples[:, :2])
+    ]
     error = np.sqrt(2 * shares[1] * (1 - shares[1]) / 20_000)
     assert (np.abs(shares[0] - shares[1]) < 4 * error + 1e-3).all()
     assert shares[1].std() > 0.05

@@ -157,7 +157,7 @@ def test_wrong_actions_are_refused_and_leave_the_episode_as_it_is(
 
 
 def test_an_id_of_another_environment_is_refused() -> None:
-    with pytest.raises(TypeError, match="env_id='CartPole-v1' makes a .*; give an id of seqgan_env"):
+    with pytest.raises(TypeError, match=r"env_id='CartPole-v1' makes a .*; give an id of seqgan_env"):
         make_sequence_vec_env("CartPole-v1", 2)
 
 
