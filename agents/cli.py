@@ -10,7 +10,8 @@ import errno
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Literal
@@ -24,6 +25,7 @@ from agents.configuration import PRESETS, TOY, SeqGANConfig
 from agents.experiment import Experiment, close_run, evaluate_run, resolve_device, results_csv, results_table
 from agents.plots import plot_learning_curves
 from agents.run_folder import RunFolder
+from agents.seqgan import SeqGAN
 from seqgan_env.rollout_policies import sample_sequences
 from seqgan_env.tasks.oracle import oracle_task
 from seqgan_env.tasks.task import Task
@@ -100,7 +102,10 @@ def _train(
     else:
         task = _make_task(task_name, config)
         name = f"{task_name}-{preset}-seed{config.seed}" if task_name != preset else f"{task_name}-seed{config.seed}"
-        run = RunFolder.create(out or _unused(Path("runs") / name), task, config, preset)
+        SeqGAN(task, config, device)  # so that a setting that cannot be used leaves no folder behind
+        out = out or _unused(Path("runs") / name)
+        with _writing(out):
+            run = RunFolder.create(out, task, config, preset)
     again = f"seqgan train {task_name} --resume {shlex.quote(str(run.path))}"
     console.print(f"run folder: {run.path}", highlight=False)
     try:
@@ -154,6 +159,25 @@ def _opened_for_resuming(
     return run
 
 
+@contextmanager
+def _writing(out: Path) -> Iterator[None]:
+    """Name the argument when its path cannot be written.
+
+    Raises:
+        ValueError: instead of an OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or error
+        raise ValueError(f"out={str(out)!r} cannot be written: {reason}; choose another place") from error
+
+
+def _check_seed(seed: int) -> None:
+    if seed < 0:
+        raise ValueError(f"seed={seed} must be at least 0")
+
+
 def _unused(path: Path) -> Path:
     """`path`, or with the first number behind it that is not taken."""
     candidate, number = path, 2
@@ -181,10 +205,12 @@ def evaluate(
         out: CSV to write as well.
         device: auto, cpu, cuda, ...
     """
+    _check_seed(seed)
     rows = evaluate_run(RunFolder(run), samples, temperatures, seed, resolve_device(device))
     Console().print(results_table(rows))
     if out is not None:
-        out.write_text(results_csv(rows), encoding="utf-8")
+        with _writing(out):
+            out.write_text(results_csv(rows), encoding="utf-8")
 
 
 def sample(
@@ -205,6 +231,7 @@ def sample(
     """
     if n < 1:
         raise ValueError(f"n={n} must be at least 1")
+    _check_seed(seed)
     folder = RunFolder(run)
     task = folder.task()
     generator = folder.generator().to(resolve_device(device)).at_temperature(temperature)
@@ -225,12 +252,13 @@ def plot(runs: Positional[tuple[Path, ...]], out: Path | None = None) -> None:
         raise ValueError("runs is empty; give at least one run folder")
     folders = [RunFolder(path) for path in runs]
     target = out or folders[0].path / "learning_curve.png"
-    plot_learning_curves(folders, target)
+    with _writing(target):
+        plot_learning_curves(folders, target)
     print(target)
 
 
 def _complain(message: object, status: int) -> int:
-    print(f"seqgan: error: {message}", file=sys.stderr)
+    print(f"seqgan: error: {' '.join(str(message).split())}", file=sys.stderr)  # one line, whatever it was
     return status
 
 
@@ -249,6 +277,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if os.environ.get("SEQGAN_DEBUG"):
             raise
         raise SystemExit(_complain(error, 2)) from error
+    except KeyboardInterrupt:
+        raise SystemExit(_complain("interrupted", 130)) from None
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # as in `seqgan sample RUN | head`
         raise SystemExit(1) from None

@@ -20,7 +20,7 @@ from seqgan_env.models.sequence_models import SequenceModel
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("--fast", action="store_true", help="one MLE epoch and two rounds only")
 fast = parser.parse_args().fast
-rounds = 2 if fast else 30
+rounds, samples = (2, 500) if fast else (30, 10_000)
 
 env = make_sequence_vec_env("SeqGAN-Oracle-v0", num_envs=64, seed=0, vocab_size=50, sequence_length=10, n_rollouts=16)
 task = env.get_attr("task")[0]
@@ -32,8 +32,8 @@ trainer = DiscriminatorTrainer(discriminator, task, d_steps=1, k_epochs=1, learn
 
 def report(name: str, model: SequenceModel) -> float:
     """Print both NLLs of a model and return NLL_oracle."""
-    test = task.real_sequences("test")
-    metrics = measure_generator(model, test, np.random.default_rng(1), oracle=task.oracle, n_samples=10_000)
+    test = task.real_sequences("test")[:samples]
+    metrics = measure_generator(model, test, np.random.default_rng(1), oracle=task.oracle, n_samples=samples)
     assert metrics.nll_oracle is not None
     print(f"{name:22} NLL_oracle {metrics.nll_oracle}  NLL_test {metrics.nll_test}")
     return metrics.nll_oracle.mean
@@ -49,7 +49,7 @@ Pretrainer(
 report("MLE", generator)
 report("MLE, temperature 0.9", generator.at_temperature(0.9))
 
-for _ in range(3):
+for _ in range(1 if fast else 3):
     trainer.train_step(generator)
 agent.learn(rounds * env.num_envs * task.sequence_length, callback=trainer)
 print("discriminator:", trainer.last_report)
