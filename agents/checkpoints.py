@@ -87,7 +87,8 @@ def snapshot(game: SeqGAN) -> tuple[dict[str, Tensor], dict[str, Any]]:
         "n_updates": game.agent._n_updates,
         "has_rollout_policy": game.trainer.rollout_policy is not None,
         "trainer_rng": game.trainer.rng.bit_generator.state,
-        "env_rngs": [rng.bit_generator.state for rng in game.env.env.rngs],
+        # Not seeded before the game begins: its first reset does that.
+        "env_rngs": None if game.agent._last_obs is None else [rng.bit_generator.state for rng in game.env.env.rngs],
     }
     return tensors, state
 
@@ -113,11 +114,12 @@ def restore(game: SeqGAN, tensors: dict[str, Tensor], state: dict[str, Any]) -> 
     game.trainer.rng.bit_generator.state = state["trainer_rng"]
     game.agent.num_timesteps = state["num_timesteps"]
     game.agent._n_updates = state["n_updates"]
-    # The reset takes the seeds that SB3 has set; only then do the stored random states hold.
-    game.agent._last_obs = game.env.reset()  # type: ignore[assignment]
-    game.agent._last_episode_starts = np.ones(game.env.num_envs, dtype=bool)
-    for rng, stored in zip(game.env.env.rngs, state["env_rngs"], strict=True):
-        rng.bit_generator.state = stored
+    if state["env_rngs"] is not None:
+        # The reset takes the seeds that SB3 has set; only then do the stored random states hold.
+        game.agent._last_obs = game.env.reset()  # type: ignore[assignment]
+        game.agent._last_episode_starts = np.ones(game.env.num_envs, dtype=bool)
+        for rng, stored in zip(game.env.env.rngs, state["env_rngs"], strict=True):
+            rng.bit_generator.state = stored
     torch.set_rng_state(tensors["random.torch"])
     if torch.cuda.is_available() and "random.cuda" in tensors:
         torch.cuda.set_rng_state(tensors["random.cuda"])

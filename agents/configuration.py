@@ -108,6 +108,10 @@ class SeqGANConfig:
                 raise ValueError(f"{name}={getattr(self, name)} must be above 0")
         if not self.discriminator_learning_rate > 0:
             raise ValueError(f"discriminator_learning_rate={self.discriminator_learning_rate} must be above 0")
+        if not 0 <= self.seed < 2**32:
+            raise ValueError(f"seed={self.seed} must lie in 0..2^32-1")
+        if self.discriminator_weight_decay < 0:
+            raise ValueError(f"discriminator_weight_decay={self.discriminator_weight_decay} must not be negative")
         if not 0 <= self.rollout_rate <= 1:
             raise ValueError(f"rollout_rate={self.rollout_rate} must lie in [0, 1]")
         if self.train_sequences < self.batch_size:

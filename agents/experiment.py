@@ -59,6 +59,7 @@ class Experiment:
         self.console = console or Console()
         self.show_progress = show_progress
         self.game = SeqGAN(self.task, self.config, device)
+        run.remove_remains()
         metrics_size = 0
         if run.latest_checkpoint.is_file():
             tensors, state = read_tensors(run.latest_checkpoint)
@@ -198,15 +199,15 @@ def results_table(rows: Sequence[TableRow]) -> Table:
     """The closing table: both NLLs side by side with standard errors, entropy, both KLs, diversity."""
     samples = rows[0].metrics.n_samples
     table = Table(
-        title=f"nats per token, ± standard error, {samples:,} samples a line",
-        caption="NLL_oracle alone falls when a generator loses diversity, as MLE at lower temperatures shows;\n"
-        "better means lower at equal or lower NLL_test.",
+        title=f"nats per token, ± standard error, {samples:,} samples a line; o is the oracle",
+        caption="NLL_oracle alone falls when a generator loses diversity, as MLE at\n"
+        "lower temperatures shows; better means lower at equal or lower NLL_test.",
         box=box.SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
         pad_edge=False,
     )
-    table.add_column("method")
-    for column in ("NLL_oracle", "NLL_test", "H(G)", "KL(G‖orac.)", "KL(orac.‖G)", "distinct"):
+    table.add_column("method", no_wrap=True)
+    for column in ("NLL_oracle", "NLL_test", "H(G)", "KL(G‖o)", "KL(o‖G)", "distinct"):
         table.add_column(column, justify="right", no_wrap=True)
     for row in rows:
         m = row.metrics

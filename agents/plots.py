@@ -62,7 +62,9 @@ def plot_learning_curves(runs: Sequence[RunFolder], out: Path, floor: float | No
         panels[0].annotate(
             "MLE ends, the game begins",
             (border, 0.97),
+            xytext=(-3, 0),
             xycoords=("data", "axes fraction"),
+            textcoords="offset points",
             rotation=90,
             va="top",
             ha="right",

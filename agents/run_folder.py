@@ -78,13 +78,13 @@ class RunFolder:
 
     @classmethod
     def create(cls, path: Path, task: Task, config: SeqGANConfig, preset: str) -> RunFolder:
-        """A new run folder.
+        """A new run folder; one that was interrupted while it was made may be made again.
 
         Raises:
             ValueError: if the folder already holds anything.
         """
         path = Path(path)
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        if path.exists() and (not path.is_dir() or not all(map(_is_left_by_create, path.iterdir()))):
             raise ValueError(f"out={str(path)!r} is already used; choose another folder, or go on with --resume {path}")
         (path / "checkpoints").mkdir(parents=True, exist_ok=True)
         _write_task(path / "task.safetensors", task)
@@ -132,6 +132,11 @@ class RunFolder:
     def mle_checkpoint(self) -> Path:
         """The generator as MLE left it; absent before that."""
         return self.path / "checkpoints" / "mle.safetensors"
+
+    def remove_remains(self) -> None:
+        """Delete what killed processes left of half-written checkpoints."""
+        for remains in self.latest_checkpoint.parent.glob(".*.tmp"):
+            remains.unlink()
 
     def generator(self, checkpoint: Path | None = None) -> LSTMSequenceModel:
         """The generator of a checkpoint, by default of the latest.
@@ -196,6 +201,13 @@ class RunFolder:
         """Close the TensorBoard log."""
         if self._writer is not None:
             self._writer.close()
+
+
+def _is_left_by_create(entry: Path) -> bool:
+    """Whether `create` makes this before run.json, so that it holds nothing of a run."""
+    if entry.name == "checkpoints":
+        return entry.is_dir() and not any(entry.iterdir())
+    return entry.name == "task.safetensors" or entry.name.startswith((".task.safetensors.", ".run.json."))
 
 
 def _cell(value: str | int | float | None) -> str:

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +37,6 @@ TINY_OPTIONS = [
 
 def tiny_config(**changes: Any) -> SeqGANConfig:
     """The toy command's settings, cut down to seconds."""
-    from dataclasses import replace
-
     return replace(TOY, **TINY | changes)
 
 

@@ -18,6 +18,7 @@ from typing import Any
 
 import matplotlib.figure  # noqa: F401  (imported before the fork, as is all else that is slow)
 import torch
+from torch.utils.tensorboard import SummaryWriter
 
 from agents import checkpoints, cli
 from agents.experiment import Experiment
@@ -96,8 +97,18 @@ def child(order: dict[str, Any], output: int) -> None:
         os._exit(status)
 
 
+def warm_up() -> None:
+    """Import what torch and TensorBoard leave for their first use."""
+    parameter = torch.nn.Parameter(torch.ones(1))
+    parameter.grad = torch.ones(1)
+    torch.optim.Adam([parameter], fused=True).step()
+    with tempfile.TemporaryDirectory() as folder:
+        SummaryWriter(folder).close()
+
+
 def main() -> None:
     torch.set_num_threads(1)
+    warm_up()
     for line in sys.stdin:
         order = json.loads(line)
         with tempfile.TemporaryFile() as output:

@@ -114,6 +114,17 @@ def test_every_sequence_is_learned_from_once_an_epoch_in_new_order(task: Task, m
     assert as_numbers[0] == as_numbers[1] == sorted((trainer.sequences @ torch.tensor([9, 3, 1])).tolist())
 
 
+def test_without_reshuffling_every_epoch_has_the_batches_of_the_given_order(
+    task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = pretrainer(task, batch_size=300, reshuffle=False)
+    batches: list[Tensor] = []
+    monkeypatch.setattr(trainer, "_step", lambda batch, count: batches.append(batch) or 0.0)
+    trainer.epoch()
+    trainer.epoch()
+    assert torch.equal(torch.cat(batches), task.real_sequences("train").repeat(2, 1))
+
+
 def test_pad_is_neither_learned_from_nor_counted(eos_task: Task) -> None:
     generator = LSTMSequenceModel(4, 4, 4, seed=2)
     sequences = eos_task.real_sequences("train")  # 3 and 5 tokens
@@ -137,9 +148,9 @@ def test_a_seed_decides_everything(task: Task, curriculum_rate_step: float) -> N
 
 
 @pytest.mark.parametrize("patience", [None, 2])
-@pytest.mark.parametrize("stop_after", [0, 1, 3])
+@pytest.mark.parametrize("stop_after", [0, 2])
 def test_a_restored_pretrainer_continues_bit_for_bit(task: Task, patience: int | None, stop_after: int) -> None:
-    keywords = {"max_epochs": 6, "patience": patience, "curriculum_rate_step": 0.1, "learning_rate": 5e-2}
+    keywords = {"max_epochs": 4, "patience": patience, "curriculum_rate_step": 0.1, "learning_rate": 5e-2}
     whole = pretrainer(task, **keywords)
     expected = whole.fit()
     first = pretrainer(task, **keywords)

@@ -1,0 +1,212 @@
+"""`seqgan`: Algorithm 1's order, what a unit of work is, and that the oracle is never looked at."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from agents.seqgan import Milestone, SeqGAN
+from seqgan_env.rewards import ConstantReward, DiscriminatorReward
+from seqgan_env.rollout_policies import DelayedCopy
+from seqgan_env.tasks.task import Task
+from seqgan_env.tasks.toy import toy_task
+from tests.agents.conftest import tiny_config
+
+
+def game_of(task: Task | None = None, **changes: Any) -> SeqGAN:
+    return SeqGAN(toy_task(n_sequences=64) if task is None else task, tiny_config(**changes))
+
+
+def vector(module: torch.nn.Module) -> Tensor:
+    return torch.nn.utils.parameters_to_vector(module.parameters()).detach().clone()
+
+
+def test_the_stages_follow_each_other_unit_by_unit() -> None:
+    milestones: list[Milestone] = []
+    game = game_of()
+    game.train(milestones.append)
+    assert [(m.stage, m.index, m.total) for m in milestones] == [
+        ("mle", 1, 2),
+        ("mle", 2, 2),
+        ("discriminator", 1, 2),
+        ("discriminator", 2, 2),
+        ("adversarial", 1, 3),
+        ("adversarial", 2, 3),
+        ("adversarial", 3, 3),
+    ]
+    assert all((m.train_nll is None) == (m.stage != "mle") for m in milestones)
+    assert all((m.validation_nll is None) == (m.stage != "mle") for m in milestones)
+
+
+def test_each_stage_trains_what_it_should_and_nothing_else() -> None:
+    game = game_of(k_epochs=2, d_steps=2)
+    seen: dict[str, list[tuple[bool, bool]]] = {"mle": [], "discriminator": [], "adversarial": []}
+    last = [vector(game.generator), vector(game.discriminator)]
+
+    def after(milestone: Milestone) -> None:
+        now = [vector(game.generator), vector(game.discriminator)]
+        moved = tuple(not torch.equal(a, b) for a, b in zip(last, now, strict=True))
+        seen[milestone.stage].append(moved)  # type: ignore[arg-type]
+        last[:] = now
+
+    game.train(after)
+    assert seen == {
+        "mle": [(True, False)] * 2,
+        "discriminator": [(False, True)] * 2,
+        "adversarial": [(True, True)] * 3,
+    }
+
+
+def test_the_rollout_policy_starts_as_the_generator_that_mle_left_and_follows_it() -> None:
+    game = game_of()
+    states: list[tuple[str, bool]] = []
+
+    def after(milestone: Milestone) -> None:
+        policy = game.trainer.rollout_policy
+        same = isinstance(policy, DelayedCopy) and torch.equal(vector(policy.model), vector(game.generator))
+        states.append((milestone.stage, same))
+
+    game.train(after)
+    assert [same for stage, same in states if stage == "mle"] == [False, False]
+    assert [same for stage, same in states if stage != "mle"] == [True] * 5
+    assert game.env.env.mdp.rollout_policy is game.trainer.rollout_policy
+
+
+def test_a_round_takes_g_updates_of_one_sequence_for_each_environment() -> None:
+    game = game_of(g_steps=3, rounds=2)
+    game.train()
+    assert game.agent._n_updates == 6
+    assert game.agent.num_timesteps == 2 * 3 * 8 * 3  # rounds, g, sequences, T
+    assert game.trainer.rounds == 2
+
+
+def test_the_agent_the_pretrainer_and_the_environment_share_the_two_models() -> None:
+    game = game_of(rounds=1)
+    game.train()
+    assert game.agent.policy.generator is game.generator
+    assert game.pretrainer.generator is game.generator
+    reward = game.env.env.mdp.reward_model
+    assert isinstance(reward, DiscriminatorReward)
+    assert reward.discriminator is game.discriminator
+    assert game.agent.gamma == 0.0
+
+
+def test_the_oracle_and_the_test_split_are_never_looked_at() -> None:
+    plain = toy_task(n_sequences=64)
+    drawn = plain.real_sequences("train"), plain.real_sequences("validation")
+
+    def draw_split(split: str) -> Tensor:
+        return {"train": drawn[0], "validation": drawn[1]}[split]  # KeyError for "test"
+
+    blind = Task("blind", 3, 3, draw_split)
+    ends = []
+    for task in (plain, blind):
+        game = game_of(task)
+        game.train()
+        ends.append(vector(game.generator))
+    assert torch.equal(*ends)
+
+
+def test_training_goes_on_only_with_what_is_left() -> None:
+    game = game_of()
+    game.train()
+    end = vector(game.generator)
+    milestones: list[Milestone] = []
+    game.train(milestones.append)
+    assert milestones == []
+    assert torch.equal(vector(game.generator), end)
+
+
+@pytest.mark.parametrize("stop_at", [1, 4, 6])
+def test_a_game_that_is_stopped_after_any_unit_goes_on_to_the_same_end(stop_at: int) -> None:
+    class Stop(Exception):
+        pass
+
+    whole = game_of()
+    whole.train()
+    units = 0
+
+    def after(milestone: Milestone) -> None:
+        nonlocal units
+        units += 1
+        if units == stop_at:
+            raise Stop
+
+    stopped = game_of()
+    with pytest.raises(Stop):
+        stopped.train(after)
+    assert stopped.pretrainer.epochs + stopped.discriminator_steps + stopped.trainer.rounds == stop_at
+    stopped.train()
+    assert torch.equal(vector(stopped.generator), vector(whole.generator))
+    assert torch.equal(vector(stopped.discriminator), vector(whole.discriminator))
+
+
+def test_the_seed_decides_everything() -> None:
+    ends = []
+    for seed in (0, 0, 1):
+        torch.manual_seed(len(ends))
+        game = game_of(seed=seed)
+        game.train()
+        ends.append(torch.cat([vector(game.generator), vector(game.discriminator)]))
+    assert torch.equal(ends[0], ends[1])
+    assert not torch.equal(ends[0], ends[2])
+
+
+def test_a_null_reward_trains_no_discriminator() -> None:
+    game = game_of(reward_model="constant:0.25")
+    before, stages = vector(game.discriminator), []
+    game.train(lambda milestone: stages.append(milestone.stage))
+    assert stages == ["mle"] * 2 + ["adversarial"] * 3
+    assert torch.equal(vector(game.discriminator), before)
+    reward = game.env.env.mdp.reward_model
+    assert isinstance(reward, ConstantReward)
+    assert reward.value == 0.25
+    assert game.trainer.mean_reward == 0.25
+
+
+def test_without_mle_or_rounds_those_stages_are_skipped() -> None:
+    for changes, stages in (
+        ({"mle_epochs": 0, "discriminator_pretraining_steps": 0}, ["adversarial"] * 3),
+        ({"rounds": 0}, ["mle"] * 2 + ["discriminator"] * 2),
+    ):
+        seen: list[str] = []
+        game_of(**changes).train(lambda milestone, seen=seen: seen.append(milestone.stage))  # type: ignore[misc]
+        assert seen == stages
+
+
+def test_early_stopping_ends_mle_before_its_last_epoch() -> None:
+    stages: list[str] = []
+    game = game_of(mle_epochs=100, mle_patience=1, mle_learning_rate=0.1, rounds=1)
+    game.train(lambda milestone: stages.append(milestone.stage))
+    assert 1 < stages.count("mle") < 100
+    assert stages[-1] == "adversarial"
+
+
+def test_settings_reach_the_parts_that_they_are_about() -> None:
+    config = replace(
+        tiny_config(), dropout=0.3, l2=0.7, d_steps=2, g_steps=4, k_epochs=5, rollout_rate=0.6, n_rollouts=7,
+        discriminator_learning_rate=3e-3, discriminator_weight_decay=0.2, mle_learning_rate=4e-3,
+        generator_learning_rate=5e-3, max_grad_norm=2.5, embedding_size=5, hidden_size=6, batch_size=20,
+        generator_batch_size=9, baseline="step_mean", discriminator_sample_size=30,
+    )  # fmt: skip
+    game = SeqGAN(toy_task(n_sequences=64), config)
+    assert game.generator.embedding.shape == (3, 5)
+    assert game.generator.hidden_size == 6
+    assert game.discriminator.dropout.p == 0.3
+    assert game.discriminator.l2 == 0.7
+    assert (game.trainer.g_steps, game.trainer.d_steps, game.trainer.k_epochs) == (4, 2, 5)
+    assert (game.trainer.rollout_rate, game.trainer.sample_size, game.trainer.batch_size) == (0.6, 30, 20)
+    assert game.trainer.optimizer is not None
+    assert game.trainer.optimizer.param_groups[0]["lr"] == 3e-3
+    assert game.trainer.optimizer.param_groups[0]["weight_decay"] == 0.2
+    assert game.pretrainer.optimizer.param_groups[0]["lr"] == 4e-3
+    assert game.pretrainer.batch_size == 20
+    assert game.agent.policy.optimizer.param_groups[0]["lr"] == 5e-3
+    assert (game.agent.max_grad_norm, game.pretrainer.max_grad_norm) == (2.5, 2.5)
+    assert game.agent.baseline == "step_mean"
+    assert game.env.num_envs == 9
+    assert game.env.env.mdp.n_rollouts == 7
