@@ -122,11 +122,11 @@ _REPO_2018 = SeqGANConfig(train_sequences=9_984, rollout_rate=0.8, mle_reshuffle
 
 PRESETS: dict[str, SeqGANConfig] = {
     "fast": SeqGANConfig(
-        mle_epochs=30,
+        mle_epochs=40,
         filters="light",
         discriminator_pretraining_steps=5,
-        discriminator_sample_size=4_000,
-        rounds=60,
+        discriminator_sample_size=256,
+        rounds=45,
         d_steps=1,
         k_epochs=1,
         checkpoint_every=5,
