@@ -126,9 +126,10 @@ PRESETS: dict[str, SeqGANConfig] = {
         filters="light",
         discriminator_pretraining_steps=5,
         discriminator_sample_size=256,
-        rounds=45,
+        rounds=25,
         d_steps=1,
         k_epochs=1,
+        generator_learning_rate=2e-2,
         checkpoint_every=5,
     ),
     # What the paper states; what it does not (learning rates, sizes) as in the code of its year.
