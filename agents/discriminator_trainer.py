@@ -196,12 +196,20 @@ class DiscriminatorTrainer(BaseCallback):
         real = real[torch.from_numpy(self.rng.permutation(len(real))[: len(generated)])].to(device)
         generated = generated.to(device)
         for _ in range(self.k_epochs):
-            loss = self._epoch(real, generated)
+            loss = self.epoch(real, generated)
         self.last_report = self._report(loss, generator)
         return self.last_report
 
-    def _epoch(self, real: Tensor, generated: Tensor) -> float:
-        """One pass over as many real as generated sequences, half of each in a batch; the mean loss."""
+    def epoch(self, real: Tensor, generated: Tensor) -> float:
+        """One pass over as many real as generated sequences, half of each in a batch.
+
+        Args:
+            real: (M, T) int64, on the discriminator's device.
+            generated: (M, T) int64, likewise.
+
+        Returns:
+            The mean of Eq. 5's loss over the batches, nats per sequence.
+        """
         assert self.discriminator is not None
         assert self.optimizer is not None
         half = self.batch_size // 2

@@ -166,7 +166,7 @@ def close_run(run: RunFolder, device: str, console: Console) -> list[TableRow]:
         mle = run.generator(run.mle_checkpoint).to(device)
         methods.append(("MLE", mle))
         methods += [(f"MLE, temp. {t}", mle.at_temperature(t)) for t in MLE_TEMPERATURES]
-    name = "SeqGAN" if config.reward_model == "discriminator" else f"REINFORCE, reward {config.reward_model}"
+    name = "SeqGAN" if config.reward_model == "discriminator" else f"reward {config.reward_model}"
     methods.append((name, run.generator().to(device)))
     rows = []
     with console.status("measuring for the closing table"):
@@ -206,8 +206,8 @@ def results_table(rows: Sequence[TableRow]) -> Table:
         padding=(0, 1, 0, 0),
         pad_edge=False,
     )
-    table.add_column("method", no_wrap=True)
-    for column in ("NLL_oracle", "NLL_test", "H(G)", "KL(G‖o)", "KL(o‖G)", "distinct"):
+    table.add_column("method", no_wrap=True, max_width=18)
+    for column in ("NLL_oracle", "NLL_test", "H(G)", "KL(G‖o)", "KL(o‖G)", "unique"):
         table.add_column(column, justify="right", no_wrap=True)
     for row in rows:
         m = row.metrics

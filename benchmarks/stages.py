@@ -282,7 +282,7 @@ def discriminator_step(world: World) -> Pair:
 
     return Pair(
         work="one batch",
-        ours=lambda: trainer._epoch(real, generated),
+        ours=lambda: trainer.epoch(real, generated),
         plain=plain_steps,
         per_call=sizes.discriminator_steps,
     )

@@ -49,10 +49,10 @@ class Spy(DiscriminatorTrainer):
             self.draws.append(negatives)
         return negatives
 
-    def _epoch(self, real: Tensor, generated: Tensor) -> float:
+    def epoch(self, real: Tensor, generated: Tensor) -> float:
         self.events.append("k")
         self.epochs.append((real, generated))
-        return super()._epoch(real, generated)
+        return super().epoch(real, generated)
 
     def sync(self, policy: Any) -> None:
         self.events.append("sync")
@@ -241,7 +241,7 @@ def test_the_loss_is_that_of_eq_5_and_the_penalty_joins_only_the_gradient(task: 
     generated = torch.full((200, 3), 2)
     score_real, score_generated = (torch.sigmoid(discriminator.score(rows)).double() for rows in (real, generated))
     expected = -(score_real.log().mean() + (1 - score_generated).log().mean()) / 2
-    loss = trainer._epoch(real, generated)
+    loss = trainer.epoch(real, generated)
     assert loss == pytest.approx(expected.item(), abs=1e-5)
     gradient = discriminator.output.weight.grad
     assert gradient is not None

@@ -255,7 +255,7 @@ def test_a_null_twins_table_names_its_reward(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     run = train(new_run(tmp_path / "run", reward_model="constant", rounds=1))
     rows = close_run(run, "cpu", Console(quiet=True))
-    assert rows[-2].method == "REINFORCE, reward constant"
+    assert rows[-2].method == "reward constant"
 
 
 def test_a_table_of_metrics_without_likelihood_has_empty_cells(closed: tuple[RunFolder, list[TableRow], str]) -> None:

@@ -1,0 +1,48 @@
+"""The committed results hold what the pages say of them."""
+
+import csv
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "docs" / "results"
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    """The lines of a CSV."""
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_seqgan_on_the_authors_oracle_passes_the_papers_headline_and_shows_its_nll_test() -> None:
+    (seqgan,) = [row for row in rows(RESULTS / "oracle_fast_seed0.csv") if row["method"] == "SeqGAN"]
+    assert float(seqgan["nll_oracle"]) <= 8.75
+    assert float(seqgan["nll_test"]) > 0
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/results.md"])
+def test_every_nll_pair_on_a_page_is_in_a_committed_csv(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    pairs = set(re.findall(r"(\d+\.\d{3}) ±0\.\d{3} +\|? *(\d+\.\d{3}) ±0\.\d{3}", text))
+    assert pairs
+    committed = {
+        (f"{float(row['nll_oracle']):.3f}", f"{float(row['nll_test']):.3f}")
+        for path in RESULTS.glob("*.csv")
+        for row in rows(path)
+        if row["nll_oracle"]
+    }
+    assert pairs <= committed
+
+
+def test_mle_of_the_2018_settings_follows_the_authors_curve(data_folder: Path) -> None:
+    """The authors measure their epoch 5 after six passes over the data, so it is index 6 here."""
+    reference = {
+        int(row["epoch"]): float(row["nll"])
+        for row in rows(data_folder / "oracle" / "reference_curve.csv")
+        if row["phase"] == "pretrain"
+    }
+    ours = {int(row["index"]): float(row["nll_oracle"]) for row in rows(RESULTS / "repo2018_mle_metrics.csv")}
+    for epoch in (5, 20, 40):
+        assert ours[epoch + 1] == pytest.approx(reference[epoch], abs=0.1)
