@@ -20,7 +20,7 @@ CORE = [
 EXTRAS = {
     "contrib": ["sb3-contrib>=2.6"],
     "plots": ["matplotlib>=3.8"],
-    "test": ["pytest>=8", "pytest-cov>=5", "hypothesis>=6.100", "scipy>=1.11"],
+    "test": ["pytest>=8", "pytest-cov>=5", "hypothesis>=6.100", "scipy>=1.11", "sb3-contrib>=2.6"],
     "lint": ["ruff>=0.6", "mypy>=1.11"],
 }
 EXTRAS["all"] = sorted({requirement for group in EXTRAS.values() for requirement in group})
