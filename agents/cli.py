@@ -112,7 +112,9 @@ def _train(
         Experiment(run, device, console, progress).train()
         close_run(run, device, console)
     except KeyboardInterrupt:
-        console.print(f"interrupted; nothing is lost. Go on with: {again}", highlight=False, soft_wrap=True)
+        console.print(
+            f"interrupted; the run goes on from its last checkpoint with: {again}", highlight=False, soft_wrap=True
+        )
         raise SystemExit(130) from None
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("[0-9][0-9]_*.py"))
+# How far an example's number may lie from the one that it names; PPO's path depends on the last bits of its sums.
+TOLERANCES = {"03_seqgan": 0.1, "05_ppo": 0.4}
 
 
 def test_there_are_five_numbered_examples() -> None:
@@ -38,6 +40,6 @@ def test_an_example_prints_about_the_number_that_it_expects(
 ) -> None:
     monkeypatch.setattr(sys, "argv", [str(path)])
     runpy.run_path(str(path), run_name="__main__")
-    last = capsys.readouterr().out.strip().splitlines()[-1]
+    last = re.sub(r"±\S+", "", capsys.readouterr().out.strip().splitlines()[-1])
     found, expected = (re.findall(r"\d+\.\d+", part)[-1] for part in last.split("(expected", 1))
-    assert float(found) == pytest.approx(float(expected), abs=0.1)
+    assert float(found) == pytest.approx(float(expected), abs=TOLERANCES.get(path.stem, 0.05))

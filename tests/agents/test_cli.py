@@ -388,7 +388,7 @@ def test_ctrl_c_prints_the_way_on_and_ends_with_130(
     status, output = mortal_command(["train", "toy", "--out", path, *TINY_OPTIONS], **moment)
     assert status == 130
     line = output.splitlines()[-1]
-    assert line.startswith("interrupted; nothing is lost. Go on with: seqgan train toy --resume ")
+    assert line.startswith("interrupted; the run goes on from its last checkpoint with: seqgan train toy --resume ")
     assert "Traceback" not in output
     again = shlex.split(line.partition("seqgan ")[2])
     assert again == ["train", "toy", "--resume", str(path)]
