@@ -187,15 +187,20 @@ class PlainDiscriminator(nn.Module):
     def __init__(self, ours: CNNDiscriminator) -> None:
         super().__init__()
         self.embedding = copy.deepcopy(ours.embedding)
-        self.convolutions = copy.deepcopy(ours.convolutions)
+        self.convolutions = nn.ModuleList()
+        biases = ours.windows.bias.detach().split([count for _, count in ours.filters])
+        for (window, count), kernel, bias in zip(ours.filters, ours.windows.kernels, biases, strict=True):
+            convolution = nn.Conv1d(ours.embedding.embedding_dim, count, window)
+            by_offset = kernel.detach().view(count, window, -1)
+            convolution.load_state_dict({"weight": by_offset.transpose(1, 2), "bias": bias})
+            self.convolutions.append(convolution)
         self.dropout = copy.deepcopy(ours.dropout)
         self.output = copy.deepcopy(ours.output)
         self.l2 = ours.l2
         size = ours.highway.size
         self.transform, self.gate = nn.Linear(size, size), nn.Linear(size, size)
         for layer, half in ((self.transform, slice(None, size)), (self.gate, slice(size, None))):
-            nn.init.zeros_(layer.weight).data += ours.highway.linear.weight[half].detach()
-            nn.init.zeros_(layer.bias).data += ours.highway.linear.bias[half].detach()
+            layer.load_state_dict({"weight": ours.highway.weight[:, half].t(), "bias": ours.highway.bias[half]})
         self.train(ours.training)
 
     def forward(self, sequences: Tensor) -> Tensor:

@@ -96,9 +96,7 @@ def test_plain_discriminator_scores_and_gradients_equal_ours(sequences: Tensor) 
     torch.testing.assert_close(other(sequences), ours(sequences))
     torch.testing.assert_close(other(sequences), ours.score(sequences))
     labels = (torch.arange(B) < B // 2).float()
-    same_name = {"embedding.weight", "output.weight", "output.bias"} | {
-        f"convolutions.{i}.{kind}" for i in range(len(ours.convolutions)) for kind in ("weight", "bias")
-    }
+    same_name = {"embedding.weight", "output.weight", "output.bias"}
     of_ours = gradients(ours, F.binary_cross_entropy_with_logits(ours(sequences), labels) + ours.penalty())
     # A step of size 1 by plain gradient descent shows the gradient that the plain step follows.
     before = copy.deepcopy(other.state_dict())
@@ -106,8 +104,13 @@ def test_plain_discriminator_scores_and_gradients_equal_ours(sequences: Tensor) 
     plain.discriminator_step(other, torch.optim.SGD(other.parameters(), lr=1.0), sequences[:half], sequences[half:])
     followed = {name: before[name] - other.state_dict()[name] for name in before}
     assert_same_gradients({name: of_ours[name] for name in same_name}, {name: followed[name] for name in same_name})
-    highway = torch.cat([followed["transform.weight"], followed["gate.weight"]])
-    torch.testing.assert_close(highway, of_ours["highway.linear.weight"], rtol=1e-3, atol=1e-6)
+    highway = torch.cat([followed["transform.weight"], followed["gate.weight"]]).t()
+    torch.testing.assert_close(highway, of_ours["highway.weight"], rtol=1e-3, atol=1e-6)
+    for place in range(len(ours.filters)):
+        kernel = followed[f"convolutions.{place}.weight"].transpose(1, 2).flatten(1)
+        torch.testing.assert_close(kernel, of_ours[f"windows.kernels.{place}"], rtol=1e-3, atol=1e-6)
+    biases = torch.cat([followed[f"convolutions.{place}.bias"] for place in range(len(ours.filters))])
+    torch.testing.assert_close(biases, of_ours["windows.bias"], rtol=1e-3, atol=1e-6)
 
 
 def test_plain_sampling_and_ours_follow_the_same_distribution(toy_model: LSTMSequenceModel) -> None:

@@ -41,21 +41,22 @@ def numpy_logits(model: CNNDiscriminator, batch: Tensor) -> list[float]:
     weights = {name: tensor.double().numpy() for name, tensor in model.state_dict().items()}
     table = weights["embedding.weight"].copy()
     table[V] = 0
+    kernels = [weights[f"windows.kernels.{number}"] for number in range(len(model.filters))]
     logits = []
     for sequence in batch.tolist():
         features = []
-        for number, (window, count) in enumerate(model.filters):
-            kernel, bias = (weights[f"convolutions.{number}.{part}"] for part in ("weight", "bias"))
-            for k in range(count):
+        for kernel, (window, _) in zip(kernels, model.filters, strict=True):
+            for w in kernel:
+                b = weights["windows.bias"][len(features)]
                 c = [
-                    max(0, sum(kernel[k, :, j] @ table[sequence[i + j]] for j in range(window)) + bias[k])
+                    max(0, w @ np.concatenate([table[token] for token in sequence[i : i + window]]) + b)
                     for i in range(T - window + 1)
                 ]
                 features.append(max(c))
         f = np.array(features)
-        W, b = weights["highway.linear.weight"], weights["highway.linear.bias"]
-        tau = 1 / (1 + np.exp(-(W[len(f) :] @ f + b[len(f) :])))
-        highway = tau * np.maximum(W[: len(f)] @ f + b[: len(f)], 0) + (1 - tau) * f
+        W, b = weights["highway.weight"], weights["highway.bias"]
+        tau = 1 / (1 + np.exp(-(f @ W[:, len(f) :] + b[len(f) :])))
+        highway = tau * np.maximum(f @ W[:, : len(f)] + b[: len(f)], 0) + (1 - tau) * f
         logits.append(float(weights["output.weight"][0] @ highway + weights["output.bias"][0]))
     return logits
 
@@ -72,7 +73,7 @@ def test_the_cnn_equals_its_equations_in_numpy_float64(discriminator: CNNDiscrim
 def test_score_equals_forward_in_evaluation_mode(discriminator: CNNDiscriminator, rows: int) -> None:
     batch = sequences(rows)
     scores = discriminator.score(batch)
-    assert (discriminator._tables is not None) is (rows > 1)
+    assert (discriminator.windows._tables is not None) is (rows > 1)
     assert not scores.requires_grad
     with torch.no_grad():
         torch.testing.assert_close(scores, discriminator.eval()(batch), atol=1e-5, rtol=1e-5)
@@ -139,7 +140,7 @@ def test_scores_follow_load_state_dict(discriminator: CNNDiscriminator, assign: 
     torch.testing.assert_close(after, other.score(batch))
 
 
-@pytest.mark.parametrize("part", ["embedding.weight", "convolutions.1.weight", "convolutions.1.bias"])
+@pytest.mark.parametrize("part", ["embedding.weight", "windows.kernels.1", "windows.bias"])
 def test_scores_follow_a_change_of_a_single_parameter(discriminator: CNNDiscriminator, part: str) -> None:
     batch = sequences()
     before = discriminator.score(batch)
@@ -172,8 +173,8 @@ def test_scores_do_not_depend_on_earlier_calls(discriminator: CNNDiscriminator) 
 def test_the_highway_layer_mixes_by_its_gate() -> None:
     highway = Highway(2)
     with torch.no_grad():
-        highway.linear.weight.zero_()
-        highway.linear.bias.copy_(torch.tensor([2.0, -5.0, np.log(3.0), 0.0]))  # relu: 2, 0; gates: 3/4, 1/2
+        highway.weight.zero_()
+        highway.bias.copy_(torch.tensor([2.0, -5.0, np.log(3.0), 0.0]))  # relu: 2, 0; gates: 3/4, 1/2
     out = highway(torch.tensor([[4.0, 8.0]]))
     assert out[0].tolist() == pytest.approx([0.75 * 2 + 0.25 * 4, 0.5 * 0 + 0.5 * 8])
 
@@ -198,12 +199,12 @@ def test_initial_parameters_are_the_authors() -> None:
     embedding = model.embedding.weight[:500]
     assert -1 <= embedding.min() < -0.99
     assert 0.99 < embedding.max() <= 1
-    for layer in (*model.convolutions, model.highway.linear):
-        assert layer.weight.abs().max() <= 0.2  # two deviations: truncated
-        assert layer.weight.std().item() == pytest.approx(0.088, abs=0.01)
-    assert all((layer.bias == 0.1).all() for layer in (*model.convolutions, model.output))
-    assert model.highway.linear.bias.unique().tolist() == pytest.approx([0.0, 0.1])
-    assert model.highway.linear.bias[-1] == 0
+    for weight in (*model.windows.kernels, model.highway.weight):
+        assert weight.abs().max() <= 0.2  # two deviations: truncated
+        assert weight.std().item() == pytest.approx(0.088, abs=0.01)
+    assert all((bias == 0.1).all() for bias in (model.windows.bias, model.output.bias))
+    assert model.highway.bias.unique().tolist() == pytest.approx([0.0, 0.1])
+    assert model.highway.bias[-1] == 0
     assert model.embedding.embedding_dim == 64
     assert model.dropout.p == 0.25
 

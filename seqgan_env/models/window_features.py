@@ -1,0 +1,191 @@
+"""Eq. 11: what filters of several lengths find in a sequence, f_k = max_i (b_k + w_k . E_{i:i+l-1}).
+
+In: embeddings or tokens. Out: features (R, F) float32, before the relu (relu and max commute).
+Two ways to the same numbers. Training multiplies: the windows of every length are views of one matrix, so a filter
+length is one large product forward and two backward. Scoring looks up: tokens are discrete, so a filter's response is
+a sum of rows of a table, embedding times filter, and windows in a prefix that neighbouring sequences share are looked
+up once.
+Departure from the paper: none; only the order of the work differs from convolving.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+Filters = Sequence[tuple[int, int]]
+
+
+class WindowMaxima(torch.autograd.Function):
+    """max_i (w_k . E_{i:i+l-1}) for every filter k, with a gradient to embeddings and filters.
+
+    Written out because the maximum passes a gradient to one window of a sequence and filter alone: the backward pass
+    adds up these windows, where PyTorch's convolution multiplies by a matrix that is almost all zeros.
+    """
+
+    @staticmethod
+    def forward(ctx, embedded: Tensor, *kernels: Tensor) -> Tensor:  # type: ignore[no-untyped-def, override]
+        """Embeddings (T, B, E), step first, and kernels (count, l * E) -> (B, F)."""
+        steps, batch, size = embedded.shape
+        maxima, places_of_maxima = [], []
+        for kernel in kernels:
+            responses = (_windows(embedded, kernel.shape[1] // size) @ kernel.t()).view(-1, batch, len(kernel))
+            maxima.append(responses.amax(dim=0))
+            if any(ctx.needs_input_grad):
+                places_of_maxima.append(_last_places(responses, maxima[-1]))
+        ctx.save_for_backward(embedded, *kernels, *places_of_maxima)
+        return torch.cat(maxima, dim=1)
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx, grad_maxima: Tensor):  # type: ignore[no-untyped-def, override]
+        embedded, *rest = ctx.saved_tensors
+        kernels, places_of_maxima = rest[: len(rest) // 2], rest[len(rest) // 2 :]
+        batch, size = embedded.shape[1:]
+        lanes = torch.arange(batch, device=embedded.device).unsqueeze(1)
+        grad_embedded = torch.zeros_like(embedded)
+        grad_kernels = []
+        grads = grad_maxima.split([len(kernel) for kernel in kernels], dim=1)
+        for kernel, places, grad in zip(kernels, places_of_maxima, grads, strict=True):
+            windows = _windows(embedded, kernel.shape[1] // size)
+            chosen = places * batch + lanes  # (B, count): rows of `windows`
+            # w_k += sum_b grad_bk * the window that filter k chose in sequence b.
+            grad_kernels.append(_weighted_sums(windows, chosen.t(), grad.t()))
+            # A window += sum_k grad_bk * w_k over the filters that chose it: runs in the order of the windows.
+            order = _argsort(chosen.flatten())
+            run_lengths = torch.bincount(chosen.flatten(), minlength=len(windows))
+            runs = run_lengths.cumsum(dim=0) - run_lengths
+            grad_windows = _weighted_sums(kernel, order % len(kernel), grad.flatten()[order], runs)
+            by_offset = grad_windows.view(-1, batch, kernel.shape[1] // size, size)
+            for offset in range(by_offset.shape[2]):
+                grad_embedded[offset : offset + len(by_offset)] += by_offset[:, :, offset]
+        return grad_embedded, *grad_kernels
+
+
+def _windows(embedded: Tensor, length: int) -> Tensor:
+    """All windows of a length, a row each: (T, B, E) -> ((T - length + 1) * B, length * E), place first."""
+    return embedded.unfold(0, length, 1).permute(0, 1, 3, 2).reshape(-1, length * embedded.shape[2])
+
+
+def _last_places(responses: Tensor, maxima: Tensor) -> Tensor:
+    """Where along dimension 0 the maximum stands, the last if it does several times: (places, B, K) -> (B, K) int64."""
+    places = torch.arange(len(responses), dtype=responses.dtype, device=responses.device).view(-1, 1, 1)
+    at_maximum = torch.eq(responses, maxima, out=torch.empty_like(responses))  # 0 or 1, ten times as fast as argmax
+    return at_maximum.mul_(places).amax(dim=0).long()
+
+
+def _weighted_sums(table: Tensor, rows: Tensor, weights: Tensor, offsets: Tensor | None = None) -> Tensor:
+    """sum_i weights_i table[rows_i] over the bags of `embedding_bag`: rows of a matrix, or runs that begin at offsets."""
+    return F.embedding_bag(rows, table, offsets, mode="sum", per_sample_weights=weights)
+
+
+def _argsort(keys: Tensor) -> Tensor:
+    """Stable order of (K,) non-negative integers. NumPy sorts 16-bit keys by digits, ten times as fast on CPU."""
+    if keys.device.type == "cpu" and len(keys) and int(keys.max()) < 2**15:
+        return torch.from_numpy(np.argsort(keys.numpy().astype(np.int16), kind="stable"))
+    return keys.argsort(stable=True)
+
+
+class WindowFeatures(nn.Module):
+    """Filters of several lengths over token embeddings, with the maximum over time.
+
+    Args:
+        filters: (window length, count) pairs.
+        embedding_size: E.
+    """
+
+    def __init__(self, filters: Filters, embedding_size: int) -> None:
+        super().__init__()
+        self.filters = tuple(filters)
+        self.embedding_size = embedding_size
+        self.kernels = nn.ParameterList(
+            nn.Parameter(torch.empty(count, window * embedding_size)) for window, count in self.filters
+        )
+        self.bias = nn.Parameter(torch.empty(self.size))
+        self._tables: tuple[list[Tensor], list[Tensor]] | None = None
+
+    @property
+    def size(self) -> int:
+        """F, the number of filters."""
+        return sum(count for _, count in self.filters)
+
+    def forward(self, embedded: Tensor) -> Tensor:
+        """Features of embedded sequences, differentiable once: (T, B, E) float32, step first -> (B, F) float32."""
+        maxima: Tensor = WindowMaxima.apply(embedded, *self.kernels)
+        return maxima + self.bias
+
+    def table_bytes(self, vocab_size: int) -> int:
+        """Memory that `look_up` needs for its tables."""
+        return 4 * vocab_size * sum(window * count for window, count in self.filters)
+
+    @torch.no_grad()
+    def look_up(self, sequences: Tensor, embedding: Tensor) -> Tensor:
+        """The same features by table look-up, without gradient.
+
+        Args:
+            sequences: (R, T) int64 in 0..V'-1. Neighbours that share a prefix, as completions do, share its work.
+            embedding: (V', E) float32.
+
+        Returns:
+            (R, F) float32.
+        """
+        shared, leaders, leader_of = shared_prefixes(sequences)
+        maxima = []
+        for (window, count), table in zip(self.filters, self._token_tables(embedding), strict=True):
+            offsets = torch.arange(window) * len(embedding)
+
+            def maximum(rows: Tensor, window: int = window, table: Tensor = table, offsets: Tensor = offsets) -> Tensor:
+                index = rows.unfold(1, window, 1) + offsets  # (rows, places, window)
+                sums = F.embedding_bag(index.flatten(0, 1), table, mode="sum")
+                return sums.view(*index.shape[:2], -1).amax(dim=1)
+
+            # Windows that end behind the shared prefix, of all sequences; those inside it, of one in each group.
+            behind = maximum(sequences[:, max(0, shared - window + 1) :])
+            if window <= shared:
+                behind = torch.maximum(behind, maximum(sequences[leaders, :shared])[leader_of])
+            maxima.append(behind)
+        return torch.cat(maxima, dim=1) + self.bias
+
+    def _token_tables(self, embedding: Tensor) -> list[Tensor]:
+        """One (window * V', count) table a filter length, rebuilt when a parameter has changed.
+
+        Values are compared, which costs little beside the look-ups: tensor versions miss fused optimizers and `.data`.
+        """
+        if self._tables is None:
+            empty = [embedding.new_empty(window * len(embedding), count) for window, count in self.filters]
+            self._tables = ([], empty)
+        sources, tables = self._tables
+        if len(sources) == 0 or not all(map(torch.equal, sources, [embedding, *self.kernels])):
+            for (window, count), kernel, table in zip(self.filters, self.kernels, tables, strict=True):
+                # (V', E) @ (window, E, count), written over the old table: fresh memory costs more than the product
+                by_offset = kernel.t().view(window, self.embedding_size, count)
+                torch.matmul(embedding, by_offset, out=table.unflatten(0, (window, -1)))
+            self._tables = ([source.detach().clone() for source in (embedding, *self.kernels)], tables)
+        return tables
+
+    def __getstate__(self) -> dict[str, object]:
+        return self.__dict__ | {"_tables": None}  # derived data: not copied, not pickled
+
+
+def shared_prefixes(sequences: Tensor) -> tuple[int, Tensor, Tensor]:
+    """A prefix length, and groups of neighbours that agree on a prefix of that length.
+
+    Args:
+        sequences: (R, T) int64.
+
+    Returns:
+        (length, leaders, leader_of): the length, below T, that at least half of the sequences share with the one before
+        them; the rows (G,) that begin a group; and (R,) each row's place in `leaders`.
+    """
+    rows, steps = sequences.shape
+    if rows < 2 or steps < 2:
+        return 0, torch.arange(rows), torch.arange(rows)
+    agree = (sequences[1:] == sequences[:-1]).cummin(dim=1).values.sum(dim=1)  # tokens shared with the row before
+    length = min(int(agree.median()), steps - 1)
+    starts = torch.cat([agree.new_ones(1, dtype=torch.bool), agree < length])
+    return length, starts.nonzero().squeeze(1), starts.cumsum(dim=0) - 1
