@@ -19,6 +19,7 @@ LAYERS = (
     "seqgan_env.models.output_layer",
     "seqgan_env.models.sampling",
     "seqgan_env.models.sequence_models",
+    "seqgan_env.models.window_features",
     "seqgan_env.models.discriminators",
     "seqgan_env.rollout_policies",
     "seqgan_env.metrics",
