@@ -18,7 +18,7 @@ from torch import Tensor
 
 from seqgan_env.models.sequence_models import START_TOKEN, SequenceModel, State
 
-_SAMPLE_BATCH = 2048
+_SAMPLE_BATCH = 5000  # sequences drawn together: small operations cost threads more than they share
 
 
 @runtime_checkable

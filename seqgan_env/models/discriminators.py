@@ -186,7 +186,8 @@ class CNNDiscriminator(Discriminator):
         was_training = self.training
         self.eval()
         try:
-            batches = sequences.split(4 * _SCORE_BATCH)
-            return torch.cat([self._head(self.windows.look_up(rows, self.embedding.weight)) for rows in batches])
+            tables = self.windows.token_tables(self.embedding.weight)
+            batches = sequences.split(2 * _SCORE_BATCH)
+            return torch.cat([self._head(self.windows.look_up(rows, tables)) for rows in batches])
         finally:
             self.train(was_training)

@@ -31,7 +31,7 @@ class WindowMaxima(torch.autograd.Function):
     @staticmethod
     def forward(ctx, embedded: Tensor, *kernels: Tensor) -> Tensor:  # type: ignore[no-untyped-def, override]
         """Embeddings (T, B, E), step first, and kernels (count, l * E) -> (B, F)."""
-        steps, batch, size = embedded.shape
+        batch, size = embedded.shape[1:]
         maxima, places_of_maxima = [], []
         for kernel in kernels:
             responses = (_windows(embedded, kernel.shape[1] // size) @ kernel.t()).view(-1, batch, len(kernel))
@@ -80,7 +80,7 @@ def _last_places(responses: Tensor, maxima: Tensor) -> Tensor:
 
 
 def _weighted_sums(table: Tensor, rows: Tensor, weights: Tensor, offsets: Tensor | None = None) -> Tensor:
-    """sum_i weights_i table[rows_i] over the bags of `embedding_bag`: rows of a matrix, or runs that begin at offsets."""
+    """sum_i weights_i table[rows_i] over each bag: the rows of a matrix, or runs that begin at offsets."""
     return F.embedding_bag(rows, table, offsets, mode="sum", per_sample_weights=weights)
 
 
@@ -124,20 +124,20 @@ class WindowFeatures(nn.Module):
         return 4 * vocab_size * sum(window * count for window, count in self.filters)
 
     @torch.no_grad()
-    def look_up(self, sequences: Tensor, embedding: Tensor) -> Tensor:
+    def look_up(self, sequences: Tensor, tables: Sequence[Tensor]) -> Tensor:
         """The same features by table look-up, without gradient.
 
         Args:
             sequences: (R, T) int64 in 0..V'-1. Neighbours that share a prefix, as completions do, share its work.
-            embedding: (V', E) float32.
+            tables: of the embedding, by `token_tables`.
 
         Returns:
             (R, F) float32.
         """
         shared, leaders, leader_of = shared_prefixes(sequences)
         maxima = []
-        for (window, count), table in zip(self.filters, self._token_tables(embedding), strict=True):
-            offsets = torch.arange(window) * len(embedding)
+        for (window, _), table in zip(self.filters, tables, strict=True):
+            offsets = torch.arange(window) * (len(table) // window)
 
             def maximum(rows: Tensor, window: int = window, table: Tensor = table, offsets: Tensor = offsets) -> Tensor:
                 index = rows.unfold(1, window, 1) + offsets  # (rows, places, window)
@@ -151,8 +151,9 @@ class WindowFeatures(nn.Module):
             maxima.append(behind)
         return torch.cat(maxima, dim=1) + self.bias
 
-    def _token_tables(self, embedding: Tensor) -> list[Tensor]:
-        """One (window * V', count) table a filter length, rebuilt when a parameter has changed.
+    @torch.no_grad()
+    def token_tables(self, embedding: Tensor) -> list[Tensor]:
+        """One (window * V', count) table a filter length, from a (V', E) embedding; rebuilt when a parameter changed.
 
         Values are compared, which costs little beside the look-ups: tensor versions miss fused optimizers and `.data`.
         """

@@ -85,15 +85,17 @@ def test_looking_up_equals_multiplying_whatever_neighbours_share(shared: int) ->
     module, embedding = features_module(), random_embedding()
     tokens = random_tokens(12)
     tokens[:, :shared] = tokens[::4].repeat_interleave(4, dim=0)[:, :shared]  # groups of four, as completions
-    torch.testing.assert_close(module.look_up(tokens, embedding), module(embedding[tokens.t()]).detach())
+    torch.testing.assert_close(
+        module.look_up(tokens, module.token_tables(embedding)), module(embedding[tokens.t()]).detach()
+    )
 
 
 def test_looking_up_sequences_of_one_does_not_depend_on_the_batch() -> None:
     module, embedding = features_module(), random_embedding()
     tokens = random_tokens(12)
     tokens[:8, :3] = tokens[0, :3]
-    one_by_one = torch.cat([module.look_up(row.unsqueeze(0), embedding) for row in tokens])
-    torch.testing.assert_close(module.look_up(tokens, embedding), one_by_one, rtol=0, atol=0)
+    one_by_one = torch.cat([module.look_up(row.unsqueeze(0), module.token_tables(embedding)) for row in tokens])
+    torch.testing.assert_close(module.look_up(tokens, module.token_tables(embedding)), one_by_one, rtol=0, atol=0)
 
 
 def test_groups_share_the_prefix_that_most_neighbours_share() -> None:
