@@ -50,7 +50,7 @@ def exp_logit_blocks(
     bound = weight.norm(dim=1).max() * hidden.norm(dim=1).max()
     needs_shift = not bool(bound < _SAFE_EXPONENT)  # `not <`: a NaN takes the careful path as well
     columns = -(-vocab_size // columns_multiple) * columns_multiple
-    if columns > vocab_size:  # with these columns in the product, blocks have no gaps: PyTorch's threads share them well
+    if columns > vocab_size:  # computed like the others, so that rows have no gaps: threads share them better
         weight = nn.functional.pad(weight, (0, 0, 0, columns - vocab_size))
     block_bytes = _BLOCK_BYTES.get(hidden.device.type, _BLOCK_BYTES["cpu"])
     block_rows = min(rows_total, max(1, block_bytes // (4 * columns)))

@@ -168,28 +168,29 @@ class LSTMSequenceModel(SequenceModel):
 
     @torch.no_grad()
     def advance(self, state: State, tokens: Tensor) -> State:
-        return self._cell(state, self.embedding[tokens] @ self.input_weight)
+        h, c = state
+        gates = torch.addmm(self.gate_bias, h, self.recurrent_weight) + self.embedding[tokens] @ self.input_weight
+        i, f, o = torch.sigmoid(gates[:, : 3 * self.hidden_size]).chunk(3, dim=1)
+        c = f * c + i * torch.tanh(gates[:, 3 * self.hidden_size :])
+        return o * torch.tanh(c), c
 
     def features(self, state: State) -> Tensor:
         return state[0]
 
     def hidden_states(self, inputs: Tensor) -> Tensor:
-        projected = nn.functional.embedding(inputs.t(), self.embedding) @ self.input_weight  # (T, B, 4H)
-        zeros = projected.new_zeros(inputs.shape[0], self.hidden_size)
-        state: State = (zeros, zeros)
-        hidden = []
-        for step in projected.unbind(0):
-            state = self._cell(state, step)
-            hidden.append(state[0])
-        return torch.stack(hidden, dim=1)  # (B, T, H)
+        # PyTorch's LSTM has the gates in the order i, f, c, o, in rows, and a second bias.
+        bias = self._in_torch_order(self.gate_bias)
+        weights = [self._in_torch_order(weight).t() for weight in (self.input_weight, self.recurrent_weight)]
+        embedded = nn.functional.embedding(inputs.t(), self.embedding)  # (T, B, E)
+        zeros = embedded.new_zeros(1, inputs.shape[0], self.hidden_size)
+        parameters = [*weights, bias, torch.zeros_like(bias)]
+        hidden, _, _ = torch.lstm(embedded, (zeros, zeros), parameters, True, 1, 0.0, self.training, False, False)
+        return hidden.transpose(0, 1)  # (B, T, H)
 
-    def _cell(self, state: State, projected: Tensor) -> State:
-        """One LSTM step. `projected`: (R, 4H), the input's share of the gates."""
-        h, c = state
-        gates = torch.addmm(self.gate_bias, h, self.recurrent_weight) + projected
-        i, f, o = torch.sigmoid(gates[:, : 3 * self.hidden_size]).chunk(3, dim=1)
-        c = f * c + i * torch.tanh(gates[:, 3 * self.hidden_size :])
-        return o * torch.tanh(c), c
+    @staticmethod
+    def _in_torch_order(gates: Tensor) -> Tensor:
+        i, f, o, c = gates.chunk(4, dim=-1)
+        return torch.cat([i, f, c, o], dim=-1)
 
     # The authors' files name each gate's matrices separately; the order is that of their pickle.
     ARRAY_NAMES: Sequence[str] = (
