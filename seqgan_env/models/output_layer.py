@@ -53,7 +53,8 @@ def exp_logit_blocks(
     if columns > vocab_size:  # computed like the others, so that rows have no gaps: threads share them better
         weight = nn.functional.pad(weight, (0, 0, 0, columns - vocab_size))
     block_bytes = _BLOCK_BYTES.get(hidden.device.type, _BLOCK_BYTES["cpu"])
-    block_rows = min(rows_total, max(1, block_bytes // (4 * columns)))
+    most_rows = max(1, block_bytes // (4 * columns))
+    block_rows = -(-rows_total // -(-rows_total // most_rows))  # blocks of one size
     weight_t = weight.t()
     with _scratch(block_rows * columns, hidden) as memory:
         for start in range(0, rows_total, block_rows):
@@ -103,8 +104,7 @@ class WeightedLogLikelihood(torch.autograd.Function):
         weights: Tensor,
     ) -> Tensor:
         grad_hidden = torch.empty_like(hidden)
-        grad_weight = torch.zeros_like(weight)
-        grad_bias = torch.zeros_like(bias)
+        grad_columns = hidden.new_zeros(hidden.shape[1] + 1, len(weight))  # of weight and bias, a column for each token
         total = hidden.new_zeros((), dtype=torch.float64)
         for rows, mass, shift in exp_logit_blocks(hidden, weight, bias):
             w, y = weights[rows], targets[rows]
@@ -113,11 +113,12 @@ class WeightedLogLikelihood(torch.autograd.Function):
             if shift is not None:
                 log_prob -= shift.squeeze(1)
             total += (w * log_prob).sum(dtype=torch.float64)
-            scale = -(w / normaliser)  # softmax = mass / normaliser
+            scale = -(w / normaliser).unsqueeze(1)  # softmax = mass / normaliser
             torch.mm(mass, weight, out=grad_hidden[rows])
-            grad_hidden[rows] *= scale.unsqueeze(1)
-            grad_weight.addmm_(mass.t(), hidden[rows] * scale.unsqueeze(1))
-            grad_bias.addmv_(mass.t(), scale)
+            grad_hidden[rows] *= scale
+            grad_columns.addmm_(torch.cat([hidden[rows] * scale, scale], dim=1).t(), mass)
+        grad_weight = grad_columns[:-1].t().contiguous()
+        grad_bias = grad_columns[-1].clone()
         # The one-hot half of the gradient touches one row of `weight` for each target.
         grad_hidden.addcmul_(weight[targets], weights.unsqueeze(1))
         grad_weight.index_add_(0, targets, hidden * weights.unsqueeze(1))

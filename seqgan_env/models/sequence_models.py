@@ -113,10 +113,8 @@ class SequenceModel(nn.Module, ABC):
         """
         inputs = shift_right(sequences, self.vocab_size) if inputs is None else inputs
         hidden = self.hidden_states(inputs)
-        real = (sequences < self.vocab_size).flatten()
-        return self.output.weighted_log_likelihood(
-            hidden.flatten(0, 1)[real], sequences.flatten()[real], weights.flatten()[real]
-        )
+        weights = weights.masked_fill(sequences >= self.vocab_size, 0)
+        return self.output.weighted_log_likelihood(hidden.flatten(0, 1), sequences.flatten(), weights.flatten())
 
 
 def shift_right(sequences: Tensor, vocab_size: int) -> Tensor:
