@@ -46,23 +46,27 @@ class WindowMaxima(torch.autograd.Function):
     def backward(ctx, grad_maxima: Tensor):  # type: ignore[no-untyped-def, override]
         embedded, *rest = ctx.saved_tensors
         kernels, places_of_maxima = rest[: len(rest) // 2], rest[len(rest) // 2 :]
-        batch, size = embedded.shape[1:]
-        lanes = torch.arange(batch, device=embedded.device).unsqueeze(1)
+        steps, batch, size = embedded.shape
+        tokens = embedded.reshape(-1, size)
+        lanes = torch.arange(batch, dtype=torch.int32, device=embedded.device).unsqueeze(1)
+        offsets = torch.arange(0, len(tokens), batch, dtype=torch.int32, device=embedded.device).unsqueeze(1)
         grad_embedded = torch.zeros_like(embedded)
         grad_kernels = []
         grads = grad_maxima.split([len(kernel) for kernel in kernels], dim=1)
         for kernel, places, grad in zip(kernels, places_of_maxima, grads, strict=True):
-            windows = _windows(embedded, kernel.shape[1] // size)
-            chosen = places * batch + lanes  # (B, count): rows of `windows`
-            # w_k += sum_b grad_bk * the window that filter k chose in sequence b.
-            grad_kernels.append(_weighted_sums(windows, chosen.t(), grad.t()))
+            count, window = len(kernel), kernel.shape[1] // size
+            chosen = places * batch + lanes  # (B, count): rows of `tokens` where the best windows begin
+            # w_k += sum_b grad_bk * the window that filter k chose in sequence b, token by token.
+            rows = chosen.t().unsqueeze(1) + offsets[:window]  # (count, window, B)
+            weights = grad.t().unsqueeze(1).expand_as(rows)
+            grad_kernels.append(_weighted_sums(tokens, rows.flatten(0, 1), weights.flatten(0, 1)).view_as(kernel))
             # A window += sum_k grad_bk * w_k over the filters that chose it: runs in the order of the windows.
             order = _argsort(chosen.flatten())
-            run_lengths = torch.bincount(chosen.flatten(), minlength=len(windows))
+            run_lengths = torch.bincount(chosen.flatten(), minlength=(steps - window + 1) * batch)
             runs = run_lengths.cumsum(dim=0) - run_lengths
-            grad_windows = _weighted_sums(kernel, order % len(kernel), grad.flatten()[order], runs)
-            by_offset = grad_windows.view(-1, batch, kernel.shape[1] // size, size)
-            for offset in range(by_offset.shape[2]):
+            grad_windows = _weighted_sums(kernel, order % count, grad.flatten()[order], runs)
+            by_offset = grad_windows.view(-1, batch, window, size)
+            for offset in range(window):
                 grad_embedded[offset : offset + len(by_offset)] += by_offset[:, :, offset]
         return grad_embedded, *grad_kernels
 
@@ -73,10 +77,12 @@ def _windows(embedded: Tensor, length: int) -> Tensor:
 
 
 def _last_places(responses: Tensor, maxima: Tensor) -> Tensor:
-    """Where along dimension 0 the maximum stands, the last if it does several times: (places, B, K) -> (B, K) int64."""
+    """Where along dimension 0 the maximum stands, the last if it does several times; overwrites the responses.
+
+    (places, B, K) -> (B, K) int32. Three passes over memory that is in the cache, ten times as fast as `argmax`.
+    """
     places = torch.arange(len(responses), dtype=responses.dtype, device=responses.device).view(-1, 1, 1)
-    at_maximum = torch.eq(responses, maxima, out=torch.empty_like(responses))  # 0 or 1, ten times as fast as argmax
-    return at_maximum.mul_(places).amax(dim=0).long()
+    return responses.eq_(maxima).mul_(places).amax(dim=0).int()
 
 
 def _weighted_sums(table: Tensor, rows: Tensor, weights: Tensor, offsets: Tensor | None = None) -> Tensor:
@@ -135,9 +141,10 @@ class WindowFeatures(nn.Module):
             (R, F) float32.
         """
         shared, leaders, leader_of = shared_prefixes(sequences)
+        sequences = sequences.int()  # half the memory traffic of the indices
         maxima = []
         for (window, _), table in zip(self.filters, tables, strict=True):
-            offsets = torch.arange(window) * (len(table) // window)
+            offsets = torch.arange(window, dtype=torch.int32) * (len(table) // window)
 
             def maximum(rows: Tensor, window: int = window, table: Tensor = table, offsets: Tensor = offsets) -> Tensor:
                 index = rows.unfold(1, window, 1) + offsets  # (rows, places, window)

@@ -1,4 +1,4 @@
-"""`models.window_features`: against PyTorch's convolution and maximum, forward and backward, by product and by table."""
+"""`models.window_features`: against convolution and maximum, forward and backward, by product and by table."""
 
 from __future__ import annotations
 
