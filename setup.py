@@ -20,7 +20,17 @@ CORE = [
 EXTRAS = {
     "contrib": ["sb3-contrib>=2.6"],
     "plots": ["matplotlib>=3.8"],
-    "test": ["pytest>=8", "pytest-cov>=5", "hypothesis>=6.100", "scipy>=1.11", "sb3-contrib>=2.6"],
+    "reproduce": ["scipy>=1.11"],
+    "ray": ["ray>=2.9"],
+    "test": [
+        "pytest>=8",
+        "pytest-cov>=5",
+        "hypothesis>=6.100",
+        "scipy>=1.11",
+        "sb3-contrib>=2.6",
+        "nltk>=3.8",
+        "sacrebleu>=2.4",
+    ],
     "lint": ["ruff>=0.6", "mypy>=1.11"],
 }
 EXTRAS["all"] = sorted({requirement for group in EXTRAS.values() for requirement in group})

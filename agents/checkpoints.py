@@ -90,6 +90,9 @@ def snapshot(game: SeqGAN) -> tuple[dict[str, Tensor], dict[str, Any]]:
         # Not seeded before the game begins: its first reset does that.
         "env_rngs": None if game.agent._last_obs is None else [rng.bit_generator.state for rng in game.env.env.rngs],
     }
+    reward_rng = _reward_rng(game)
+    if reward_rng is not None:
+        state["reward_rng"] = reward_rng.bit_generator.state
     return tensors, state
 
 
@@ -120,9 +123,26 @@ def restore(game: SeqGAN, tensors: dict[str, Tensor], state: dict[str, Any]) -> 
         game.agent._last_episode_starts = np.ones(game.env.num_envs, dtype=bool)
         for rng, stored in zip(game.env.env.rngs, state["env_rngs"], strict=True):
             rng.bit_generator.state = stored
+    reward_rng = _reward_rng(game)
+    if reward_rng is not None:
+        reward_rng.bit_generator.state = state["reward_rng"]
     torch.set_rng_state(tensors["random.torch"])
     if torch.cuda.is_available() and "random.cuda" in tensors:
         torch.cuda.set_rng_state(tensors["random.cuda"])
+
+
+def restore_pretraining(game: SeqGAN, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
+    """Set a newly made game to the end of another's MLE; what the game itself needs stays as its configuration made it.
+
+    Raises:
+        ValueError: if the checkpoint belongs to another generator.
+    """
+    try:
+        game.generator.load_state_dict(_under("policy.generator", tensors))
+        _restore_optimizer(game.pretrainer.optimizer, _under("mle_optimizer", tensors))
+    except (RuntimeError, KeyError) as error:
+        raise ValueError(f"the pretraining does not fit the run's configuration: {error}") from error
+    game.pretrainer.restore(state["pretrainer"], _under("best_parameters", tensors))
 
 
 def _modules(game: SeqGAN) -> dict[str, nn.Module]:
@@ -130,6 +150,12 @@ def _modules(game: SeqGAN) -> dict[str, nn.Module]:
     if isinstance(game.trainer.rollout_policy, DelayedCopy):
         modules["rollout_policy"] = game.trainer.rollout_policy.model
     return modules
+
+
+def _reward_rng(game: SeqGAN) -> np.random.Generator | None:
+    """What the reward model draws from, if it does."""
+    rng = getattr(game.reward_model, "rng", None)
+    return rng if isinstance(rng, np.random.Generator) else None
 
 
 def _optimizers(game: SeqGAN) -> dict[str, torch.optim.Optimizer]:

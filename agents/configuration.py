@@ -47,6 +47,8 @@ class SeqGANConfig:
     """Draw new MLE batches each epoch [P: not said; 2016, 2018: False]."""
     mle_learning_rate: float = 1e-2
     """Adam's learning rate for MLE [2016: 1e-3; 2018: 1e-2]."""
+    curriculum_rate_step: float = 0.0
+    """Fall of the probability of feeding the real token, per MLE epoch: scheduled sampling [P: 0.002]; 0 is MLE."""
 
     filters: Literal["paper", "light"] = "paper"
     """Discriminator filters: the paper's windows 1 to T, or a fifth of their arithmetic [P: paper]."""
@@ -66,7 +68,7 @@ class SeqGANConfig:
     """Positives, and as many negatives, in each draw; None takes all training sequences [P: None]."""
 
     reward_model: str = "discriminator"
-    """What scores whole sequences: discriminator, constant, constant:0.3, oracle, or module:Attribute [P: D]."""
+    """What scores sequences: discriminator, bleu, random, shuffled, constant:0.5, oracle, module:Attribute [P: D]."""
     rounds: int = 200
     """Adversarial rounds [2016: 800; 2018: 200]."""
     g_steps: int = 1
@@ -76,7 +78,7 @@ class SeqGANConfig:
     k_epochs: int = 3
     """k, discriminator epochs on each draw [P: 3]."""
     n_rollouts: int = 16
-    """N, Monte-Carlo completions of each prefix [P: 16]."""
+    """N, Monte-Carlo completions of each prefix [P: 16]; 1 for PG-BLEU [2016]."""
     rollout_rate: float = 0.0
     """Share of its old parameters that G_beta keeps at a sync [P: 0; 2016, 2018: 0.8, without effect]."""
     generator_batch_size: int = 64
@@ -112,8 +114,9 @@ class SeqGANConfig:
             raise ValueError(f"seed={self.seed} must lie in 0..2^32-1")
         if self.discriminator_weight_decay < 0:
             raise ValueError(f"discriminator_weight_decay={self.discriminator_weight_decay} must not be negative")
-        if not 0 <= self.rollout_rate <= 1:
-            raise ValueError(f"rollout_rate={self.rollout_rate} must lie in [0, 1]")
+        for name in ("rollout_rate", "curriculum_rate_step"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name}={getattr(self, name)} must lie in [0, 1]")
         if self.train_sequences < self.batch_size:
             raise ValueError(f"train_sequences={self.train_sequences} must be at least batch_size={self.batch_size}")
 

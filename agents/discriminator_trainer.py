@@ -25,7 +25,7 @@ from torch.nn import functional as F
 from agents.policies import ActorRolloutPolicy, SequencePolicy
 from seqgan_env.models.discriminators import Discriminator
 from seqgan_env.models.sequence_models import SequenceModel
-from seqgan_env.rewards import DiscriminatorReward
+from seqgan_env.rewards import DiscriminatorReward, RewardModel
 from seqgan_env.rollout_policies import DelayedCopy, RolloutPolicy, sample_sequences
 from seqgan_env.tasks.task import Task
 
@@ -58,9 +58,10 @@ class DiscriminatorTrainer(BaseCallback):
     sampled (`SequencePolicy`, actor-critic policies), otherwise from the sequences that the learner finished last.
 
     Args:
-        discriminator: D_phi; None trains nothing and leaves the reward model alone (null-reward twins), but still
-            syncs G_beta.
+        discriminator: D_phi; None trains nothing (BLEU, null-reward twins), but still syncs G_beta.
         task: real sequences, "train" as positives and "validation" for the reports; None takes the environment's.
+        reward_model: what the environment is to score with; None is `DiscriminatorReward(discriminator)`, or, without
+            a discriminator, what the environment has.
         g_steps: generator updates (rollouts of SB3 experience) a round (paper: 1).
         d_steps: times a round that fresh negatives are drawn (paper: 5).
         k_epochs: epochs on each draw (paper: 3).
@@ -88,6 +89,7 @@ class DiscriminatorTrainer(BaseCallback):
         discriminator: Discriminator | None,
         task: Task | None = None,
         *,
+        reward_model: RewardModel | None = None,
         g_steps: int = 1,
         d_steps: int = 5,
         k_epochs: int = 3,
@@ -107,6 +109,9 @@ class DiscriminatorTrainer(BaseCallback):
         if batch_size < 2:
             raise ValueError(f"batch_size={batch_size} must be at least 2: one real and one generated sequence")
         self.discriminator = discriminator
+        self.reward_model = reward_model
+        if reward_model is None and discriminator is not None:
+            self.reward_model = DiscriminatorReward(discriminator)
         self.task = task
         self.g_steps = g_steps
         self.d_steps = d_steps
@@ -134,8 +139,8 @@ class DiscriminatorTrainer(BaseCallback):
     def _on_training_start(self) -> None:
         if self.task is None:
             self.task = self.training_env.get_attr("task", indices=[0])[0]
-        if self.discriminator is not None:
-            self.training_env.env_method("set_reward_model", DiscriminatorReward(self.discriminator))
+        if self.reward_model is not None:
+            self.training_env.env_method("set_reward_model", self.reward_model)
         if self.rollout_policy is None:
             self.sync(self.model.policy)
         self._hand_over_rollout_policy()

@@ -57,6 +57,8 @@ class Pretrainer:
     ) -> None:
         if len(sequences) < batch_size:
             raise ValueError(f"batch_size={batch_size} exceeds the {len(sequences)} training sequences; lower it")
+        if not 0 <= curriculum_rate_step <= 1:
+            raise ValueError(f"curriculum_rate_step={curriculum_rate_step} must lie in [0, 1]")
         self.generator = generator
         self.sequences = sequences.to(generator.device)
         self.validation = validation.to(generator.device)
@@ -80,7 +82,10 @@ class Pretrainer:
         return ran_out or self.epochs >= self.max_epochs
 
     def epoch(self) -> tuple[float, Estimate]:
-        """One pass over the training sequences; (mean training NLL, held-out NLL), nats per token."""
+        """One pass over the training sequences; (mean training NLL, held-out NLL), nats per token.
+
+        The training NLL is that of the inputs that were fed; the held-out NLL always is that of real prefixes.
+        """
         sequences = self.sequences
         if self.reshuffle:
             sequences = sequences[torch.from_numpy(self.rng.permutation(len(sequences))).to(sequences.device)]

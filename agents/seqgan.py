@@ -21,12 +21,14 @@ from agents.policies import SequencePolicy
 from agents.pretraining import Pretrainer
 from agents.reinforce import REINFORCE
 from agents.vec_env import SequenceVecEnv
+from seqgan_env.components import build_reward_model
 from seqgan_env.envs import SequenceVectorEnv
 from seqgan_env.models.discriminators import CNNDiscriminator
 from seqgan_env.models.sequence_models import LSTMSequenceModel
 from seqgan_env.tasks.task import Task
 
 Stage = Literal["mle", "discriminator", "adversarial"]
+_LEARNED_REWARDS = ("discriminator", "shuffled")  # those that a discriminator is trained for
 
 
 @dataclass(frozen=True)
@@ -37,8 +39,8 @@ class Milestone:
         stage: "mle", "discriminator" or "adversarial".
         index: epochs, steps or rounds done in this stage, from 1.
         total: how many the stage has at most.
-        train_nll: of the MLE epoch, nats per token; None in other stages.
-        validation_nll: likewise, on held-out real sequences.
+        train_nll: of the MLE epoch, nats per token, on the inputs that were fed; None in other stages.
+        validation_nll: likewise, on held-out real sequences, fed as they are.
     """
 
     stage: Stage
@@ -55,11 +57,14 @@ class SeqGAN:
         task: real sequences; their oracle, if any, is never looked at here.
         config: all settings.
         device: where models live; "auto" takes a GPU if there is one.
+
+    Attributes:
+        reward_model: what the environment scores with.
     """
 
     def __init__(self, task: Task, config: SeqGANConfig, device: str | torch.device = "cpu") -> None:
         set_random_seed(config.seed)
-        seeds = [int(seed) for seed in np.random.SeedSequence(config.seed).generate_state(5)]
+        seeds = [int(seed) for seed in np.random.SeedSequence(config.seed).generate_state(6)]
         self.task = task
         self.config = config
         self.generator = LSTMSequenceModel(
@@ -83,13 +88,17 @@ class SeqGAN:
             max_grad_norm=config.max_grad_norm,
             max_epochs=config.mle_epochs,
             patience=config.mle_patience,
+            curriculum_rate_step=config.curriculum_rate_step,
             reshuffle=config.mle_reshuffle,
             rng=np.random.default_rng(seeds[2]),
         )
-        learned_reward = config.reward_model == "discriminator"
+        self.reward_model = build_reward_model(
+            config.reward_model, task, self.discriminator, np.random.default_rng(seeds[5])
+        )
         self.trainer = DiscriminatorTrainer(
-            self.discriminator if learned_reward else None,
+            self.discriminator if config.reward_model in _LEARNED_REWARDS else None,
             task,
+            reward_model=self.reward_model,
             g_steps=config.g_steps,
             d_steps=config.d_steps,
             k_epochs=config.k_epochs,
@@ -104,7 +113,7 @@ class SeqGAN:
             SequenceVectorEnv(
                 task,
                 config.generator_batch_size,
-                reward_model=None if learned_reward else config.reward_model,
+                reward_model=self.reward_model,
                 n_rollouts=config.n_rollouts,
             )
         )

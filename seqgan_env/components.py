@@ -8,24 +8,40 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from typing import Any
+from typing import Any, cast
 
+import numpy as np
 from torch import nn
 
+from seqgan_env.bleu import Smoothing
 from seqgan_env.models.discriminators import CNNDiscriminator
 from seqgan_env.models.sequence_models import SequenceModel
-from seqgan_env.rewards import ConstantReward, DiscriminatorReward, OracleReward, RewardModel
+from seqgan_env.rewards import (
+    BLEUReward,
+    ConstantReward,
+    DiscriminatorReward,
+    OracleReward,
+    RandomReward,
+    RewardModel,
+    ShuffledReward,
+)
 from seqgan_env.rollout_policies import DelayedCopy, RolloutPolicy, UniformPolicy
 from seqgan_env.tasks.task import Task
 
 
-def build_reward_model(spec: Any, task: Task) -> RewardModel:
+def build_reward_model(
+    spec: Any, task: Task, discriminator: nn.Module | None = None, rng: np.random.Generator | None = None
+) -> RewardModel:
     """The reward model that an environment's `reward_model=` names.
 
     Args:
-        spec: a RewardModel; an nn.Module that returns logits (a discriminator); or a string: "discriminator" (a fresh
-            CNN, what None means too), "constant" or "constant:0.3", "oracle", or "module:Attribute" of your own.
+        spec: a RewardModel; an nn.Module that returns logits (a discriminator); or a string: "discriminator" (what None
+            means too), "shuffled" (its rewards, permuted over the batch), "bleu" (against 40 % of the training
+            sequences) or "bleu:skip" to name its smoothing, "random", "constant" or "constant:0.3", "oracle", or
+            "module:Attribute" of your own.
         task: what the reward is for.
+        discriminator: what "discriminator" and "shuffled" score with; None is a fresh CNN.
+        rng: what "shuffled", "bleu" and "random" draw from; None is a generator of seed 0.
 
     Raises:
         ValueError: for a string that names nothing.
@@ -34,9 +50,18 @@ def build_reward_model(spec: Any, task: Task) -> RewardModel:
     if spec is None:
         spec = "discriminator"
     if isinstance(spec, str):
+        rng = np.random.default_rng(0) if rng is None else rng
         name, _, argument = spec.partition(":")
-        if spec == "discriminator":
-            return DiscriminatorReward(CNNDiscriminator(task.vocab_size, task.sequence_length))
+        if spec in ("discriminator", "shuffled"):
+            if discriminator is None:
+                discriminator = CNNDiscriminator(task.vocab_size, task.sequence_length)
+            reward = DiscriminatorReward(discriminator)
+            return reward if spec == "discriminator" else ShuffledReward(reward, rng)
+        if name == "bleu":
+            smoothing = cast(Smoothing, argument or "epsilon")
+            return BLEUReward(task.real_sequences("train"), task.vocab_size, smoothing=smoothing, rng=rng)
+        if spec == "random":
+            return RandomReward(rng)
         if name == "constant":
             try:
                 return ConstantReward(float(argument)) if argument else ConstantReward()

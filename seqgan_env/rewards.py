@@ -1,8 +1,9 @@
 """Eq. 2: reward models, anything that scores whole sequences.
 
-In: sequences (R, T) int64, PAD = V after the end. Out: rewards (R,) float32, finite; higher is better.
-The paper's reward is D_phi(Y), the probability that Y is real. Null rewards (constant) belong here too: they show
-what a policy gradient without a baseline does on its own.
+In: sequences (R, T) int64, PAD = V after the end. Out: rewards (R,) floats, finite; higher is better.
+The paper's reward is D_phi(Y), the probability that Y is real; its rival PG-BLEU takes BLEU against real sequences.
+Null rewards (constant, random, shuffled) belong here too: they show what a policy gradient without a baseline does on
+its own.
 """
 
 from __future__ import annotations
@@ -14,13 +15,17 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from seqgan_env.bleu import BLEU, Smoothing
 from seqgan_env.models.discriminators import Discriminator
 from seqgan_env.models.sequence_models import SequenceModel
 
 
 @runtime_checkable
 class RewardModel(Protocol):
-    """Scores whole sequences. Any callable with this signature is a reward model."""
+    """Scores whole sequences. Any callable with this signature is a reward model.
+
+    One that draws random numbers keeps its NumPy generator in an attribute `rng`: checkpoints then hold its state.
+    """
 
     def __call__(self, sequences: Tensor, /) -> Tensor:
         """(R, T) int64, PAD = V after the end -> (R,) finite floats."""
@@ -60,6 +65,86 @@ class ConstantReward:
 
     def __call__(self, sequences: Tensor, /) -> Tensor:
         return torch.full((sequences.shape[0],), self.value)
+
+
+class RandomReward:
+    """Uniform in [0, 1) and independent of the sequence: a null reward with noise.
+
+    A mean over N completions has 1/N of the variance. Environments do not seed `rng`: a reset with a seed does not
+    wind it back.
+
+    Args:
+        rng: source of all randomness.
+    """
+
+    def __init__(self, rng: np.random.Generator) -> None:
+        self.rng = rng
+
+    def __call__(self, sequences: Tensor, /) -> Tensor:
+        return torch.from_numpy(self.rng.random(len(sequences), dtype=np.float32))
+
+
+class ShuffledReward:
+    """Another model's rewards, dealt out anew over the batch: the same values, on the wrong sequences.
+
+    What is permuted is the whole batch that is scored at once. In the search that is every completion of every prefix
+    and every finished sequence of the step, so Q_t of any prefix is the mean of N of them, drawn without replacement,
+    and its expectation is the batch's mean for all prefixes alike. What stays is that mean, which changes with t and
+    with training, and to which a sequence's own rewards contribute: the expected policy gradient is 1/B of the
+    wrapped model's. With B = 1, a single environment, it is all of it: there the shuffle hides nothing.
+    Environments do not seed `rng`: a reset with a seed does not wind it back.
+
+    Args:
+        reward_model: whose rewards are permuted.
+        rng: source of the permutations.
+    """
+
+    def __init__(self, reward_model: RewardModel, rng: np.random.Generator) -> None:
+        self.reward_model = reward_model
+        self.rng = rng
+
+    def __call__(self, sequences: Tensor, /) -> Tensor:
+        return torch.from_numpy(self.rng.permutation(score_sequences(self.reward_model, sequences)))
+
+
+class BLEUReward:
+    """PG-BLEU's reward: sentence BLEU against a random share of the real sequences, equal weights of orders 1 to N.
+
+    The paper gives no details. The authors' code takes BLEU-3 and each training sequence with probability 0.4 (2016;
+    here exactly that share of them), and one completion a prefix, which is the environment's `n_rollouts=1`. It asks
+    nltk for no smoothing, and nltk then left unmatched orders out: `smoothing="skip"`. That pays more for no bigram in
+    common than for a few, and so more for uniform noise than for real sequences, at least of an oracle's; the default
+    here is nltk's method1, "epsilon".
+
+    Args:
+        sequences: (M, T) int64 real sequences, PAD after the end.
+        vocab_size: V.
+        share: of the sequences that are references, in (0, 1] (2016: 0.4).
+        max_order: the longest n-grams that count (2016: 3).
+        smoothing: see `seqgan_env.bleu.Smoothing` (2016: "skip").
+        rng: chooses the references, once.
+
+    Raises:
+        ValueError: if `share` is out of range, or as `BLEU`.
+    """
+
+    def __init__(
+        self,
+        sequences: Tensor,
+        vocab_size: int,
+        *,
+        share: float = 0.4,
+        max_order: int = 3,
+        smoothing: Smoothing = "epsilon",
+        rng: np.random.Generator,
+    ) -> None:
+        if not 0 < share <= 1:
+            raise ValueError(f"share={share} must lie in (0, 1]")
+        chosen = rng.permutation(len(sequences))[: max(round(share * len(sequences)), 1)]
+        self.bleu = BLEU(sequences.cpu().numpy()[chosen], vocab_size, max_order, smoothing)
+
+    def __call__(self, sequences: Tensor, /) -> Tensor:
+        return torch.from_numpy(self.bleu.sentences(sequences.cpu().numpy()))
 
 
 class OracleReward:

@@ -49,8 +49,15 @@ def assert_same(first: tuple[dict[str, Tensor], Any], second: tuple[dict[str, Te
 
 @pytest.fixture(
     scope="module",
-    params=[{}, {"rollout_rate": 0.8, "baseline": "value", "mle_patience": 1}, {"reward_model": "constant"}],
-    ids=["plain", "delayed", "null"],
+    params=[
+        {},
+        {"rollout_rate": 0.8, "baseline": "value", "mle_patience": 1},
+        {"reward_model": "constant"},
+        {"reward_model": "random"},
+        {"reward_model": "shuffled"},
+        {"reward_model": "bleu", "curriculum_rate_step": 0.3, "n_rollouts": 1},
+    ],
+    ids=["plain", "delayed", "constant", "random", "shuffled", "bleu"],
 )
 def uninterrupted(request: pytest.FixtureRequest) -> tuple[dict[str, Any], tuple[dict[str, Tensor], Any]]:
     """Settings, and where a game with them ends."""
@@ -88,6 +95,17 @@ def test_a_snapshot_holds_both_optimizers_g_beta_and_plain_values() -> None:
     }  # fmt: skip
     assert json.loads(json.dumps(state)) == state
     assert (state["rounds"], state["discriminator_steps"], state["pretrainer"]["epochs"]) == (3, 2, 2)
+
+
+@pytest.mark.parametrize("reward_model", ["random", "shuffled"])
+def test_a_snapshot_holds_the_random_state_of_a_reward_that_draws(reward_model: str) -> None:
+    game = game_of(reward_model=reward_model)
+    before = snapshot(game)[1]["reward_rng"]
+    game.train()
+    _, state = snapshot(game)
+    assert state["reward_rng"] != before
+    assert json.loads(json.dumps(state)) == state
+    assert "reward_rng" not in snapshot(game_of())[1]
 
 
 @pytest.mark.parametrize("changes", [{"hidden_size": 7}, {"filters": "paper"}, {"embedding_size": 3}])

@@ -31,6 +31,7 @@ PAPER: dict[str, Any] = {
     "reward_model": "discriminator",
     "rollout_rate": 0.0,
     "mle_reshuffle": True,
+    "curriculum_rate_step": 0.0,
 }
 REPO_2018 = PAPER | {
     "mle_epochs": 120, "mle_learning_rate": 1e-2, "generator_learning_rate": 1e-2, "rounds": 200,
@@ -77,6 +78,8 @@ def test_settings_are_frozen() -> None:
         ("discriminator_learning_rate", 0.0, "discriminator_learning_rate=0.0 must be above 0"),
         ("max_grad_norm", 0.0, "max_grad_norm=0.0 must be above 0"),
         ("rollout_rate", 1.5, r"rollout_rate=1.5 must lie in \[0, 1\]"),
+        ("curriculum_rate_step", -0.002, r"curriculum_rate_step=-0.002 must lie in \[0, 1\]"),
+        ("curriculum_rate_step", float("nan"), r"curriculum_rate_step=nan must lie in \[0, 1\]"),
         ("train_sequences", 63, "train_sequences=63 must be at least batch_size=64"),
     ],
 )

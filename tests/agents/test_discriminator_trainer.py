@@ -18,7 +18,7 @@ from agents.vec_env import SequenceVecEnv
 from seqgan_env.envs import SequenceVectorEnv
 from seqgan_env.models.discriminators import CNNDiscriminator
 from seqgan_env.models.sequence_models import LSTMSequenceModel
-from seqgan_env.rewards import ConstantReward, DiscriminatorReward
+from seqgan_env.rewards import ConstantReward, DiscriminatorReward, ShuffledReward
 from seqgan_env.rollout_policies import DelayedCopy, UniformPolicy
 from seqgan_env.tasks.task import Split, Task
 from tests.toy_world import DigitsReward, PointPolicy
@@ -355,6 +355,22 @@ def test_the_environment_is_given_the_discriminator_as_reward(task: Task, env: S
     assert isinstance(reward, DiscriminatorReward)
     assert reward.discriminator is discriminator
     assert trainer.task is env.env.task  # taken from the environment
+
+
+def test_a_reward_built_around_the_discriminator_is_handed_over_in_its_place(task: Task, env: SequenceVecEnv) -> None:
+    discriminator = discriminator_of(task)
+    before = vector(discriminator)
+    shuffled = ShuffledReward(DiscriminatorReward(discriminator), np.random.default_rng(0))
+    trainer = DiscriminatorTrainer(discriminator, reward_model=shuffled, d_steps=1, k_epochs=1, sample_size=20)
+    REINFORCE("LSTMPolicy", env, seed=0, device="cpu").learn(12, trainer)
+    assert env.env.mdp.reward_model is shuffled
+    assert not torch.equal(vector(discriminator), before)
+
+
+def test_a_reward_without_a_discriminator_is_handed_over_too(task: Task, env: SequenceVecEnv) -> None:
+    reward = DigitsReward()
+    REINFORCE("LSTMPolicy", env, seed=0, device="cpu").learn(12, DiscriminatorTrainer(None, reward_model=reward))
+    assert env.env.mdp.reward_model is reward
 
 
 def test_reports_reach_the_logger(make_spy: Callable[..., Spy], env: SequenceVecEnv) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 from torch import Tensor
 
 from agents.pretraining import Pretrainer, scheduled_inputs
@@ -180,6 +181,43 @@ def test_a_batch_larger_than_the_data_is_refused(task: Task) -> None:
 
 
 # Scheduled sampling.
+
+
+@pytest.mark.parametrize("step", [-0.1, 1.1, float("nan")])
+def test_a_curriculum_rate_step_that_is_no_probability_is_refused(task: Task, step: float) -> None:
+    with pytest.raises(ValueError, match=rf"curriculum_rate_step={step} must lie in \[0, 1\]"):
+        pretrainer(task, curriculum_rate_step=step)
+
+
+def test_an_epoch_at_rate_one_is_mle_bit_for_bit(task: Task) -> None:
+    """The first epoch, whatever the step; the second differs."""
+    mle, scheduled = pretrainer(task), pretrainer(task, curriculum_rate_step=0.5)
+    assert mle.epoch() == scheduled.epoch()
+    assert torch.equal(parameters(mle), parameters(scheduled))
+    scheduled.rng.bit_generator.state = mle.rng.bit_generator.state  # the same batches again
+    mle.epoch()
+    scheduled.epoch()
+    assert not torch.equal(parameters(mle), parameters(scheduled))
+
+
+def test_the_held_out_nll_is_teacher_forced_at_every_rate(task: Task) -> None:
+    trainer = pretrainer(task, max_epochs=3, curriculum_rate_step=1.0)  # rates 1, 0, 0
+    for rate in (1, 0, 0):
+        train_nll, held_out = trainer.epoch()
+        expected = -trainer.generator.log_probs(task.real_sequences("validation")).double().mean()
+        assert held_out.mean == pytest.approx(expected.item(), abs=1e-6), rate
+    assert np.isfinite(train_nll)
+
+
+def test_real_tokens_fed_in_a_row_are_binomial(always_two: LSTMSequenceModel) -> None:
+    """As many independent coins of the given probability as there are tokens to feed."""
+    rows, tokens, rate = 8_000, 6, 0.3
+    real = torch.ones(rows, tokens + 1, dtype=torch.int64)
+    inputs = scheduled_inputs(always_two, real, rate, np.random.default_rng(0))
+    fed = (inputs[:, 1:] == 1).sum(dim=1).numpy()
+    expected = rows * stats.binom.pmf(np.arange(tokens + 1), tokens, rate)
+    assert expected.min() > 5
+    assert stats.chisquare(np.bincount(fed, minlength=tokens + 1), expected).pvalue > 1e-3
 
 
 @pytest.fixture

@@ -5,12 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from agents.seqgan import Milestone, SeqGAN
-from seqgan_env.rewards import ConstantReward, DiscriminatorReward
+from seqgan_env.models.discriminators import CNNDiscriminator
+from seqgan_env.models.sequence_models import LSTMSequenceModel
+from seqgan_env.rewards import BLEUReward, ConstantReward, DiscriminatorReward, RandomReward, ShuffledReward
 from seqgan_env.rollout_policies import DelayedCopy
 from seqgan_env.tasks.task import Task
 from seqgan_env.tasks.toy import toy_task
@@ -154,6 +157,76 @@ def test_the_seed_decides_everything() -> None:
         ends.append(torch.cat([vector(game.generator), vector(game.discriminator)]))
     assert torch.equal(ends[0], ends[1])
     assert not torch.equal(ends[0], ends[2])
+
+
+def test_a_seed_means_the_streams_that_it_always_meant() -> None:
+    """Runs of earlier versions are repeated bit for bit."""
+    seeds = [int(seed) for seed in np.random.SeedSequence(7).generate_state(5)]
+    config = tiny_config(seed=7)
+    game = SeqGAN(toy_task(n_sequences=64), config)
+    generator = LSTMSequenceModel(3, config.embedding_size, config.hidden_size, config.init_std, seeds[0])
+    discriminator = CNNDiscriminator(3, 3, config.filters, config.discriminator_embedding_size, 0.0, 0.2, seeds[1])
+    assert torch.equal(vector(game.generator), vector(generator))
+    assert torch.equal(vector(game.discriminator), vector(discriminator))
+    assert game.pretrainer.rng.bit_generator.state == np.random.default_rng(seeds[2]).bit_generator.state
+    assert game.trainer.rng.bit_generator.state == np.random.default_rng(seeds[3]).bit_generator.state
+    assert game.agent.seed == seeds[4]
+
+
+def test_the_reward_that_is_named_is_the_one_that_the_search_asks_from_first_to_last() -> None:
+    kinds = {"discriminator": DiscriminatorReward, "shuffled": ShuffledReward, "bleu": BLEUReward}
+    for name, kind in (kinds | {"random": RandomReward, "constant:0.3": ConstantReward}).items():
+        game = game_of(reward_model=name, rounds=1)
+        assert type(game.reward_model) is kind
+        assert game.env.env.mdp.reward_model is game.reward_model
+        game.train()
+        assert game.env.env.mdp.reward_model is game.reward_model
+
+
+def test_a_shuffled_reward_is_the_trained_discriminators() -> None:
+    game = game_of(reward_model="shuffled")
+    before, stages = vector(game.discriminator), []
+    game.train(lambda milestone: stages.append(milestone.stage))
+    assert stages == ["mle"] * 2 + ["discriminator"] * 2 + ["adversarial"] * 3
+    assert not torch.equal(vector(game.discriminator), before)
+    assert game.trainer.last_report is not None
+    assert isinstance(game.reward_model, ShuffledReward)
+    assert isinstance(game.reward_model.reward_model, DiscriminatorReward)
+    assert game.reward_model.reward_model.discriminator is game.discriminator
+    sequences = game.task.real_sequences("train")
+    plain = DiscriminatorReward(game.discriminator)(sequences).double()
+    assert torch.equal(game.reward_model(sequences).sort().values, plain.sort().values)
+
+
+@pytest.mark.parametrize("reward_model", ["bleu", "bleu:none", "random", "constant"])
+def test_the_rivals_rewards_train_no_discriminator(reward_model: str) -> None:
+    game = game_of(reward_model=reward_model)
+    before, stages = vector(game.discriminator), []
+    generator = vector(game.generator)
+    game.train(lambda milestone: stages.append(milestone.stage))
+    assert stages == ["mle"] * 2 + ["adversarial"] * 3
+    assert torch.equal(vector(game.discriminator), before)
+    assert game.trainer.last_report is None
+    assert not torch.equal(vector(game.generator), generator)
+
+
+def test_pg_bleus_references_are_of_the_training_sequences_and_of_the_seed() -> None:
+    real = torch.arange(80)[:, None].repeat(1, 3)
+    task = Task("numbers", 80, 3, lambda split: real)
+    references = [game_of(task, reward_model="bleu", seed=seed).reward_model(real).tolist() for seed in (0, 0, 1)]
+    assert sorted(references[0]) == [0.0] * 48 + [1.0] * 32
+    assert references[0] == references[1] != references[2]
+
+
+def test_scheduled_sampling_is_a_setting_of_the_mle_stage() -> None:
+    """The first epoch feeds real tokens alone, as MLE does, and the second does not."""
+    ends: dict[float, list[Tensor]] = {0.0: [], 0.5: []}
+    for step, seen in ends.items():
+        game = game_of(curriculum_rate_step=step, mle_reshuffle=False, rounds=0, discriminator_pretraining_steps=0)
+        assert game.pretrainer.curriculum_rate_step == step
+        game.train(lambda milestone, game=game, seen=seen: seen.append(vector(game.generator)))  # type: ignore[misc]
+    assert torch.equal(ends[0.0][0], ends[0.5][0])
+    assert not torch.equal(ends[0.0][1], ends[0.5][1])
 
 
 def test_a_null_reward_trains_no_discriminator() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -9,7 +10,14 @@ from torch import Tensor, nn
 from seqgan_env.components import build_reward_model, build_rollout_policy, load_attribute
 from seqgan_env.models.discriminators import CNNDiscriminator
 from seqgan_env.models.sequence_models import LSTMSequenceModel
-from seqgan_env.rewards import ConstantReward, DiscriminatorReward, OracleReward
+from seqgan_env.rewards import (
+    BLEUReward,
+    ConstantReward,
+    DiscriminatorReward,
+    OracleReward,
+    RandomReward,
+    ShuffledReward,
+)
 from seqgan_env.rollout_policies import DelayedCopy, UniformPolicy
 from seqgan_env.tasks.task import Task
 
@@ -67,6 +75,49 @@ def test_a_constant_reward_can_be_named_with_its_value(spec: str, value: float, 
     assert reward.value == value
 
 
+def test_a_shuffled_reward_is_that_of_a_fresh_cnn(task: Task) -> None:
+    first, second = build_reward_model("shuffled", task), build_reward_model("shuffled", task)
+    assert isinstance(first, ShuffledReward)
+    assert isinstance(first.reward_model, DiscriminatorReward)
+    assert isinstance(first.reward_model.discriminator, CNNDiscriminator)
+    assert first.reward_model.discriminator is not second.reward_model.discriminator
+
+
+def test_a_discriminator_that_is_given_is_the_one_that_scores(task: Task) -> None:
+    own = OwnModule()
+    assert build_reward_model("discriminator", task, own).discriminator is own
+    assert build_reward_model("shuffled", task, own).reward_model.discriminator is own
+    assert isinstance(build_reward_model("constant", task, own), ConstantReward)
+
+
+def test_a_bleu_reward_has_four_tenths_of_the_training_sequences_as_references() -> None:
+    train = torch.arange(10)[:, None].repeat(1, 3)
+    task = Task("numbers", 10, 3, lambda split: {"train": train}[split])
+    reward = build_reward_model("bleu", task)
+    assert isinstance(reward, BLEUReward)
+    assert sorted(reward(train).tolist()) == [0.0] * 6 + [1.0] * 4
+
+
+@pytest.mark.parametrize(
+    ("spec", "smoothing"),
+    [("bleu", "epsilon"), ("bleu:none", "none"), ("bleu:epsilon", "epsilon"), ("bleu:skip", "skip")],
+)
+def test_a_bleu_reward_can_be_named_with_its_smoothing(spec: str, smoothing: str, task: Task) -> None:
+    bleu = build_reward_model(spec, task).bleu
+    assert (bleu.smoothing, bleu.max_order) == (smoothing, 3)
+
+
+def test_rewards_that_draw_take_the_generator_that_is_given_or_that_of_seed_zero(task: Task) -> None:
+    rng = np.random.default_rng(5)
+    assert build_reward_model("random", task, rng=rng).rng is rng
+    assert build_reward_model("shuffled", task, rng=rng).rng is rng
+    draws = [build_reward_model("random", task)(torch.zeros(4, 3)).tolist() for _ in range(2)]
+    assert draws[0] == draws[1] == RandomReward(np.random.default_rng(0))(torch.zeros(4, 3)).tolist()
+    train = task.real_sequences("train")
+    given = build_reward_model("bleu", task, rng=np.random.default_rng(5))
+    assert torch.equal(given(train), BLEUReward(train, 3, rng=np.random.default_rng(5))(train))
+
+
 def test_the_oracles_reward_must_be_asked_for(task: Task) -> None:
     reward = build_reward_model("oracle", task)
     assert isinstance(reward, OracleReward)
@@ -118,6 +169,9 @@ def test_a_class_gets_only_the_arguments_that_it_takes(task: Task) -> None:
     ("spec", "error", "message"),
     [
         ("discriminater", ValueError, "reward_model='discriminater' is neither a known name nor"),
+        ("bleu:exp", ValueError, "smoothing='exp' must be one of"),
+        ("random:1", ValueError, "reward_model='random:1' cannot be loaded"),
+        ("shuffled:bleu", ValueError, "reward_model='shuffled:bleu' cannot be loaded"),
         ("constant:high", ValueError, "reward_model='constant:high': 'high' is not a number"),
         ("no_such_module:Thing", ValueError, "reward_model='no_such_module:Thing' cannot be loaded"),
         (f"{HERE}:NoSuchThing", ValueError, "cannot be loaded"),

@@ -500,7 +500,7 @@ class Misshapen:
         ({"oracle": -1}, ValueError, "oracle=-1"),
         ({"oracle": 1.5}, TypeError, r"oracle=1\.5"),
         ({"reward_mode": "dense"}, ValueError, "reward_mode='dense'"),
-        ({"reward_model": "bleu"}, ValueError, "reward_model='bleu'"),
+        ({"reward_model": "blue"}, ValueError, "reward_model='blue'"),
         ({"reward_model": 1}, TypeError, "reward_model must be callable"),
         ({"rollout_policy": "lstm"}, ValueError, "rollout_policy='lstm'"),
         ({"rollout_policy": UniformPolicy(9)}, ValueError, "rollout_policy has vocab_size=9"),

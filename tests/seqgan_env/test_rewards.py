@@ -2,15 +2,34 @@
 
 from __future__ import annotations
 
+import itertools
+from typing import get_args
+
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
+from seqgan_env.bleu import Smoothing
+from seqgan_env.envs import SequenceVectorEnv
 from seqgan_env.models.discriminators import CNNDiscriminator
 from seqgan_env.models.sequence_models import LSTMSequenceModel
-from seqgan_env.rewards import ConstantReward, DiscriminatorReward, OracleReward, RewardModel, score_sequences
+from seqgan_env.monte_carlo import action_values
+from seqgan_env.rewards import (
+    BLEUReward,
+    ConstantReward,
+    DiscriminatorReward,
+    OracleReward,
+    RandomReward,
+    RewardModel,
+    ShuffledReward,
+    score_sequences,
+)
+from seqgan_env.rollout_policies import replay
+from seqgan_env.tasks.oracle import oracle_task
+from seqgan_env.tasks.task import Task
 from seqgan_env.tasks.toy import enumerate_sequences
+from tests.toy_world import TableReward, sequence_probabilities
 
 SEQUENCES = enumerate_sequences(3, 3)
 
@@ -73,6 +92,200 @@ def test_the_oracles_reward_is_its_likelihood_a_token(model: LSTMSequenceModel) 
 
 def test_any_callable_is_a_reward_model() -> None:
     assert isinstance(lambda sequences: sequences[:, 0].float(), RewardModel)
+
+
+# Null rewards.
+
+
+class EveryPermutation:
+    """In the place of a generator: deals every order of `count` values in turn, instead of one at random."""
+
+    def __init__(self, count: int) -> None:
+        self.orders = itertools.cycle(itertools.permutations(range(count)))
+
+    def permutation(self, values: np.ndarray) -> np.ndarray:
+        return values[list(next(self.orders))]
+
+
+def scores(model: LSTMSequenceModel) -> np.ndarray:
+    """grad log G(y_t | Y_{1:t-1}) of every sequence and step, (27, 3, parameters) float64."""
+    rows = []
+    for sequence in SEQUENCES:
+        for t in range(3):
+            weights = torch.zeros(1, 3)
+            weights[0, t] = 1
+            model.zero_grad()
+            model.weighted_log_likelihood(sequence[None], weights).backward()
+            rows.append(torch.cat([p.grad.flatten() for p in model.parameters()]).double().numpy())
+    return np.stack(rows).reshape(27, 3, -1)
+
+
+def policy_gradients(model: LSTMSequenceModel, task: Task, reward_model: RewardModel, episodes: int) -> np.ndarray:
+    """Eq. 7 with the expectation over all 27 sequences exact, once for each search: (episodes, parameters) float64."""
+    env = SequenceVectorEnv(task, 27, reward_model=reward_model, rollout_policy=model, n_rollouts=2)
+    env.reset(seed=0)
+    values = np.empty((episodes, 27, 3))
+    for episode in range(episodes):
+        for t in range(3):
+            values[episode, :, t] = env.step(SEQUENCES[:, t].numpy())[1]
+        env.reset()
+    probabilities = sequence_probabilities(model, SEQUENCES)
+    return np.einsum("eyt,y,ytp->ep", values, probabilities, scores(model))
+
+
+def test_a_constant_reward_has_zero_expected_policy_gradient(model: LSTMSequenceModel, task: Task) -> None:
+    (null,) = policy_gradients(model, task, ConstantReward(0.7), 1)
+    (informed,) = policy_gradients(model, task, TableReward(), 1)
+    assert np.abs(null).max() < 1e-6
+    assert np.abs(informed).max() > 1e-2
+
+
+def test_a_random_reward_has_zero_expected_policy_gradient(model: LSTMSequenceModel, task: Task) -> None:
+    """Over the reward's draws; one draw of it does push."""
+
+    def errors_from_zero(reward_model: RewardModel) -> float:
+        gradients = policy_gradients(model, task, reward_model, 200)
+        return float(np.abs(gradients.mean(axis=0) / gradients.std(axis=0) * np.sqrt(200)).max())
+
+    assert errors_from_zero(RandomReward(np.random.default_rng(0))) < 4
+    assert errors_from_zero(TableReward()) > 20
+    (once,) = policy_gradients(model, task, RandomReward(np.random.default_rng(0)), 1)
+    assert np.abs(once).max() > 1e-3
+
+
+def test_a_random_reward_is_uniform_and_does_not_know_the_sequence() -> None:
+    reward = RandomReward(np.random.default_rng(0))
+    same = torch.zeros(20_000, 3, dtype=torch.int64)
+    rewards = reward(same).double()
+    assert rewards.min() >= 0
+    assert rewards.max() < 1
+    assert abs(rewards.mean() - 0.5) < 4 * np.sqrt(1 / 12 / 20_000)
+    assert abs(rewards.var() - 1 / 12) < 4 * np.sqrt(1 / 180 / 20_000)
+    fresh = RandomReward(np.random.default_rng(0))
+    assert torch.equal(fresh(SEQUENCES[:10]).double(), rewards[:10])  # other sequences, the same draws
+    assert not torch.equal(reward(same), reward(same))
+
+
+def test_a_shuffled_reward_keeps_the_values_and_loses_their_places() -> None:
+    reward = ShuffledReward(TableReward(), np.random.default_rng(0))
+    shuffled, plain = reward(SEQUENCES), TableReward()(SEQUENCES)
+    assert torch.equal(shuffled.sort().values, plain.sort().values)
+    assert not torch.equal(shuffled, plain)
+    assert not torch.equal(reward(SEQUENCES), shuffled)
+
+
+def test_every_order_of_a_shuffled_batch_is_as_likely() -> None:
+    reward = ShuffledReward(lambda sequences: sequences[:, 0].double(), np.random.default_rng(0))
+    batch = torch.tensor([[0], [1], [2]])
+    orders = [tuple(reward(batch).tolist()) for _ in range(6_000)]
+    counts = np.array([orders.count(order) for order in itertools.permutations((0.0, 1.0, 2.0))])
+    assert counts.sum() == 6_000
+    assert ((counts - 1000) ** 2 / 1000).sum() < 20.5  # chi-squared, 5 degrees of freedom, p = 0.001
+
+
+def test_over_all_shuffles_every_prefix_and_finished_sequence_has_the_same_value(model: LSTMSequenceModel) -> None:
+    """Two completions each of two prefixes and a finished sequence make one batch of 5: 120 orders."""
+    sequences, lengths = np.array([[0, 3, 3], [1, 2, 3], [2, 2, 2]]), np.array([1, 2, 3])
+    state = replay(model, torch.from_numpy(sequences), torch.from_numpy(lengths))
+
+    def values(reward_model: RewardModel) -> np.ndarray:
+        rngs = [np.random.default_rng(row) for row in range(3)]  # the same completions each time
+        return action_values(model, state, sequences, lengths, lengths == 3, reward_model, 2, rngs)
+
+    plain = values(TableReward())
+    shuffled = ShuffledReward(TableReward(), EveryPermutation(5))  # type: ignore[arg-type]
+    mean_over_shuffles = np.mean([values(shuffled) for _ in range(120)], axis=0)
+    batch_mean = (2 * plain[0] + 2 * plain[1] + plain[2]) / 5
+    np.testing.assert_allclose(mean_over_shuffles, batch_mean, rtol=1e-12)
+    assert np.ptp(plain) > 0.1
+
+
+def test_a_shuffled_reward_leaves_one_bth_of_the_policy_gradient(model: LSTMSequenceModel) -> None:
+    """B = 2 whole sequences: all 729 batches and both orders. Their own reward is half of what is dealt out."""
+    rewards = TableReward()
+    whole = scores(model).sum(axis=1)  # grad log G(Y)
+    probabilities = sequence_probabilities(model, SEQUENCES)
+    shuffled = ShuffledReward(rewards, EveryPermutation(2))  # type: ignore[arg-type]
+    expected = np.zeros(whole.shape[1])
+    for pair in itertools.product(range(27), repeat=2):
+        batch = list(pair)
+        dealt = np.mean([shuffled(SEQUENCES[batch]).numpy() for _ in range(2)], axis=0)
+        expected += probabilities[batch].prod() * (dealt @ whole[batch]) / 2
+    exact = (probabilities * rewards(SEQUENCES).numpy()) @ whole
+    np.testing.assert_allclose(expected, exact / 2, atol=1e-6)
+    assert np.abs(exact).max() > 1e-2
+
+
+def test_a_shuffle_over_one_sequence_hides_nothing() -> None:
+    reward = ShuffledReward(TableReward(), np.random.default_rng(0))
+    assert torch.equal(reward(SEQUENCES[:1]), TableReward()(SEQUENCES[:1]))
+
+
+def test_a_shuffled_reward_checks_what_it_shuffles() -> None:
+    with pytest.raises(ValueError, match=r"reward_model returned nan for sequence \[0, 0, 0\]"):
+        ShuffledReward(lambda sequences: torch.full((27,), float("nan")), np.random.default_rng(0))(SEQUENCES)
+
+
+# BLEU.
+
+
+@pytest.mark.parametrize(
+    ("sequence", "expected"),
+    [
+        ([0, 1, 2], 1.0),
+        ([0, 1, 1], (2 / 3 * 1 / 2 * 0.1 / 1) ** (1 / 3)),
+        ([2, 1, 0], (3 / 3 * 0.1 / 2 * 0.1 / 1) ** (1 / 3)),
+        ([1, 1, 1], (1 / 3 * 0.1 / 2 * 0.1 / 1) ** (1 / 3)),
+        ([0, 1, 4], (2 / 2 * 1 / 1 * 0.1 / 1) ** (1 / 3) * np.exp(1 - 3 / 2)),  # 4 is PAD
+        ([3, 3, 3], 0.0),
+    ],
+)
+def test_a_bleu_reward_is_bleu_3_against_the_real_sequences(sequence: list[int], expected: float) -> None:
+    reward = BLEUReward(torch.tensor([[0, 1, 2]]), 4, share=1.0, rng=np.random.default_rng(0))
+    assert reward(torch.tensor([sequence])).tolist() == pytest.approx([expected])
+
+
+def test_a_bleu_rewards_settings_reach_it() -> None:
+    real, sequence = torch.tensor([[0, 1, 2]]), torch.tensor([[2, 1, 0]])
+    rng = np.random.default_rng(0)
+    assert BLEUReward(real, 4, smoothing="skip", rng=rng)(sequence).tolist() == [1.0]
+    assert BLEUReward(real, 4, smoothing="none", rng=rng)(sequence).tolist() == [0.0]
+    assert BLEUReward(real, 4, max_order=2, rng=rng)(sequence).tolist() == pytest.approx([0.05**0.5])
+
+
+def test_noise_outscores_real_sequences_where_unmatched_orders_are_skipped_and_only_there() -> None:
+    """Why "skip", which the authors' code came to, is not the default."""
+    task = oracle_task(5000, 20, n_sequences=1000)
+    real = task.real_sequences("test")
+    noise = torch.from_numpy(np.random.default_rng(0).integers(0, 5000, (1000, 20)))
+    gaps = {}  # in standard errors
+    for smoothing in get_args(Smoothing):
+        reward = BLEUReward(
+            task.real_sequences("train"), 5000, share=1.0, smoothing=smoothing, rng=np.random.default_rng(0)
+        )
+        good, bad = reward(real), reward(noise)
+        gaps[smoothing] = float((good.mean() - bad.mean()) / ((good.var() + bad.var()) / 1000).sqrt())
+    assert gaps["none"] > 2
+    assert gaps["epsilon"] > 10
+    assert gaps["skip"] < -10
+
+
+@pytest.mark.parametrize(("share", "count"), [(None, 8), (0.25, 5), (1.0, 20), (0.001, 1)])
+def test_a_bleu_rewards_references_are_a_random_share(share: float | None, count: int) -> None:
+    """Sequence i has token i alone, so that it scores 1 if it is a reference and 0 if not."""
+    real = torch.arange(20)[:, None].repeat(1, 3)
+    keywords = {} if share is None else {"share": share}
+    chosen = [BLEUReward(real, 20, rng=np.random.default_rng(seed), **keywords)(real) for seed in (0, 0, 1)]
+    assert chosen[0].tolist().count(1.0) == count
+    assert chosen[0].tolist().count(0.0) == 20 - count
+    assert torch.equal(chosen[0], chosen[1])
+    assert torch.equal(chosen[0], chosen[2]) == (count == 20)
+
+
+@pytest.mark.parametrize("share", [0.0, 1.1, float("nan")])
+def test_a_share_out_of_range_is_refused(share: float) -> None:
+    with pytest.raises(ValueError, match=rf"share={share} must lie in \(0, 1\]"):
+        BLEUReward(SEQUENCES, 3, share=share, rng=np.random.default_rng(0))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,267 @@
+"""BLEU on token ids (Papineni et al. 2002), fast enough to be a reward; and self-BLEU, which shows lost diversity.
+
+BLEU-N = BP * (p_1 * ... * p_N)^(1/N). p_n is the share of a hypothesis' n-grams that some reference has too, each at
+most as often as the one reference that has it most often; BP = min(1, exp(1 - r / c)) for c tokens against the closest
+reference length r, the shorter of two as close. In: sequences (R, T) int64, PAD = V after the end, in NumPy arrays;
+EOS is a token like any other. Out: scores in [0, 1].
+
+How: an n-gram's number is the rank of (number of its first n - 1 tokens, last token) among those of the references.
+So numbers are exact, fit 64 bits for any n, and are found for a whole batch by one binary search an order; an n-gram
+whose beginning is unknown is dropped before the search.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+IntArray = npt.NDArray[np.int64]
+FloatArray = npt.NDArray[np.float64]
+
+Smoothing = Literal["none", "epsilon", "skip"]
+"""What an order without a single match counts as.
+
+"none": 0, and so the score is 0 (BLEU's definition; sacrebleu's "none", nltk's default since 3.3). "epsilon": 0.1
+matches (nltk's method1; sacrebleu's "floor"). "skip": it is left out, a factor of 1 (nltk's default up to 3.2, and so
+that of the authors' PG-BLEU; the first match in a new order then lowers the score). Without a single matching token a
+score is 0, whatever the smoothing.
+"""
+
+_EPSILON = 0.1  # matches; the constant of nltk and sacrebleu
+
+
+@dataclass(frozen=True)
+class _Clip:
+    """How often each of U n-grams may match.
+
+    Attributes:
+        most: (U,) how often the reference that has it most often has it.
+        owner: (U,) which reference that is.
+        second: (U,) how often the next reference has it; 0 where there is no other.
+    """
+
+    most: IntArray
+    owner: IntArray
+    second: IntArray
+
+
+@dataclass(frozen=True)
+class _Statistics:
+    """What BLEU is computed from, for R hypotheses and N orders.
+
+    Attributes:
+        matches: (R, N) n-grams that a reference has too, clipped; `totals`: (R, N) n-grams.
+        lengths: (R,) tokens; `closest`: (R,) tokens of the reference that is closest in length.
+    """
+
+    matches: IntArray
+    totals: IntArray
+    lengths: IntArray
+    closest: IntArray
+
+
+class BLEU:
+    """BLEU of hypotheses that share one set of references, prepared once; equal weights of orders 1 to N.
+
+    Args:
+        references: (M, T) int64, PAD after the end.
+        vocab_size: V.
+        max_order: N, the longest n-grams that count.
+        smoothing: see `Smoothing`.
+
+    Raises:
+        TypeError: if sequences are not integers.
+        ValueError: if there are no references, tokens lie outside 0..V or follow PAD, or another argument is out of
+            range.
+    """
+
+    def __init__(
+        self, references: npt.ArrayLike, vocab_size: int, max_order: int = 4, smoothing: Smoothing = "none"
+    ) -> None:
+        for name, value in (("vocab_size", vocab_size), ("max_order", max_order)):
+            if value < 1:
+                raise ValueError(f"{name}={value} must be at least 1")
+        if smoothing not in get_args(Smoothing):
+            raise ValueError(f"smoothing={smoothing!r} must be one of {get_args(Smoothing)}")
+        self.vocab_size = vocab_size
+        self.max_order = max_order
+        self.smoothing: Smoothing = smoothing
+        tokens = _checked("references", references, vocab_size)
+        if not len(tokens):
+            raise ValueError("references is empty; BLEU needs at least one reference")
+        self._lengths = (tokens < vocab_size).sum(axis=1)
+        self._tables: list[IntArray] = []
+        self._clips = [_clip(rows, numbers) for rows, numbers in _ngrams(tokens, vocab_size, max_order, self._tables)]
+
+    def sentences(self, hypotheses: npt.ArrayLike) -> FloatArray:
+        """Sentence BLEU of each hypothesis, as nltk's `sentence_bleu`; an empty hypothesis scores 0.
+
+        Args:
+            hypotheses: (R, T) int64, PAD after the end; T need not be that of the references. Where a hypothesis is
+                shorter than n tokens, order n counts as one n-gram that does not match.
+
+        Returns:
+            (R,) float64 in [0, 1].
+        """
+        return self._score(self._statistics(_checked("hypotheses", hypotheses, self.vocab_size)))
+
+    def corpus(self, hypotheses: npt.ArrayLike) -> float:
+        """Corpus BLEU: matches, n-grams and lengths are summed over the hypotheses before the precisions are taken.
+
+        As sacrebleu's `corpus_bleu` (divided by 100), and as nltk's where no hypothesis is shorter than N tokens: nltk
+        counts an n-gram where there is none.
+
+        Args:
+            hypotheses: (R, T) int64, PAD after the end.
+
+        Raises:
+            ValueError: if there are no hypotheses.
+        """
+        tokens = _checked("hypotheses", hypotheses, self.vocab_size)
+        if not len(tokens):
+            raise ValueError("hypotheses is empty; corpus BLEU needs at least one hypothesis")
+        s = self._statistics(tokens)
+        summed = [part.sum(axis=0, keepdims=True) for part in (s.matches, s.totals, s.lengths, s.closest)]
+        return float(self._score(_Statistics(*summed))[0])
+
+    def _statistics(self, tokens: IntArray, leave_own_out: bool = False) -> _Statistics:
+        """Matches and lengths; with `leave_own_out`, hypothesis i is reference i, and is not matched with itself."""
+        lengths = (tokens < self.vocab_size).sum(axis=1)
+        matches = np.empty((len(tokens), self.max_order), dtype=np.int64)
+        ngrams = _ngrams(tokens, self.vocab_size, self.max_order, self._tables)
+        for n, (clip, (rows, numbers)) in enumerate(zip(self._clips, ngrams, strict=True)):
+            rows, numbers, counts = _count(rows, numbers)
+            most = clip.most[numbers]
+            if leave_own_out:
+                most = np.where(clip.owner[numbers] == rows, clip.second[numbers], most)
+            matches[:, n] = np.bincount(rows, np.minimum(counts, most), minlength=len(tokens))
+        totals = np.maximum(lengths[:, None] - np.arange(self.max_order), 0)
+        return _Statistics(matches, totals, lengths, _closest_lengths(lengths, self._lengths, leave_own_out))
+
+    def _score(self, statistics: _Statistics) -> FloatArray:
+        """BLEU of each row of statistics, (R,) float64."""
+        counts = statistics.matches.astype(np.float64)
+        unmatched = counts == 0
+        if self.smoothing == "epsilon":
+            counts[unmatched] = _EPSILON
+        precisions = counts / np.maximum(statistics.totals, 1)
+        if self.smoothing == "skip":
+            precisions[unmatched] = 1.0
+        log_brevity = np.minimum(0.0, 1 - statistics.closest / np.maximum(statistics.lengths, 1))
+        with np.errstate(divide="ignore"):  # log 0 = -inf, whose exponential is the 0 that is meant
+            scores: FloatArray = np.exp(log_brevity + np.log(precisions).mean(axis=1))
+        scores[unmatched[:, 0]] = 0.0
+        return scores
+
+
+def self_bleu(
+    sequences: npt.ArrayLike, vocab_size: int, max_order: int = 4, smoothing: Smoothing = "none"
+) -> FloatArray:
+    """Self-BLEU (Zhu et al. 2018): sentence BLEU of each sequence against all others; high where diversity is low.
+
+    The clip needs the largest count among the *other* sequences. It is the largest of all, or, for the one sequence
+    that has it, the second largest: so time grows with R, not with its square.
+
+    Args:
+        sequences: (R, T) int64, PAD after the end.
+        vocab_size: V.
+        max_order: N.
+        smoothing: see `Smoothing`; Texygen's self-BLEU takes "epsilon".
+
+    Returns:
+        (R,) float64; the mean is what is usually reported.
+
+    Raises:
+        TypeError, ValueError: as `BLEU`, and for fewer than two sequences.
+    """
+    tokens = _checked("sequences", sequences, vocab_size)
+    if len(tokens) < 2:
+        raise ValueError(f"sequences has {len(tokens)} rows; self-BLEU compares each with others and needs at least 2")
+    bleu = BLEU(tokens, vocab_size, max_order, smoothing)
+    return bleu._score(bleu._statistics(tokens, leave_own_out=True))
+
+
+def _checked(name: str, sequences: npt.ArrayLike, vocab_size: int) -> IntArray:
+    """Sequences as (R, T) int64, after a look at what could be wrong with them."""
+    tokens = np.asarray(sequences)
+    if tokens.ndim != 2:
+        raise ValueError(f"{name} has shape {tokens.shape}; expected (R, T), padded with {vocab_size}")
+    if tokens.dtype.kind not in "iu":
+        raise TypeError(f"{name} has dtype {tokens.dtype}; expected integer token ids")
+    if tokens.size and not (tokens.min() >= 0 and tokens.max() <= vocab_size):
+        raise ValueError(
+            f"{name} has tokens from {tokens.min()} to {tokens.max()}; expected 0..{vocab_size - 1} or PAD {vocab_size}"
+        )
+    padded = tokens == vocab_size
+    resumed = (padded[:, :-1] & ~padded[:, 1:]).any(axis=1)
+    if resumed.any():
+        row = int(np.flatnonzero(resumed)[0])
+        raise ValueError(f"{name}[{row}] = {tokens[row].tolist()} has tokens after PAD; PAD stands after the end only")
+    return tokens.astype(np.int64)
+
+
+def _ngrams(
+    tokens: IntArray, vocab_size: int, max_order: int, tables: list[IntArray]
+) -> Iterator[tuple[IntArray, IntArray]]:
+    """For n = 1..N: row and number of each n-gram that is in the n-th table, in the order of numbers.
+
+    Args:
+        tokens: (R, T) int64, PAD = V after the end.
+        vocab_size: V.
+        max_order: N.
+        tables: for each n the (U + 1,) ascending keys V * number of the first n - 1 tokens + last token, then a key
+            that no n-gram has. Missing ones are appended, of all n-grams of `tokens`.
+    """
+    width = tokens.shape[1] + 1
+    flat = np.pad(tokens, ((0, 0), (0, 1)), constant_values=vocab_size).ravel()  # so that no n-gram crosses rows
+    starts = np.arange(flat.size)
+    numbers = np.zeros_like(starts)
+    for n in range(max_order):
+        last = flat[starts + n]
+        inside = last < vocab_size
+        starts, keys = starts[inside], numbers[inside] * vocab_size + last[inside]
+        by_key = np.argsort(keys)  # the search below is several times faster when neighbours look in the same place
+        starts, keys = starts[by_key], keys[by_key]
+        if len(tables) == n:
+            tables.append(np.append(np.unique(keys), np.iinfo(np.int64).max))
+        numbers = np.searchsorted(tables[n], keys)
+        known = tables[n][numbers] == keys
+        starts, numbers = starts[known], numbers[known]
+        yield starts // width, numbers
+
+
+def _count(rows: IntArray, numbers: IntArray) -> tuple[IntArray, IntArray, IntArray]:
+    """Row, number and count of each different n-gram of each row, in the order of rows, then numbers."""
+    size = int(numbers.max(initial=0)) + 1
+    pairs, counts = np.unique(rows * size + numbers, return_counts=True)
+    return pairs // size, pairs % size, counts
+
+
+def _clip(rows: IntArray, numbers: IntArray) -> _Clip:
+    """How often the references, one a row, have each n-gram; every number from 0 to U - 1 occurs."""
+    rows, numbers, counts = _count(rows, numbers)
+    by_count = np.lexsort((counts, numbers))
+    rows, numbers, counts = rows[by_count], numbers[by_count], counts[by_count]
+    last = np.flatnonzero(np.diff(numbers, append=-1))  # the largest count of each number
+    has_other = np.diff(numbers, prepend=-1)[last] == 0
+    return _Clip(counts[last], rows[last], np.where(has_other, counts[last - 1], 0))
+
+
+def _closest_lengths(lengths: IntArray, reference_lengths: IntArray, leave_own_out: bool) -> IntArray:
+    """For each hypothesis the reference length closest to its own, the shorter of two as close, (R,) int64.
+
+    Args:
+        lengths: (R,) of the hypotheses.
+        reference_lengths: (M,).
+        leave_own_out: whether hypothesis i is reference i, and its length does not count for itself.
+    """
+    own, inverse = np.unique(lengths, return_inverse=True)
+    available, copies = np.unique(reference_lengths, return_counts=True)
+    distances = np.abs(own[:, None] - available).astype(np.float64)
+    if leave_own_out:
+        distances[(distances == 0) & (copies == 1)] = np.inf
+    return available[distances.argmin(axis=1)][inverse]  # argmin takes the first, that is the shorter, of two minima
