@@ -1,4 +1,4 @@
-"""The `seqgan` command: train, evaluate, sample, plot.
+"""The `seqgan` command: train, evaluate, sample, plot, reproduce.
 
 Options and help texts are generated from `configuration.SeqGANConfig`. A mistake of the user ends with status 2 and one
 line that names the argument; an interruption with status 130 and the command that goes on.
@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import numpy as np
 from rich.console import Console
@@ -22,16 +22,23 @@ from tyro.conf import OmitArgPrefixes, Positional, arg
 from tyro.extras import SubcommandApp
 
 from agents.configuration import PRESETS, TOY, SeqGANConfig
-from agents.experiment import Experiment, close_run, evaluate_run, resolve_device, results_csv, results_table
-from agents.plots import plot_learning_curves
+from agents.experiment import (
+    Experiment,
+    close_run,
+    evaluate_run,
+    make_task,
+    resolve_device,
+    results_csv,
+    results_table,
+)
+from agents.plots import plot_csv, plot_learning_curves
+from agents.reproduction import FigureName, Preset, ReproductionOptions
+from agents.reproduction import reproduce as run_reproduction
 from agents.run_folder import RunFolder
 from agents.seqgan import SeqGAN
 from seqgan_env.rollout_policies import sample_sequences
-from seqgan_env.tasks.oracle import oracle_task
-from seqgan_env.tasks.task import Task
-from seqgan_env.tasks.toy import toy_task
 
-Preset = Literal["fast", "paper", "repo2016", "repo2018"]
+DEFAULT_REPRODUCTION = ReproductionOptions()
 
 
 def build_app(preset: Preset) -> SubcommandApp:
@@ -80,7 +87,7 @@ def build_app(preset: Preset) -> SubcommandApp:
 
     app = SubcommandApp()
     app.command(train, name="train", help="Train a SeqGAN, or go on with a run.")
-    for command in (evaluate, sample, plot):
+    for command in (evaluate, sample, plot, reproduce):
         app.command(command)
     return app
 
@@ -100,7 +107,7 @@ def _train(
     if resume is not None:
         run = _opened_for_resuming(resume, task_name, config, default, out)
     else:
-        task = _make_task(task_name, config)
+        task = make_task(task_name, config)
         name = f"{task_name}-{preset}-seed{config.seed}" if task_name != preset else f"{task_name}-seed{config.seed}"
         SeqGAN(task, config, device)  # so that a setting that cannot be used leaves no folder behind
         out = out or _unused(Path("runs") / name)
@@ -123,19 +130,6 @@ def _train(
             _complain(f"no space left to save {run.path}; make room, then go on with: {again}", 1)
         ) from error
     console.print(f"run folder: {run.path} (learning_curve.png, results.csv, metrics.csv)", highlight=False)
-
-
-def _make_task(name: str, config: SeqGANConfig) -> Task:
-    """The task of a new run."""
-    oracle = int(config.oracle) if config.oracle is not None and config.oracle.isdigit() else config.oracle
-    make = oracle_task if name == "oracle" else toy_task
-    return make(
-        config.vocab_size,
-        config.sequence_length,
-        oracle,
-        n_sequences=config.train_sequences,
-        data_seed=config.data_seed,
-    )
 
 
 def _opened_for_resuming(
@@ -244,19 +238,57 @@ def sample(
 
 
 def plot(runs: Positional[tuple[Path, ...]], out: Path | None = None) -> None:
-    """Draw the learning curves of one run, or of several in one picture.
+    """Draw the learning curves of one run, or of several in one picture; or a reproduced figure from its CSV.
 
     Args:
-        runs: Run folders.
-        out: PNG to write; by default learning_curve.png in the (first) run folder.
+        runs: Run folders, or one CSV that `seqgan reproduce` wrote.
+        out: PNG to write; by default learning_curve.png in the (first) run folder, or beside the CSV.
     """
     if not runs:
         raise ValueError("runs is empty; give at least one run folder")
-    folders = [RunFolder(path) for path in runs]
-    target = out or folders[0].path / "learning_curve.png"
-    with _writing(target):
-        plot_learning_curves(folders, target)
+    is_csv = [path.suffix == ".csv" for path in runs]
+    if any(is_csv) and len(runs) > 1:
+        raise ValueError(f"runs={str(runs[is_csv.index(True)])!r} is a CSV; give it alone, a figure has one")
+    if any(is_csv):
+        target = out or runs[0].with_suffix(".png")
+        with _writing(target):
+            plot_csv(runs[0], target)
+    else:
+        folders = [RunFolder(path) for path in runs]
+        target = out or folders[0].path / "learning_curve.png"
+        with _writing(target):
+            plot_learning_curves(folders, target)
     print(target)
+
+
+def reproduce(
+    figure: Positional[FigureName], options: Annotated[ReproductionOptions, arg(name="")] = DEFAULT_REPRODUCTION
+) -> None:
+    """Get a result of the paper beside ours: table1, fig2, fig3, or the curves that it did not draw.
+
+    The same command goes on after an interruption and computes nothing twice. CSV, picture and a record of command,
+    commit, seeds, hardware and minutes go to one folder.
+
+    Args:
+        figure: Which.
+        options: How.
+    """
+    console = Console()
+    again = options.command(figure)
+    try:
+        report = run_reproduction(figure, options, console)
+    except KeyboardInterrupt:
+        console.print(f"interrupted; what is done stays done; go on with: {again}", highlight=False, soft_wrap=True)
+        raise SystemExit(130) from None
+    if report.is_complete:
+        return
+    for name, reason in report.failed.items():
+        print(
+            f"failed: {name}: {reason} (traceback: {options.folder() / 'cells' / name / 'error.txt'})", file=sys.stderr
+        )
+    for name, cause in report.not_started.items():
+        print(f"not started: {name}, which needs {cause}", file=sys.stderr)
+    raise SystemExit(_complain(f"{len(report.failed)} cells failed; mend the cause, then go on with: {again}", 1))
 
 
 def _complain(message: object, status: int) -> int:
@@ -273,7 +305,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             prog="seqgan",
             args=arguments,
             config=(OmitArgPrefixes,),
-            description="SeqGAN: train, evaluate, sample, plot.",
+            description="SeqGAN: train, evaluate, sample, plot, reproduce.",
         )
     except (ValueError, TypeError, ImportError) as error:
         if os.environ.get("SEQGAN_DEBUG"):

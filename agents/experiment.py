@@ -11,6 +11,7 @@ import csv
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -19,13 +20,23 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from agents.checkpoints import read_tensors, restore, snapshot, write_atomically, write_tensors
+from agents.checkpoints import (
+    read_tensors,
+    restore,
+    restore_pretraining,
+    snapshot,
+    write_atomically,
+    write_tensors,
+)
+from agents.configuration import SeqGANConfig
 from agents.plots import plot_learning_curves
 from agents.run_folder import RunFolder
 from agents.seqgan import Milestone, SeqGAN, Stage
 from seqgan_env.metrics import Estimate, GeneratorMetrics, measure_generator
 from seqgan_env.rollout_policies import RolloutPolicy, UniformPolicy
+from seqgan_env.tasks.oracle import oracle_task
 from seqgan_env.tasks.task import Task
+from seqgan_env.tasks.toy import toy_task
 
 _STAGE_TITLES: dict[Stage, str] = {"mle": "MLE", "discriminator": "D pretraining", "adversarial": "SeqGAN"}
 # Streams of measurements, beside the seed; part of what a seed means, so never renumbered.
@@ -40,6 +51,19 @@ class TableRow:
 
     method: str
     metrics: GeneratorMetrics
+
+
+def make_task(name: str, config: SeqGANConfig) -> Task:
+    """The task of a new run, "oracle" or "toy"."""
+    oracle = int(config.oracle) if config.oracle is not None and config.oracle.isdigit() else config.oracle
+    make = oracle_task if name == "oracle" else toy_task
+    return make(
+        config.vocab_size,
+        config.sequence_length,
+        oracle,
+        n_sequences=config.train_sequences,
+        data_seed=config.data_seed,
+    )
 
 
 class Experiment:
@@ -64,6 +88,10 @@ class Experiment:
         if run.latest_checkpoint.is_file():
             tensors, state = read_tensors(run.latest_checkpoint)
             restore(self.game, tensors, state["game"])
+            metrics_size = state["metrics_size"]
+        elif run.mle_checkpoint.is_file():  # begun with the pretraining of another run
+            tensors, state = read_tensors(run.mle_checkpoint)
+            restore_pretraining(self.game, tensors, state["game"])
             metrics_size = state["metrics_size"]
         run.rewind_metrics(metrics_size)
         self._units = 0
@@ -95,7 +123,7 @@ class Experiment:
                     bar.update(stages[milestone.stage], nlls=_nlls(metrics))
 
             self.game.train(after)
-        self._save()
+        self._save(self.run.latest_checkpoint)
         self.run.close()
 
     def _after(self, milestone: Milestone) -> GeneratorMetrics | None:
@@ -103,15 +131,15 @@ class Experiment:
         last = milestone.index == milestone.total
         if milestone.stage == "mle":
             last = self.game.pretrainer.finished
-            if last:
-                write_tensors(self.run.mle_checkpoint, snapshot(self.game)[0], {})
         every = self.config.evaluate_every_epochs if milestone.stage == "mle" else self.config.evaluate_every_rounds
         due = milestone.stage != "discriminator" and (last or milestone.index == 1 or milestone.index % every == 0)
         metrics = self._measure(milestone) if due else None
         self._log(milestone, metrics)
         self._units += 1
+        if last and milestone.stage == "mle":
+            self._save(self.run.mle_checkpoint)
         if last or self._units % self.config.checkpoint_every == 0:
-            self._save()
+            self._save(self.run.latest_checkpoint)
         return metrics
 
     def _measure(self, milestone: Milestone) -> GeneratorMetrics:
@@ -153,9 +181,9 @@ class Experiment:
             held_out = "" if accuracy is None else f"  D accuracy {accuracy:.3f}"
             self.console.print(f"{title:>14}  {_nlls(metrics)}{held_out}", highlight=False)
 
-    def _save(self) -> None:
+    def _save(self, checkpoint: Path) -> None:
         tensors, state = snapshot(self.game)
-        write_tensors(self.run.latest_checkpoint, tensors, {"game": state, "metrics_size": self.run.metrics_size()})
+        write_tensors(checkpoint, tensors, {"game": state, "metrics_size": self.run.metrics_size()})
 
 
 def close_run(run: RunFolder, device: str, console: Console) -> list[TableRow]:
@@ -219,19 +247,22 @@ def results_table(rows: Sequence[TableRow]) -> Table:
 
 def results_csv(rows: Sequence[TableRow]) -> str:
     """The closing table as CSV, a column for each mean and standard error."""
-    names = ("nll_oracle", "nll_test", "entropy", "kl_from_oracle", "kl_to_oracle")
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(
-        ["method", *(f"{name}{suffix}" for name in names for suffix in ("", "_se")), "distinct", "n_samples"]
-    )
+    writer.writerow(["method", *measured_columns(rows[0].metrics)])
     for row in rows:
-        cells: list[str] = []
-        for name in names:
-            value: Estimate | None = getattr(row.metrics, name)
-            cells += ["", ""] if value is None else [f"{value.mean:.6f}", f"{value.standard_error:.6f}"]
-        writer.writerow([row.method, *cells, f"{row.metrics.distinct:.6f}", row.metrics.n_samples])
+        writer.writerow([row.method, *measured_columns(row.metrics).values()])
     return text.getvalue()
+
+
+def measured_columns(metrics: GeneratorMetrics) -> dict[str, str]:
+    """Name -> text of each mean and standard error, as CSVs hold them; empty where there is none."""
+    columns = {}
+    for name in ("nll_oracle", "nll_test", "entropy", "kl_from_oracle", "kl_to_oracle"):
+        value: Estimate | None = getattr(metrics, name)
+        columns[name] = "" if value is None else f"{value.mean:.6f}"
+        columns[f"{name}_se"] = "" if value is None else f"{value.standard_error:.6f}"
+    return columns | {"distinct": f"{metrics.distinct:.6f}", "n_samples": str(metrics.n_samples)}
 
 
 def evaluate_run(

@@ -4,7 +4,7 @@ run.json             what this is: task, configuration, versions, how it was sta
 task.safetensors     real sequences and the oracle, so that the run needs no other file
 metrics.csv          a line a measurement; the same seed gives the same bytes
 tensorboard/         the same numbers for TensorBoard
-checkpoints/         latest.safetensors (all that resuming needs) and mle.safetensors (the generator before the game)
+checkpoints/         latest.safetensors (all that resuming needs) and mle.safetensors (the same at the end of MLE)
 results.csv          the closing table
 learning_curve.png   both NLLs over epochs, as Fig. 2
 """
@@ -33,6 +33,25 @@ from seqgan_env.vocabulary import Vocabulary
 
 _KIND = "seqgan-run"
 _SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+# Settings that decide what MLE makes and what is measured of it, beside the real sequences, which are compared.
+PRETRAINING_SETTINGS = (
+    "seed",
+    "sequence_length",
+    "data_seed",
+    "train_sequences",
+    "embedding_size",
+    "hidden_size",
+    "init_std",
+    "batch_size",
+    "max_grad_norm",
+    "mle_epochs",
+    "mle_patience",
+    "mle_reshuffle",
+    "mle_learning_rate",
+    "curriculum_rate_step",
+    "evaluate_every_epochs",
+    "evaluation_samples",
+)
 
 METRIC_COLUMNS = (
     "stage",
@@ -77,23 +96,37 @@ class RunFolder:
         self._writer: SummaryWriter | None = None
 
     @classmethod
-    def create(cls, path: Path, task: Task, config: SeqGANConfig, preset: str) -> RunFolder:
+    def create(
+        cls, path: Path, task: Task, config: SeqGANConfig, preset: str, pretrained: RunFolder | None = None
+    ) -> RunFolder:
         """A new run folder; one that was interrupted while it was made may be made again.
 
+        Args:
+            path: where it shall be.
+            task: what is trained on.
+            config: all settings.
+            preset: the name of the settings that `config` was made from.
+            pretrained: a run that has finished MLE with the same settings. The new run starts at that point and ends,
+                bit for bit, as if it had done its own; only its TensorBoard log lacks the MLE epochs.
+
         Raises:
-            ValueError: if the folder already holds anything.
+            ValueError: if the folder already holds anything, or `pretrained` has not finished MLE or made it otherwise;
+                names the setting that differs.
         """
         path = Path(path)
         if path.exists() and (not path.is_dir() or not all(map(_is_left_by_create, path.iterdir()))):
             raise ValueError(f"out={str(path)!r} is already used; choose another folder, or go on with --resume {path}")
         (path / "checkpoints").mkdir(parents=True, exist_ok=True)
         _write_task(path / "task.safetensors", task)
+        if pretrained is not None:
+            _copy_pretraining(pretrained, path, config)
         description = {
             "kind": _KIND,
             "format": 1,
             "task": task.name,
             "preset": preset,
             "command": " ".join(["seqgan", *sys.argv[1:]]),
+            "pretrained": None if pretrained is None else str(pretrained.path),
             "config": asdict(config),
             "versions": {
                 "python": platform.python_version(),
@@ -130,7 +163,7 @@ class RunFolder:
 
     @property
     def mle_checkpoint(self) -> Path:
-        """The generator as MLE left it; absent before that."""
+        """The game as MLE left it; absent before that."""
         return self.path / "checkpoints" / "mle.safetensors"
 
     def remove_remains(self) -> None:
@@ -203,11 +236,30 @@ class RunFolder:
             self._writer.close()
 
 
+def _copy_pretraining(pretrained: RunFolder, path: Path, config: SeqGANConfig) -> None:
+    """Give a new run another's MLE: its checkpoint and its measurements. Raises what `RunFolder.create` says."""
+    theirs = pretrained.config()
+    for name in PRETRAINING_SETTINGS:
+        if getattr(theirs, name) != getattr(config, name):
+            raise ValueError(
+                f"pretrained={str(pretrained.path)!r} has {name}={getattr(theirs, name)!r}, the new run "
+                f"{getattr(config, name)!r}; both must agree, or the new run must do its own pretraining"
+            )
+    if (pretrained.path / "task.safetensors").read_bytes() != (path / "task.safetensors").read_bytes():
+        raise ValueError(f"pretrained={str(pretrained.path)!r} has other real sequences or another oracle")
+    if not pretrained.mle_checkpoint.is_file():
+        raise ValueError(f"pretrained={str(pretrained.path)!r} has not finished its MLE; train it further first")
+    _, state = read_tensors(pretrained.mle_checkpoint)
+    write_atomically(path / "metrics.csv", pretrained.metrics_path.read_bytes()[: state["metrics_size"]])
+    write_atomically(path / "checkpoints" / "mle.safetensors", pretrained.mle_checkpoint.read_bytes())
+
+
 def _is_left_by_create(entry: Path) -> bool:
     """Whether `create` makes this before run.json, so that it holds nothing of a run."""
     if entry.name == "checkpoints":
-        return entry.is_dir() and not any(entry.iterdir())
-    return entry.name == "task.safetensors" or entry.name.startswith((".task.safetensors.", ".run.json."))
+        return entry.is_dir() and all("mle.safetensors" in file.name for file in entry.iterdir())
+    made = ("task.safetensors", "metrics.csv")
+    return entry.name in made or entry.name.startswith((*(f".{name}." for name in made), ".run.json."))
 
 
 def _cell(value: str | int | float | None) -> str:

@@ -40,11 +40,11 @@ def tiny_config(**changes: Any) -> SeqGANConfig:
     return replace(TOY, **TINY | changes)
 
 
-def new_run(path: Path, **changes: Any) -> RunFolder:
-    """A tiny run folder in which nothing was trained yet."""
+def new_run(path: Path, pretrained: RunFolder | None = None, **changes: Any) -> RunFolder:
+    """A tiny run folder in which nothing was trained yet, or only what another run has pretrained."""
     config = tiny_config(**changes)
     task = toy_task(sequence_length=config.sequence_length, n_sequences=config.train_sequences)
-    return RunFolder.create(path, task, config, "toy")
+    return RunFolder.create(path, task, config, "toy", pretrained)
 
 
 def train(run: RunFolder) -> RunFolder:

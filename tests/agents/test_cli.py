@@ -144,7 +144,7 @@ def test_plot_draws_one_run_or_several(run: RunFolder, place: Path, capsys: pyte
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ("--help", ["train", "evaluate", "sample", "plot"]),
+        ("--help", ["train", "evaluate", "sample", "plot", "reproduce"]),
         ("train --help", ["oracle", "toy"]),
         (
             "train oracle --help",
@@ -153,7 +153,8 @@ def test_plot_draws_one_run_or_several(run: RunFolder, place: Path, capsys: pyte
         ("train toy --help", ["g, generator updates a round [P: 1]", "d, draws of fresh negatives a round [P: 5]"]),
         ("evaluate --help", ["(paper: 100,000)"]),
         ("sample --help", ["Below 1 sharpens"]),
-        ("plot --help", ["Run folders"]),
+        ("plot --help", ["Run folders", "CSV"]),
+        ("reproduce --help", ["{table1,fig2,fig3,curves}", "100,000 as in the paper", "--ray", "0 1 2 3 4"]),
     ],
 )
 def test_help_ends_well_and_gives_the_papers_values(
@@ -226,6 +227,7 @@ def mistakes(run: RunFolder, place: Path) -> Path:
         ("train toy --mle-epochs many", ["--mle-epochs", "many"]),
         ("train toy --baseline critic", ["--baseline", "critic", "step_mean"]),
         ("sample", ["Run folder"]),
+        ("reproduce table9", ["table9", "table1", "curves"]),
     ],
 )
 def test_what_cannot_be_parsed_ends_with_status_2_and_names_the_option(
@@ -283,6 +285,9 @@ def test_what_cannot_be_parsed_ends_with_status_2_and_names_the_option(
         ("evaluate run --samples 5 --out nowhere/x.csv", ["out='nowhere/x.csv'", "cannot be written"]),
         ("plot", ["runs is empty", "at least one run folder"]),
         ("plot unfinished", ["'unfinished'", "metrics.csv"]),
+        ("plot run run/metrics.csv", ["runs='run/metrics.csv'", "is a CSV; give it alone"]),
+        ("plot run/metrics.csv", ["'run/metrics.csv'", "is not the CSV of a figure", "run folders"]),
+        ("plot nowhere.csv", ["'nowhere.csv'", "cannot be read"]),
         ("plot run --out nowhere/x.png", ["out='nowhere/x.png'", "cannot be written"]),
     ],
 )
@@ -402,7 +407,7 @@ def test_ctrl_c_before_there_is_a_run_ends_without_a_traceback(
     def interrupt(*_: Any) -> Any:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "_make_task", interrupt)
+    monkeypatch.setattr(cli, "make_task", interrupt)
     assert call(train_line("run")) == 130
     assert capsys.readouterr().err == "seqgan: error: interrupted\n"
 

@@ -25,6 +25,7 @@ from agents.experiment import (
     results_table,
 )
 from agents.run_folder import RunFolder
+from agents.seqgan import Milestone
 from seqgan_env.metrics import negative_log_likelihood
 from seqgan_env.tasks.toy import enumerate_sequences
 from tests.agents.conftest import TINY_OPTIONS, new_run, train
@@ -291,3 +292,50 @@ def test_devices_are_resolved_or_refused() -> None:
     assert resolve_device("auto") in ("cpu", "cuda")
     with pytest.raises(ValueError, match=r"device='tpu' cannot be used here .*; use auto or cpu"):
         resolve_device("tpu")
+
+
+# Starting from another run's pretraining.
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"reward_model": "constant", "n_rollouts": 1, "baseline": "value", "generator_batch_size": 4},
+        {"reward_model": "shuffled", "d_steps": 2, "rollout_rate": 0.5, "discriminator_embedding_size": 4},
+        {"mle_epochs": 30, "mle_patience": 1, "mle_learning_rate": 0.1},
+        {"curriculum_rate_step": 0.4},
+    ],
+)
+def test_a_run_that_starts_from_anothers_mle_ends_as_one_that_did_its_own(
+    tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    shared = {name: value for name, value in changes.items() if "mle" in name or "curriculum" in name}
+    mle = train(new_run(tmp_path / "mle", rounds=0, discriminator_pretraining_steps=0, checkpoint_every=7, **shared))
+    own = train(new_run(tmp_path / "own", **changes))
+    branched = train(new_run(tmp_path / "branched", pretrained=mle, **changes))
+    assert_same_end(branched, own)
+    (tensors, state), (expected, expected_state) = (read_tensors(run.mle_checkpoint) for run in (branched, mle))
+    assert state == expected_state
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in tensors.items())
+
+
+def test_a_run_that_went_on_after_its_mle_can_still_be_branched_from(tmp_path: Path, finished_run: RunFolder) -> None:
+    branched = train(new_run(tmp_path / "branched", pretrained=finished_run, reward_model="constant"))
+    assert_same_end(branched, train(new_run(tmp_path / "own", reward_model="constant")))
+
+
+def test_a_branched_run_that_is_resumed_does_not_start_again(tmp_path: Path, finished_run: RunFolder) -> None:
+    run = new_run(tmp_path / "branched", pretrained=finished_run)
+    experiment = Experiment(run, console=Console(quiet=True), show_progress=False)
+    assert experiment.game.pretrainer.finished
+    with pytest.raises(InterruptedError):
+        experiment.game.train(lambda milestone: stop(experiment, milestone))
+    assert_same_end(train(RunFolder(run.path)), finished_run)
+
+
+def stop(experiment: Experiment, milestone: Milestone) -> None:
+    """Save and end after the second round."""
+    experiment._after(milestone)
+    if (milestone.stage, milestone.index) == ("adversarial", 2):
+        raise InterruptedError

@@ -6,6 +6,7 @@ import json
 import os
 import pickle
 import shutil
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,9 @@ import pytest
 import torch
 from rich.console import Console
 
+from agents.configuration import SeqGANConfig
 from agents.experiment import close_run, evaluate_run
-from agents.run_folder import METRIC_COLUMNS, RunFolder
+from agents.run_folder import METRIC_COLUMNS, PRETRAINING_SETTINGS, RunFolder
 from seqgan_env.rollout_policies import sample_sequences
 from seqgan_env.tasks.oracle import oracle_task, seeded_oracle
 from seqgan_env.tasks.task import Task
@@ -263,3 +265,81 @@ def test_parameters_of_something_else_are_refused(tmp_path: Path) -> None:
     write_tensors(run.latest_checkpoint, {"policy.generator.embedding": torch.ones(3, 2)}, {})
     with pytest.raises(ValueError, match="not those of an LSTM"):
         run.generator()
+
+
+# Starting from another run's pretraining.
+
+# What MLE does not depend on, or, of the task, what the real sequences show.
+OTHER_SETTINGS = {
+    *("vocab_size", "oracle"),
+    *("filters", "discriminator_embedding_size", "dropout", "l2", "discriminator_learning_rate"),
+    *("discriminator_weight_decay", "discriminator_pretraining_steps", "discriminator_sample_size"),
+    *("reward_model", "rounds", "g_steps", "d_steps", "k_epochs", "n_rollouts", "rollout_rate"),
+    *("generator_batch_size", "generator_learning_rate", "baseline"),
+    *("evaluate_every_rounds", "final_samples", "checkpoint_every"),
+}
+
+
+def test_every_setting_either_belongs_to_the_pretraining_or_does_not() -> None:
+    assert {field.name for field in fields(SeqGANConfig)} == {*PRETRAINING_SETTINGS} | OTHER_SETTINGS
+    assert not {*PRETRAINING_SETTINGS} & OTHER_SETTINGS
+
+
+@pytest.mark.parametrize("setting", PRETRAINING_SETTINGS)
+def test_a_pretraining_with_other_settings_is_refused_and_the_setting_named(
+    tmp_path: Path, finished_run: RunFolder, setting: str
+) -> None:
+    was = getattr(finished_run.config(), setting)
+    special = {"mle_patience": 3, "curriculum_rate_step": 0.5, "mle_reshuffle": not was, "batch_size": 32}
+    other = special[setting] if setting in special else was + 1
+    with pytest.raises(ValueError, match=rf"pretrained='.*' has {setting}={was}, the new run {other}; both must agree"):
+        new_run(tmp_path / "run", pretrained=finished_run, **{setting: other})
+    assert not (tmp_path / "run" / "run.json").exists()
+
+
+def test_a_pretraining_on_other_sequences_is_refused(tmp_path: Path, finished_run: RunFolder) -> None:
+    task = toy_task(oracle=5, n_sequences=64)
+    with pytest.raises(ValueError, match=r"pretrained='.*' has other real sequences or another oracle"):
+        RunFolder.create(tmp_path / "run", task, tiny_config(), "toy", pretrained=finished_run)
+
+
+def test_a_pretraining_that_is_not_finished_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"pretrained='.*' has not finished its MLE; train it further first"):
+        new_run(tmp_path / "run", pretrained=new_run(tmp_path / "mle"))
+
+
+def test_a_branched_run_has_the_pretrainings_measurements_and_says_where_it_came_from(
+    tmp_path: Path, finished_run: RunFolder
+) -> None:
+    run = new_run(tmp_path / "run", pretrained=finished_run, reward_model="constant")
+    assert [row["stage"] for row in run.metrics()] == ["mle", "mle"]
+    assert run.description["pretrained"] == str(finished_run.path)
+    assert finished_run.description["pretrained"] is None
+    assert torch.equal(
+        run.generator(run.mle_checkpoint).embedding, finished_run.generator(finished_run.mle_checkpoint).embedding
+    )
+
+
+def test_a_branching_that_was_interrupted_can_be_made_again(
+    tmp_path: Path, finished_run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fsync, calls = os.fsync, []
+
+    def fail_at(moment: int) -> None:
+        def fail(descriptor: int) -> None:
+            calls.append(descriptor)
+            if len(calls) == moment:
+                raise OSError(28, "No space left on device")
+            fsync(descriptor)
+
+        calls.clear()
+        monkeypatch.setattr(os, "fsync", fail)
+
+    for moment in (3, 5, 7):  # measurements, checkpoint, description
+        fail_at(moment)
+        with pytest.raises(OSError, match="No space"):
+            new_run(tmp_path / "run", pretrained=finished_run)
+        assert not (tmp_path / "run" / "run.json").exists()
+    monkeypatch.undo()
+    run = train(new_run(tmp_path / "run", pretrained=finished_run))
+    assert run.metrics_path.read_bytes() == finished_run.metrics_path.read_bytes()

@@ -1,0 +1,130 @@
+"""The methods that the paper compares, and the controls that it lacks: each a few settings of one code path.
+
+The paper's are random tokens, MLE, scheduled sampling, PG-BLEU and SeqGAN. The controls keep the policy gradient and
+take its information away (a constant, random or shuffled reward), or stop MLE where held-out sequences say so.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from agents.configuration import SeqGANConfig
+
+# A method's own temperatures; those of MLE are dense, because they are the curve that the others are set against.
+_TEMPERATURES = (1.1, 1.0, 0.9, 0.8)
+_MLE_TEMPERATURES = (1.2, 1.1, 1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.6)
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way to make a generator.
+
+    Attributes:
+        name: in CSVs and folders.
+        label: for people.
+        settings: what it changes in a `SeqGANConfig`.
+        starts_from: the method whose pretraining it shares, or None if it does its own.
+        is_trained: whether there is anything to train; if not, it is measured on the task alone.
+        temperatures: at which it is measured for the curves.
+        paper_nll_oracle: its row in the paper's Table 1, nats per token.
+    """
+
+    name: str
+    label: str
+    settings: dict[str, Any] = field(default_factory=dict)
+    starts_from: str | None = None
+    is_trained: bool = True
+    temperatures: tuple[float, ...] = _TEMPERATURES
+    paper_nll_oracle: float | None = None
+
+    def config(self, base: SeqGANConfig, seed: int) -> SeqGANConfig:
+        """Its settings for a seed, all others as in `base`."""
+        return replace(base, seed=seed, **self.settings)
+
+
+_NO_GAME: dict[str, Any] = {"rounds": 0, "discriminator_pretraining_steps": 0}
+
+METHODS: dict[str, Method] = {
+    method.name: method
+    for method in (
+        Method("random", "random", is_trained=False, temperatures=(1.0,), paper_nll_oracle=10.310),
+        Method("mle", "MLE", _NO_GAME, temperatures=_MLE_TEMPERATURES, paper_nll_oracle=9.038),
+        Method(
+            "scheduled_sampling",
+            "scheduled sampling",
+            _NO_GAME | {"curriculum_rate_step": 0.002},
+            paper_nll_oracle=8.985,
+        ),
+        Method(
+            "pg_bleu",
+            "PG-BLEU",
+            {"reward_model": "bleu", "n_rollouts": 1, "discriminator_pretraining_steps": 0},
+            starts_from="mle",
+            paper_nll_oracle=8.946,
+        ),
+        Method("seqgan", "SeqGAN", {"reward_model": "discriminator"}, starts_from="mle", paper_nll_oracle=8.736),
+        Method("shuffled_reward", "shuffled reward", {"reward_model": "shuffled"}, starts_from="mle"),
+        Method("random_reward", "random reward", {"reward_model": "random"}, starts_from="mle"),
+        Method("constant_reward", "constant reward", {"reward_model": "constant"}, starts_from="mle"),
+        Method(
+            "mle_held_out",
+            "MLE, held-out best",
+            _NO_GAME | {"mle_patience": 10},
+            temperatures=_MLE_TEMPERATURES,
+        ),
+        Method("oracle", "oracle (floor)", is_trained=False, temperatures=(1.0,)),
+    )
+}
+# From worst to best in NLL_oracle, as the paper has it.
+PAPER_ORDER = ("random", "mle", "scheduled_sampling", "pg_bleu", "seqgan")
+CONTROLS = ("shuffled_reward", "random_reward", "constant_reward")
+
+
+def continued(method: Method, base: SeqGANConfig) -> Method:
+    """A method without a game that trains on for as many epochs as the others play rounds: for Fig. 2's common axis."""
+    epochs = base.mle_epochs + base.rounds
+    return replace(method, name=f"{method.name}_continued", settings=method.settings | {"mle_epochs": epochs})
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """(g, d, k) of Algorithm 1, as in Fig. 3.
+
+    Attributes:
+        g: generator updates a round.
+        d: draws of fresh negatives a round.
+        k: discriminator epochs on each draw.
+        paper_nll_oracle: the level that Fig. 3 shows at its end, read off the axis labels, nats per token.
+    """
+
+    g: int
+    d: int
+    k: int
+    paper_nll_oracle: float
+
+    @property
+    def label(self) -> str:
+        """For people."""
+        return f"({self.g}, {self.d}, {self.k})"
+
+    def method(self, updates: int) -> Method:
+        """SeqGAN with this schedule, for about so many generator updates: whole rounds, at least one."""
+        settings = {
+            "reward_model": "discriminator",
+            "g_steps": self.g,
+            "d_steps": self.d,
+            "k_epochs": self.k,
+            "rounds": max(1, round(updates / self.g)),
+            "evaluate_every_rounds": max(1, 5 // self.g),
+        }
+        return Method(f"seqgan_g{self.g}_d{self.d}_k{self.k}", self.label, settings, starts_from="mle")
+
+
+# From worst to best, as the paper has it.
+SCHEDULES = (
+    Schedule(100, 1, 10, 8.94),
+    Schedule(30, 1, 30, 8.89),
+    Schedule(1, 1, 10, 8.81),
+    Schedule(1, 5, 3, 8.73),
+)
