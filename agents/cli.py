@@ -32,10 +32,10 @@ from agents.experiment import (
     results_table,
 )
 from agents.plots import plot_csv, plot_learning_curves
+from agents.projection import try_units
 from agents.reproduction import FigureName, Preset, ReproductionOptions
 from agents.reproduction import reproduce as run_reproduction
 from agents.run_folder import RunFolder
-from agents.seqgan import SeqGAN
 from seqgan_env.rollout_policies import sample_sequences
 
 DEFAULT_REPRODUCTION = ReproductionOptions()
@@ -109,10 +109,12 @@ def _train(
     else:
         task = make_task(task_name, config)
         name = f"{task_name}-{preset}-seed{config.seed}" if task_name != preset else f"{task_name}-seed{config.seed}"
-        SeqGAN(task, config, device)  # so that a setting that cannot be used leaves no folder behind
+        with console.status("timing each unit of work"):  # first, so that an unusable setting leaves no folder behind
+            projection = try_units(task, config, device).projection(config)
         out = out or _unused(Path("runs") / name)
         with _writing(out):
             run = RunFolder.create(out, task, config, preset)
+        console.print(str(projection), highlight=False)
     again = f"seqgan train {task_name} --resume {shlex.quote(str(run.path))}"
     console.print(f"run folder: {run.path}", highlight=False)
     try:

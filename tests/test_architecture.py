@@ -43,6 +43,7 @@ LAYERS = (
     "agents.methods",
     "agents.evidence",
     "agents.seqgan",
+    "agents.projection",
     "agents.checkpoints",
     "agents.run_folder",
     "agents.plots",

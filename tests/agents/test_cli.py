@@ -321,7 +321,7 @@ class BrokenReward:
     def __call__(self, sequences: Tensor, /) -> Tensor:
         self.calls += 1
         rewards = (sequences == 2).float().mean(dim=1)
-        return rewards if self.mended or self.calls < 5 else rewards / 0 * 0
+        return rewards if self.mended or self.calls < 8 else rewards / 0 * 0
 
 
 def test_a_reward_that_turns_to_nan_loses_nothing(
