@@ -311,7 +311,7 @@ def test_the_traceback_is_there_when_asked_for(monkeypatch: pytest.MonkeyPatch) 
 
 
 class BrokenReward:
-    """NaN from its fifth call on, unless mended."""
+    """NaN from its eighth call on, unless mended."""
 
     mended = False
 
