@@ -1,103 +1,247 @@
-"""The command `python -m benchmarks`: time every stage, ours and plain in turn, and print a table."""
+"""The command `python -m benchmarks`: time every stage, ours and plain in turn, and print tables; or `scaling`."""
 
 from __future__ import annotations
 
 import sys
-import time
-from collections.abc import Callable
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, NoReturn, TypeVar, get_args
 
 import torch
 import tyro
 from rich.console import Console
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from benchmarks.report import Result, notes, seconds_table, stepping_table, this_machine, write_csv
-from benchmarks.stages import PAPER_SIZES, QUICK_SIZES, STAGES, Pair, StageName, World
+from benchmarks import report, scaling
+from benchmarks.machine import measure_rates, seconds_of, this_machine, usable_cores, use_threads
+from benchmarks.pictures import draw_scaling, read_scaling
+from benchmarks.report import Result
+from benchmarks.roofline import WORK, Rates
+from benchmarks.scaling import Axis, ScalingStage
+from benchmarks.sizes import PAPER_SIZES, QUICK_SIZES
+from benchmarks.stages import STAGES, Pair, StageName, World
+
+Device = Literal["cpu", "cuda"]
 
 
 @dataclass(frozen=True)
-class Options:
-    """Time each loop of SeqGAN beside the same work in plain PyTorch, at the paper's sizes (some minutes).
+class StagesOptions:
+    """Time each loop of SeqGAN beside the same work in plain PyTorch, and beside what the machine allows, at the
+    paper's sizes (some minutes).
 
     Every number is the minimum over the repeats after a warm-up; ours and plain take turns, so that both meet the same
-    machine.
+    machine. `bound` is the least time that the machine's own rates allow, measured in the same run; `reached` is the
+    share of it that ours comes to. `python -m benchmarks scaling --help` shows the other subcommand: cost and memory
+    as sizes grow.
     """
 
-    threads: int = 1
-    """PyTorch threads of both sides."""
+    threads: tuple[int, ...] = (1,)
+    """PyTorch threads. With several numbers (`--threads 1 2`) ours takes turns with each, and a table gives the gain;
+    plain has the first alone. Let nothing else run: when another process holds a core, PyTorch's threads wait for each
+    other, and two are slower than one."""
     repeats: int | None = None
     """Timings of each side of each stage, of which the fastest counts; 3 if not given, 1 with --quick."""
     quick: bool = False
     """Tiny sizes, to see that everything runs; the numbers mean nothing."""
     csv: Path | None = None
-    """File for the results, a line a stage; an existing one is replaced."""
+    """File for the results, a line for each stage and number of threads; an existing one is replaced."""
     only: tuple[StageName, ...] = ()
     """Stages to time; all if none is given."""
+    device: Device = "cpu"
+    """Where both sides run."""
 
 
-def seconds_of(work: Callable[[], object]) -> float:
-    """Wall time of one call."""
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
+@dataclass(frozen=True)
+class ScalingOptions:
+    """Time ours alone, and measure its peak memory, while T, N, V and B grow one at a time (some ten minutes).
+
+    From T=20, N=16, V=5,000, B=64 with the light filters. Every point has a fresh process.
+    """
+
+    threads: int = 1
+    """PyTorch threads. With more than one, let nothing else run: PyTorch's threads wait for each other."""
+    repeats: int | None = None
+    """Timings of each point, of which the fastest counts; 5 if not given, 1 with --quick; fewer where they are long."""
+    quick: bool = False
+    """Tiny sizes in one process, to see that everything runs; the numbers mean nothing."""
+    csv: Path | None = None
+    """File for the results, a line for each stage and point; an existing one is replaced."""
+    picture: Path | None = None
+    """PNG to draw of the results."""
+    plot_only: bool = False
+    """Measure nothing: draw --picture from the lines of --csv."""
+    only: tuple[ScalingStage, ...] = ()
+    """Stages to measure; all if none is given."""
+    axes: tuple[Axis, ...] = ()
+    """Axes to vary; all if none is given."""
+    device: Device = "cpu"
+    """Where everything runs. On a GPU, memory is PyTorch's own on it."""
 
 
-def measure(pair: Pair, repeats: int) -> tuple[float, float]:
-    """Seconds of ours and of plain for one unit of work: the minimum over the repeats, after a call of each."""
-    ours, plain = [], []
+Options = TypeVar("Options", StagesOptions, ScalingOptions)
+
+
+def measure(pair: Pair, threads: tuple[int, ...], repeats: int, device: torch.device) -> tuple[dict[int, float], float]:
+    """Seconds of ours with each number of threads, and of plain with the first, for one unit of work.
+
+    The minimum over the repeats, after a call of each; all take turns.
+    """
+    ours: dict[int, list[float]] = {number: [] for number in threads}
+    plain = []
     for _ in range(1 + repeats):
-        pair.prepare()
-        ours.append(seconds_of(pair.ours))
-        plain.append(seconds_of(pair.plain))
-    return min(ours[1:]) / pair.per_call, min(plain[1:]) / pair.per_call * pair.plain_scale
+        for number in threads:
+            use_threads(number)
+            pair.prepare()
+            ours[number].append(seconds_of(pair.ours, device))
+        use_threads(threads[0])
+        plain.append(seconds_of(pair.plain, device))
+    fastest = {number: min(seconds[1:]) / pair.per_call for number, seconds in ours.items()}
+    return fastest, min(plain[1:]) / pair.per_call * pair.plain_scale
 
 
-def refuse(message: str) -> None:
+def refuse(message: str) -> NoReturn:
     """End with exit status 2, the status of wrong usage."""
     print(f"python -m benchmarks: {message}", file=sys.stderr)
     raise SystemExit(2)
 
 
-def check(options: Options) -> None:
+def check(options: StagesOptions | ScalingOptions) -> None:
     """Refuse options that cannot be used, before minutes are spent on them."""
-    for name, value in (("threads", options.threads), ("repeats", options.repeats)):
+    threads = options.threads if isinstance(options.threads, tuple) else (options.threads,)
+    if not threads:
+        refuse("--threads needs at least one number, such as --threads 1 2")
+    if len(set(threads)) < len(threads):
+        refuse(f"--threads {' '.join(map(str, threads))} names a number twice; give each once")
+    for name, value in (*(("threads", number) for number in threads), ("repeats", options.repeats)):
         if value is not None and value < 1:
             refuse(f"--{name} {value} must be at least 1")
-    if options.csv is not None and not options.csv.absolute().parent.is_dir():
-        refuse(f"--csv {options.csv}: the folder {options.csv.absolute().parent} does not exist; create it first")
+    if max(threads) > usable_cores():
+        print(
+            f"--threads {max(threads)}: only {usable_cores()} can run at once here, the others wait; do not trust this",
+            file=sys.stderr,
+        )
+    for name in ("csv", "picture"):
+        path: Path | None = getattr(options, name, None)
+        if path is not None and not path.absolute().parent.is_dir():
+            refuse(f"--{name} {path}: the folder {path.absolute().parent} does not exist; create it first")
+    if options.device == "cuda" and not torch.cuda.is_available():
+        refuse(
+            f"--device cuda: PyTorch {torch.__version__} finds no GPU here; use --device cpu, or a machine with a GPU "
+            "and a build of PyTorch for it"
+        )
+
+
+def new_progress(console: Console) -> Progress:
+    """A bar on a terminal's error stream that goes away when done."""
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    return Progress(*columns, TimeElapsedColumn(), console=console, transient=True)
+
+
+def time_stages(options: StagesOptions) -> None:
+    """Time, print, save."""
+    device = torch.device(options.device)
+    console = Console()
+    machine = this_machine(device)
+    sizes = QUICK_SIZES if options.quick else PAPER_SIZES
+    for line in (str(machine), str(sizes)):
+        console.print(line, highlight=False, soft_wrap=True)
+    world = World(sizes, device)
+    repeats = options.repeats or (1 if options.quick else 3)
+    names = [name for name in STAGES if name in (options.only or STAGES)]
+
+    def rates() -> dict[int, Rates]:
+        measured = {}
+        for number in options.threads:
+            use_threads(number)
+            measured[number] = measure_rates(device, options.quick)
+        return measured
+
+    results = []
+    with new_progress(Console(stderr=True)) as progress:
+        bar = progress.add_task("the machine's rates", total=len(names))
+        before = rates()
+        for name in names:
+            progress.update(bar, description=name)
+            pair = STAGES[name](world)
+            work = WORK[name](sizes) if name in WORK else None
+            results.append(Result(name, pair, *measure(pair, options.threads, repeats, device), work))
+            progress.advance(bar)
+        progress.update(bar, description="the machine's rates")
+        best = {number: measured.best(before[number]) for number, measured in rates().items()}
+    for line in report.rates_lines(best):
+        console.print(line, highlight=False, soft_wrap=True)
+    judge = not options.quick and device.type == "cpu"
+    console.print(report.seconds_table(results, best, judge))
+    for table in (report.threads_table(results, best, judge), report.stepping_table(results)):
+        if table is not None:
+            console.print(table)
+    for note in report.notes(results):
+        console.print(note, highlight=False, soft_wrap=True)
+    if options.csv is not None:
+        report.write_csv(options.csv, results, best, machine)
+
+
+def measure_scaling(options: ScalingOptions) -> list[scaling.Row]:
+    """Measure every point and print the tables; the rows of the CSV."""
+    if options.device == "cpu" and not scaling.measures_memory():
+        refuse("scaling reads the peak memory of a process from /proc/self/status, which this system does not have")
+    console = Console()
+    machine = this_machine(torch.device(options.device))
+    console.print(str(machine), highlight=False, soft_wrap=True)
+    repeats = options.repeats or (1 if options.quick else 5)
+    run = scaling.measure if options.quick else scaling.measure_afresh
+    planned = scaling.cases(scaling.QUICK_GRID if options.quick else scaling.FULL_GRID, options.only, options.axes)
+    rows = []
+    with new_progress(Console(stderr=True)) as progress:
+        bar = progress.add_task("", total=len(planned))
+        for case in planned:
+            progress.update(bar, description=str(case))
+            try:
+                cost = run(case, options.device, options.threads, repeats)
+            except BrokenProcessPool:
+                refuse(f"the process that measured {case} died, for want of memory most likely; leave it out by --axes")
+            rows.append(scaling.csv_row(case, cost, options.threads, machine))
+            progress.advance(bar)
+    for axis in get_args(Axis):
+        table = scaling.axis_table(rows, axis)
+        if table is not None:
+            console.print(table)
+    return rows
+
+
+def run_scaling(options: ScalingOptions) -> None:
+    """Measure, print, save and draw; or draw alone."""
+    if options.plot_only:
+        if options.csv is None or options.picture is None:
+            refuse("--plot-only draws --picture from the lines of --csv; give both")
+        try:
+            draw_scaling(read_scaling(options.csv), options.picture)
+        except ValueError as error:
+            refuse(str(error))
+        return
+    rows = measure_scaling(options)
+    if options.csv is not None:
+        scaling.write_csv(options.csv, rows)
+    if options.picture is not None:
+        draw_scaling(rows, options.picture)
+
+
+def parse(kind: type[Options], prog: str, args: list[str]) -> Options:
+    """Options from a command line, checked."""
+    options = tyro.cli(kind, prog=prog, args=args, config=(tyro.conf.FlagCreatePairsOff,))
+    check(options)
+    return options
 
 
 def main(args: list[str] | None = None) -> None:
-    """Parse the command line (args, or that of the process), time, print, save."""
-    options = tyro.cli(Options, prog="python -m benchmarks", args=args, config=(tyro.conf.FlagCreatePairsOff,))
-    check(options)
-    torch.set_num_threads(options.threads)
-    console = Console()
-    machine = this_machine()
-    sizes = QUICK_SIZES if options.quick else PAPER_SIZES
-    for line in (machine, sizes):
-        console.print(str(line), highlight=False, soft_wrap=True)
-    world = World(sizes)
-    repeats = options.repeats or (1 if options.quick else 3)
-    names = [name for name in STAGES if name in (options.only or STAGES)]
-    results = []
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        bar = progress.add_task("")
-        for place, name in enumerate(names, start=1):
-            progress.update(bar, description=f"stage {place} of {len(names)}: {name}")
-            pair = STAGES[name](world)
-            results.append(Result(name, pair, *measure(pair, repeats)))
-    console.print(seconds_table(results, judge=not options.quick))
-    steps = stepping_table(results)
-    if steps is not None:
-        console.print(steps)
-    for note in notes(results):
-        console.print(note, highlight=False, soft_wrap=True)
-    if options.csv is not None:
-        write_csv(options.csv, results, machine)
+    """Run the subcommand that the command line (args, or that of the process) begins with, `stages` if none."""
+    given = sys.argv[1:] if args is None else args
+    if given[:1] == ["scaling"]:
+        run_scaling(parse(ScalingOptions, "python -m benchmarks scaling", given[1:]))
+    else:
+        rest = given[1:] if given[:1] == ["stages"] else given
+        time_stages(parse(StagesOptions, "python -m benchmarks", rest))
 
 
 if __name__ == "__main__":

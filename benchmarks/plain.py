@@ -3,7 +3,7 @@
 Idiomatic and vectorised over the batch, but without any idea of ours: full (B, T, V) logits, softmax and
 `torch.multinomial`, `cross_entropy`, `nn.Conv1d`, and a search that completes every prefix from its first token. The
 functions read the parameters of our models, so that results can be compared number by number.
-In: our models and tokens (B, T) int64 without PAD. Out: tokens, nats, logits or action values.
+In: our models and tokens (B, T) int64 without PAD, on one device. Out: tokens, nats, logits or action values.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ LSTMState = tuple[Tensor, Tensor]
 
 def zero_state(model: LSTMSequenceModel, batch_size: int) -> LSTMState:
     """(h_0, c_0), two (B, H) float32 tensors of zeros."""
-    zeros = torch.zeros(batch_size, model.hidden_size)
+    zeros = torch.zeros(batch_size, model.hidden_size, device=model.device)
     return zeros, zeros
 
 
@@ -71,7 +71,7 @@ def complete(model: LSTMSequenceModel, prefixes: Tensor, sequence_length: int, g
     Returns:
         (B, T) int64.
     """
-    tokens = torch.full((len(prefixes),), START_TOKEN, dtype=torch.int64)
+    tokens = torch.full((len(prefixes),), START_TOKEN, dtype=torch.int64, device=model.device)
     state = zero_state(model, len(prefixes))
     columns = []
     for t in range(sequence_length):
@@ -90,7 +90,7 @@ def sample(
 ) -> Tensor:
     """Eq. 10: draw whole sequences in batches, (count, T) int64."""
     sizes = torch.arange(count).split(batch_size)
-    empty = torch.empty((batch_size, 0), dtype=torch.int64)
+    empty = torch.empty((batch_size, 0), dtype=torch.int64, device=model.device)
     return torch.cat([complete(model, empty[: len(rows)], sequence_length, generator) for rows in sizes])
 
 
@@ -114,7 +114,7 @@ def prefix_values(
         (B, T - 1) float32.
     """
     batch_size, sequence_length = sequences.shape
-    values = torch.zeros(batch_size, sequence_length - 1)
+    values = torch.zeros(batch_size, sequence_length - 1, device=model.device)
     for t in range(1, sequence_length):
         for _ in range(n_rollouts):
             completed = complete(model, sequences[:, :t], sequence_length, generator)
@@ -159,7 +159,7 @@ def mle_epoch(
 ) -> float:
     """One pass over (M, T) sequences in random order; the mean loss in nats per token."""
     total = 0.0
-    for rows in torch.randperm(len(sequences), generator=generator).split(batch_size):
+    for rows in torch.randperm(len(sequences), generator=generator, device=sequences.device).split(batch_size):
         total += generator_step(model, optimizer, mle_loss(model, sequences[rows])) * len(rows)
     return total / len(sequences)
 
@@ -201,7 +201,7 @@ class PlainDiscriminator(nn.Module):
         self.transform, self.gate = nn.Linear(size, size), nn.Linear(size, size)
         for layer, half in ((self.transform, slice(None, size)), (self.gate, slice(size, None))):
             layer.load_state_dict({"weight": ours.highway.weight[:, half].t(), "bias": ours.highway.bias[half]})
-        self.train(ours.training)
+        self.to(ours.device).train(ours.training)
 
     def forward(self, sequences: Tensor) -> Tensor:
         """Logits that each sequence is real: (B, T) int64 -> (B,) float32."""
@@ -227,7 +227,7 @@ def discriminator_step(
         The mean loss without the penalty, nats per sequence.
     """
     logits = discriminator(torch.cat([real, generated]))
-    labels_real_is_one = torch.cat([torch.ones(len(real)), torch.zeros(len(generated))])
+    labels_real_is_one = torch.cat([torch.ones(len(real)), torch.zeros(len(generated))]).to(real.device)
     loss = F.binary_cross_entropy_with_logits(logits, labels_real_is_one)
     output = discriminator.output
     penalty = discriminator.l2 * 0.5 * (output.weight.square().sum() + output.bias.square().sum())

@@ -1,24 +1,27 @@
-"""What a run of the benchmarks says: the machine, the table, the CSV.
+"""What a run of the stages says: tables for people, and a CSV with a line for each stage and number of threads.
 
-In: seconds of each stage. Out: rich tables, and a CSV with a line a stage.
+In: seconds of each stage, and the rates of the machine. Out: rich tables; the CSV.
 """
 
 from __future__ import annotations
 
 import csv
-import platform
-import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from rich import box
 from rich.table import Table
 
+from benchmarks.machine import MACHINE_COLUMNS, Machine
+from benchmarks.roofline import Rates, Work, bound
 from benchmarks.stages import Pair
 
-CSV_COLUMNS = ("stage", "ours_seconds", "plain_seconds", "ratio", "threads", "torch", "commit", "cpu")
+CSV_COLUMNS = (
+    *("stage", "threads", "precision", "ours_seconds", "plain_seconds", "ratio", "bound_seconds", "reached"),
+    *("gflops", "gexps", "bandwidth"),
+    *MACHINE_COLUMNS,
+)
 
 
 @dataclass(frozen=True)
@@ -28,87 +31,102 @@ class Result:
     Attributes:
         stage: its name on the command line.
         pair: what was timed.
-        ours_seconds: for one unit of work; `plain_seconds`: likewise, scaled to the whole work.
+        ours_seconds: for one unit of work, with each number of threads, in the order they were asked for.
+        plain_seconds: likewise, scaled to the whole work, with the first number of threads alone.
+        work: what a unit of work needs, or None where there is no bound.
     """
 
     stage: str
     pair: Pair
-    ours_seconds: float
+    ours_seconds: Mapping[int, float]
     plain_seconds: float
+    work: Work | None = None
+
+    @property
+    def threads(self) -> int:
+        """The first number of threads, at which both sides were timed."""
+        return next(iter(self.ours_seconds))
 
     @property
     def ratio(self) -> float:
-        """How many times faster ours is."""
-        return self.plain_seconds / self.ours_seconds
+        """How many times faster than plain ours is, with the same number of threads."""
+        return self.plain_seconds / self.ours_seconds[self.threads]
+
+    @property
+    def gain(self) -> float:
+        """How many times faster ours is with the highest number of threads than with the lowest."""
+        return self.ours_seconds[min(self.ours_seconds)] / self.ours_seconds[max(self.ours_seconds)]
+
+    def bound_seconds(self, rates: Rates) -> float | None:
+        """The least seconds that a unit of work can take at these rates, None where there is no bound."""
+        return None if self.work is None else bound(self.work, rates)
 
 
-@dataclass(frozen=True)
-class Machine:
-    """Where and with what a run was made.
-
-    Attributes:
-        cpu: name of the processor.
-        torch: version; `threads`: of PyTorch's operations; `dtype`: of parameters.
-        commit: of this repository, with "-dirty" where files differ from it; "unknown" outside a git checkout.
-    """
-
-    cpu: str
-    torch: str
-    threads: int
-    dtype: str
-    commit: str
-
-    def __str__(self) -> str:
-        threads = f"{self.threads} thread{'s' if self.threads > 1 else ''}"
-        return f"{self.cpu} · torch {self.torch} · {threads} · {self.dtype} · commit {self.commit}"
+def _verdict(value: float, required: float | None) -> str:
+    """What is required, and whether it holds; empty where nothing is."""
+    if required is None:
+        return ""
+    return f"{required:g} " + ("[green]holds[/]" if value >= required else "[red]missed[/]")
 
 
-def this_machine() -> Machine:
-    """The machine that this runs on, with PyTorch's present settings."""
-    dtype = str(torch.get_default_dtype()).removeprefix("torch.")
-    return Machine(cpu_name(), torch.__version__, torch.get_num_threads(), dtype, git_commit())
+def _bound_cells(result: Result, threads: int, rates: Rates) -> tuple[str, str]:
+    """The bound in seconds, and the share of it that is reached."""
+    bound_seconds = result.bound_seconds(rates)
+    if bound_seconds is None:
+        return "", ""
+    return f"{bound_seconds:.3g}", f"{bound_seconds / result.ours_seconds[threads]:.0%}"
 
 
-def cpu_name() -> str:
-    """The processor's name as the system gives it."""
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
-            key, _, value = line.partition(":")
-            if key.strip() == "model name" and value.strip():
-                return " ".join(value.split())
-    return platform.processor() or platform.machine() or "unknown"
-
-
-def git_commit() -> str:
-    """The commit of this checkout; see `Machine`."""
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
-    try:
-        done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10)
-    except (OSError, subprocess.TimeoutExpired):
-        return "unknown"
-    return done.stdout.strip() if done.returncode == 0 else "unknown"
-
-
-def seconds_table(results: Sequence[Result], judge: bool) -> Table:
-    """Seconds of both sides, their ratio, and the ratio that is required.
+def seconds_table(results: Sequence[Result], rates: Mapping[int, Rates], judge: bool) -> Table:
+    """Seconds of both sides with the first number of threads, their ratio, the one that is required, and the bound.
 
     Args:
         results: the stages in the order of the rows.
-        judge: whether to say if the required ratios hold; they are meant for the paper's sizes alone.
+        rates: of the machine with each number of threads.
+        judge: whether to say if the required ratios hold; they are meant for the paper's sizes on a CPU alone.
     """
-    table = Table(title="Seconds, the minimum over the repeats", box=box.SIMPLE)
+    threads = results[0].threads if results else 1
+    title = f"Seconds with {_in_words(threads)}, the minimum over the repeats"
+    table = Table(title=title, box=box.SIMPLE, caption="bound: the least that this machine's rates allow")
     table.add_column("stage", no_wrap=True)
     table.add_column("work")
-    for heading in ("ours", "plain", "ratio", "required"):
+    for heading in ("ours", "plain", "ratio", "required", "bound", "reached"):
         table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("precision", no_wrap=True)
     for result in results:
-        required = result.pair.required
-        verdict = ""
-        if judge and required is not None:
-            verdict = f"{required:g} [green]holds[/]" if result.ratio >= required else f"{required:g} [red]missed[/]"
-        seconds = (f"{result.ours_seconds:.3g}", f"{result.plain_seconds:.3g}")
-        table.add_row(result.stage, result.pair.work, *seconds, f"{result.ratio:.1f}", verdict)
+        seconds = (f"{result.ours_seconds[threads]:.3g}", f"{result.plain_seconds:.3g}")
+        verdict = _verdict(result.ratio, result.pair.required) if judge else ""
+        limits = _bound_cells(result, threads, rates[threads])
+        row = (result.stage, result.pair.work, *seconds, f"{result.ratio:.1f}", verdict, *limits)
+        table.add_row(*row, result.pair.precision)
+    return table
+
+
+def threads_table(results: Sequence[Result], rates: Mapping[int, Rates], judge: bool) -> Table | None:
+    """What more threads gain: seconds of ours with each number, and the highest over the lowest; None for one number.
+
+    Args:
+        results: the stages in the order of the rows.
+        rates: of the machine with each number of threads.
+        judge: whether to say if the required gains hold; they are meant for two threads over one.
+    """
+    if not results or len(results[0].ours_seconds) < 2:
+        return None
+    numbers = sorted(results[0].ours_seconds)
+    table = Table(title="Seconds of ours, taking turns", box=box.SIMPLE)
+    table.add_column("stage", no_wrap=True)
+    for threads in numbers:
+        table.add_column(_in_words(threads), justify="right", no_wrap=True)
+        table.add_column("reached", justify="right", no_wrap=True)
+    table.add_column(f"{_in_words(numbers[-1])} / {numbers[0]}", justify="right", no_wrap=True)
+    table.add_column("required", justify="right", no_wrap=True)
+    for result in results:
+        cells = []
+        for threads in numbers:
+            cells += [f"{result.ours_seconds[threads]:.3g}", _bound_cells(result, threads, rates[threads])[1]]
+        meant = judge and (numbers[0], numbers[-1]) == (1, 2)
+        verdict = _verdict(result.gain, result.pair.required_gain) if meant else ""
+        table.add_row(result.stage, *cells, f"{result.gain:.2f}", verdict)
     return table
 
 
@@ -119,7 +137,8 @@ def stepping_table(results: Sequence[Result]) -> Table | None:
         table.add_column(heading, justify="left" if heading == "stage" else "right")
     for result in results:
         if result.pair.env_steps is not None:
-            ours, plain = (result.pair.env_steps / seconds for seconds in (result.ours_seconds, result.plain_seconds))
+            both = (result.ours_seconds[result.threads], result.plain_seconds)
+            ours, plain = (result.pair.env_steps / seconds for seconds in both)
             table.add_row(result.stage, f"{ours:,.0f}", f"{plain:,.0f}", f"{result.ratio:.1f}")
     return table if table.row_count else None
 
@@ -130,24 +149,47 @@ def notes(results: Sequence[Result]) -> list[str]:
     for result in results:
         if result.pair.note:
             stages.setdefault(result.pair.note, []).append(result.stage)
+        if result.pair.precision != "fp32":
+            other = f"its products are {result.pair.precision}, but the bound is that of fp32, which it may pass"
+            stages.setdefault(other, []).append(result.stage)
     return [f"{', '.join(names)}: {note}." for note, names in stages.items()]
 
 
-def write_csv(path: Path, results: Sequence[Result], machine: Machine) -> None:
-    """Write one line a stage with the columns of `CSV_COLUMNS`; an existing file is replaced."""
+def rates_lines(rates: Mapping[int, Rates]) -> list[str]:
+    """The measured rates, a line for each number of threads."""
+    return [f"{_in_words(threads)}: {measured}" for threads, measured in rates.items()]
+
+
+def _in_words(threads: int) -> str:
+    return f"{threads} thread{'s' if threads > 1 else ''}"
+
+
+def write_csv(path: Path, results: Sequence[Result], rates: Mapping[int, Rates], machine: Machine) -> None:
+    """Write one line for each stage and number of threads, with the columns of `CSV_COLUMNS`; replaces the file.
+
+    Seconds are for one unit of work. `plain_seconds` and `ratio` stand with the first number of threads alone;
+    `reached` is bound_seconds / ours_seconds. Rates are those of the machine with that number of threads: `gflops` in
+    1e9 fp32 operations a second, `gexps` in 1e9 exponentials, `bandwidth` in 1e9 bytes.
+    """
     with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, CSV_COLUMNS)
+        writer = csv.DictWriter(file, CSV_COLUMNS, restval="")
         writer.writeheader()
         for result in results:
-            writer.writerow(
-                {
+            for threads, seconds in result.ours_seconds.items():
+                measured = rates[threads]
+                row: dict[str, object] = {
                     "stage": result.stage,
-                    "ours_seconds": f"{result.ours_seconds:.6g}",
-                    "plain_seconds": f"{result.plain_seconds:.6g}",
-                    "ratio": f"{result.ratio:.3f}",
-                    "threads": machine.threads,
-                    "torch": machine.torch,
-                    "commit": machine.commit,
-                    "cpu": machine.cpu,
+                    "threads": threads,
+                    "precision": result.pair.precision,
+                    "ours_seconds": f"{seconds:.6g}",
+                    "gflops": f"{measured.flops / 1e9:.4g}",
+                    "gexps": f"{measured.exps / 1e9:.4g}",
+                    "bandwidth": f"{measured.bytes / 1e9:.4g}",
+                    **machine.cells(),
                 }
-            )
+                if threads == result.threads:
+                    row |= {"plain_seconds": f"{result.plain_seconds:.6g}", "ratio": f"{result.ratio:.3f}"}
+                bound_seconds = result.bound_seconds(measured)
+                if bound_seconds is not None:
+                    row |= {"bound_seconds": f"{bound_seconds:.6g}", "reached": f"{bound_seconds / seconds:.3f}"}
+                writer.writerow(row)

@@ -1,6 +1,7 @@
 """The stages that are timed: for each, our way and the plain way of doing the same work.
 
-In: the sizes. Out: a `Pair` of functions without arguments. Building a pair makes models and data and is not timed.
+In: the sizes and a device. Out: a `Pair` of functions without arguments. Building a pair makes models and data and is
+not timed.
 Both sides start from equal parameters; where a side trains, it trains a copy of its own.
 """
 
@@ -23,13 +24,14 @@ from agents.pretraining import Pretrainer
 from agents.reinforce import REINFORCE
 from agents.vec_env import SequenceVecEnv
 from benchmarks import plain
+from benchmarks.sizes import Sizes
 from seqgan_env.envs import SequenceEnv, SequenceVectorEnv
 from seqgan_env.metrics import negative_log_likelihood
 from seqgan_env.models.discriminators import CNNDiscriminator
 from seqgan_env.models.sequence_models import LSTMSequenceModel
 from seqgan_env.rewards import DiscriminatorReward
 from seqgan_env.rollout_policies import DelayedCopy, sample_sequences
-from seqgan_env.tasks.oracle import oracle_task
+from seqgan_env.tasks.oracle import oracle_task, seeded_oracle
 from seqgan_env.tasks.task import Task
 
 StageName = Literal[
@@ -44,53 +46,7 @@ StageName = Literal[
     "stepping-1024",
 ]
 _LEARNING_RATE = 1e-2
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """How much work the stages do.
-
-    Attributes:
-        vocab_size: V.
-        sequence_length: T.
-        hidden_size: E and H.
-        sequences: drawn, scored, or passed over in an epoch.
-        batch_size: B of every update and of the search.
-        n_rollouts: N.
-        plain_rollouts: of the N completions, those that the plain search is timed on.
-        discriminator_steps: steps that are timed together.
-        env_steps: steps that a timing takes, counting every environment; in whole episodes, at least one.
-    """
-
-    vocab_size: int = 5000
-    sequence_length: int = 20
-    hidden_size: int = 32
-    sequences: int = 10_000
-    batch_size: int = 64
-    n_rollouts: int = 16
-    plain_rollouts: int = 2
-    discriminator_steps: int = 8
-    env_steps: int = 12_800
-
-    def __str__(self) -> str:
-        return (
-            f"V={self.vocab_size:,} · T={self.sequence_length} · E=H={self.hidden_size} · batch {self.batch_size} · "
-            f"N={self.n_rollouts} · discriminator with the paper's filters"
-        )
-
-
-PAPER_SIZES = Sizes()
-QUICK_SIZES = Sizes(
-    vocab_size=70,
-    sequence_length=3,
-    hidden_size=8,
-    sequences=64,
-    batch_size=8,
-    n_rollouts=2,
-    plain_rollouts=1,
-    discriminator_steps=1,
-    env_steps=10,
-)
+_REQUIRED_GAIN = 1.7
 
 
 @dataclass(frozen=True)
@@ -104,6 +60,8 @@ class Pair:
         per_call: units of work in a call of either; seconds are divided by it.
         plain_scale: by how much the plain seconds are multiplied, where `plain` does a share of the work.
         required: the ratio that this project promises, or None.
+        required_gain: how many times faster ours must be with two threads than with one, or None.
+        precision: of ours' matrix products.
         env_steps: single-environment steps in a unit of work, for stages that step environments.
         note: what a reader must know to read the numbers right.
     """
@@ -115,6 +73,8 @@ class Pair:
     per_call: int = 1
     plain_scale: float = 1.0
     required: float | None = None
+    required_gain: float | None = None
+    precision: str = "fp32"
     env_steps: int | None = None
     note: str = ""
 
@@ -124,22 +84,19 @@ class World:
 
     Args:
         sizes: see `Sizes`.
+        device: where models and data live.
     """
 
-    def __init__(self, sizes: Sizes) -> None:
+    def __init__(self, sizes: Sizes, device: torch.device) -> None:
         self.sizes = sizes
+        self.device = device
 
     @cached_property
     def task(self) -> Task:
         """The paper's synthetic task, with a seeded oracle."""
         sizes = self.sizes
-        return oracle_task(
-            sizes.vocab_size,
-            sizes.sequence_length,
-            oracle=0,
-            n_sequences=sizes.sequences,
-            hidden_size=sizes.hidden_size,
-        )
+        oracle = seeded_oracle(0, sizes.vocab_size, sizes.hidden_size).to(self.device)
+        return oracle_task(sizes.vocab_size, sizes.sequence_length, oracle=oracle, n_sequences=sizes.sequences)
 
     @cached_property
     def real(self) -> Tensor:
@@ -155,23 +112,35 @@ class World:
     @cached_property
     def discriminator(self) -> CNNDiscriminator:
         """D_phi with the paper's filters, those that fit T."""
-        return CNNDiscriminator(self.sizes.vocab_size, self.sizes.sequence_length, "paper")
+        sizes = self.sizes
+        discriminator = CNNDiscriminator(
+            sizes.vocab_size,
+            sizes.sequence_length,
+            sizes.filters,
+            embedding_size=sizes.discriminator_embedding_size,
+        )
+        return discriminator.to(self.device)
 
     def generator(self) -> LSTMSequenceModel:
         """G_theta, a new one with the same parameters at each call."""
         sizes = self.sizes
-        return LSTMSequenceModel(sizes.vocab_size, sizes.hidden_size, sizes.hidden_size, seed=1)
+        return LSTMSequenceModel(sizes.vocab_size, sizes.hidden_size, sizes.hidden_size, seed=1).to(self.device)
+
+    def torch_rng(self) -> torch.Generator:
+        """The plain side's randomness, on the device."""
+        return torch.Generator(self.device).manual_seed(0)
 
 
 def sampling(world: World) -> Pair:
     """Eq. 10: whole sequences from the generator."""
     sizes, generator = world.sizes, world.generator()
-    rng, torch_rng = np.random.default_rng(0), torch.Generator().manual_seed(0)
+    rng, torch_rng = np.random.default_rng(0), world.torch_rng()
     return Pair(
         work=f"{sizes.sequences:,} sequences",
         ours=lambda: sample_sequences(generator, sizes.sequences, sizes.sequence_length, rng),
         plain=lambda: plain.sample(generator, sizes.sequences, sizes.sequence_length, sizes.batch_size, torch_rng),
         required=5,
+        required_gain=_REQUIRED_GAIN,
     )
 
 
@@ -188,11 +157,12 @@ def mle_epoch(world: World) -> Pair:
     )
     model = world.generator()
     optimizer = torch.optim.Adam(model.parameters(), lr=_LEARNING_RATE)
-    torch_rng = torch.Generator().manual_seed(0)
+    torch_rng = world.torch_rng()
     return Pair(
         work=f"{sizes.sequences:,} sequences",
         ours=trainer.epoch,
         plain=lambda: plain.mle_epoch(model, optimizer, sequences, sizes.batch_size, torch_rng),
+        required_gain=_REQUIRED_GAIN,
     )
 
 
@@ -201,7 +171,8 @@ def search(world: World) -> Pair:
     sizes, generator = world.sizes, world.generator()
     discriminator = copy.deepcopy(world.discriminator).eval()
     plain_discriminator = plain.PlainDiscriminator(discriminator)
-    sequences = world.real[: sizes.batch_size]
+    finished = world.real[: sizes.batch_size]
+    sequences = finished.cpu().numpy()
     reward_model, rollout_policy = DiscriminatorReward(discriminator), DelayedCopy(generator)
     env = SequenceVectorEnv(
         world.task,
@@ -211,7 +182,7 @@ def search(world: World) -> Pair:
         n_rollouts=sizes.n_rollouts,
     )
     env.reset(seed=0)
-    torch_rng = torch.Generator().manual_seed(0)
+    torch_rng = world.torch_rng()
 
     @torch.no_grad()
     def new_round() -> None:
@@ -222,17 +193,18 @@ def search(world: World) -> Pair:
 
     def episode() -> None:
         env.reset()
-        for actions in sequences.numpy().T:
+        for actions in sequences.T:
             env.step(actions)
 
     scale = sizes.n_rollouts / sizes.plain_rollouts
     return Pair(
         work="one batch, with scoring",
         ours=episode,
-        plain=lambda: plain.prefix_values(generator, plain_discriminator, sequences, sizes.plain_rollouts, torch_rng),
+        plain=lambda: plain.prefix_values(generator, plain_discriminator, finished, sizes.plain_rollouts, torch_rng),
         prepare=new_round,
         plain_scale=scale,
         required=8,
+        required_gain=_REQUIRED_GAIN,
         note=f"plain was timed on {sizes.plain_rollouts} of the {sizes.n_rollouts} completions of every prefix, "
         f"without the last step's score, and scaled by {scale:g}; ours includes the oracle's NLL in `info`",
     )
@@ -248,19 +220,20 @@ def policy_gradient(world: World) -> Pair:
         learning_rate=_LEARNING_RATE,
         policy_kwargs={"generator": world.generator()},
         seed=0,
-        device="cpu",
+        device=world.device,
     )
     agent.learn(sizes.batch_size * sizes.sequence_length)  # fills the buffer with one sequence a row
     rewards = np.random.default_rng(0).random((sizes.sequence_length, sizes.batch_size), dtype=np.float32)
     agent.rollout_buffer.returns[:] = rewards
-    actions = torch.from_numpy(agent.rollout_buffer.actions[..., 0].astype(np.int64).T.copy())  # (B, T)
-    values = torch.from_numpy(rewards.T.copy())
+    taken = agent.rollout_buffer.actions[..., 0].astype(np.int64)  # (T, B)
+    actions, values = (torch.from_numpy(array.T.copy()).to(world.device) for array in (taken, rewards))  # (B, T) each
     model = world.generator()
     optimizer = torch.optim.Adam(model.parameters(), lr=_LEARNING_RATE)
     return Pair(
         work="one batch, rewards given",
         ours=agent.train,
         plain=lambda: plain.generator_step(model, optimizer, plain.policy_gradient_loss(model, actions, values)),
+        required_gain=_REQUIRED_GAIN,
     )
 
 
@@ -285,6 +258,7 @@ def discriminator_step(world: World) -> Pair:
         ours=lambda: trainer.epoch(real, generated),
         plain=plain_steps,
         per_call=sizes.discriminator_steps,
+        required_gain=_REQUIRED_GAIN,
     )
 
 
@@ -295,6 +269,7 @@ def oracle_nll(world: World) -> Pair:
         work=f"{sizes.sequences:,} sequences",
         ours=lambda: negative_log_likelihood(oracle, sequences),
         plain=lambda: plain.negative_log_likelihood(oracle, sequences, sizes.batch_size),
+        required_gain=_REQUIRED_GAIN,
     )
 
 

@@ -1,25 +1,30 @@
-"""The plain baseline and ours compute the same, so that comparing their speed is fair; and the command runs."""
+"""The plain baseline and ours compute the same, so that comparing their speed is fair; and the commands run."""
 
 from __future__ import annotations
 
 import copy
 import csv
 import os
+import platform
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from gymnasium.vector import AutoresetMode
+from rich.table import Table
+from rich.text import Text
 from scipy import stats
 from torch import Tensor
 from torch.nn import functional as F
 
 from benchmarks import plain
-from benchmarks.report import CSV_COLUMNS
-from benchmarks.stages import STAGES
+from benchmarks.report import CSV_COLUMNS, Result, notes, seconds_table, threads_table
+from benchmarks.roofline import Phase, Rates
+from benchmarks.stages import STAGES, Pair
 from seqgan_env.envs import SequenceVectorEnv
 from seqgan_env.metrics import negative_log_likelihood
 from seqgan_env.models.discriminators import CNNDiscriminator
@@ -185,16 +190,139 @@ def test_the_command_prints_every_stage_and_writes_the_csv(tmp_path: Path) -> No
         assert min(seconds) > 0
         assert float(line["ratio"]) == pytest.approx(seconds[1] / seconds[0], rel=1e-2, abs=1e-3)
         assert line["threads"] == "1"
-        assert line["torch"] == torch.__version__
+        assert line["precision"] == "fp32"
+        assert line["device"] == "cpu"
+        assert (line["python"], line["torch"], line["numpy"]) == (
+            platform.python_version(),
+            torch.__version__,
+            np.__version__,
+        )
+        assert all(line[column] for column in ("machine", "commit"))
+        assert min(float(line[column]) for column in ("gflops", "gexps", "bandwidth")) > 0
+        assert bool(line["bound_seconds"]) == (not line["stage"].startswith("stepping"))
+        if line["bound_seconds"]:
+            share = float(line["bound_seconds"]) / seconds[0]
+            assert float(line["reached"]) == pytest.approx(share, abs=1e-3)
+
+
+@pytest.fixture
+def torch_threads() -> Iterator[None]:
+    """Gives back the number of PyTorch's threads, which the commands set."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("torch_threads")
+def test_stages_are_timed_with_each_number_of_threads_and_plain_with_the_first(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from benchmarks.__main__ import main
+
+    path = tmp_path / "speed.csv"
+    arguments = ["stages", "--quick", "--only", "oracle-nll", "sampling", "--threads", "2", "1", "--csv", str(path)]
+    main(arguments)
+    with path.open(encoding="utf-8") as file:
+        lines = list(csv.DictReader(file))
+    assert [(line["stage"], line["threads"]) for line in lines] == [
+        ("sampling", "2"),
+        ("sampling", "1"),
+        ("oracle-nll", "2"),
+        ("oracle-nll", "1"),
+    ]
+    assert [bool(line["plain_seconds"]) for line in lines] == [True, False, True, False]
+    assert [bool(line["ratio"]) for line in lines] == [True, False, True, False]
+    printed = capsys.readouterr().out
+    assert "2 threads / 1" in printed
+    assert "Seconds with 2 threads" in printed
+
+
+def result(ours: dict[int, float], plain_seconds: float = 6.0, **settings: object) -> Result:
+    pair = Pair("a batch", ours=lambda: None, plain=lambda: None, **settings)  # type: ignore[arg-type]
+    return Result("sampling", pair, ours, plain_seconds, (Phase(flops=10),))
+
+
+RATES = {1: Rates(flops=10, exps=1, bytes=1), 2: Rates(flops=20, exps=2, bytes=1)}
+
+
+def printed(table: Table | None) -> list[list[str]]:
+    """The cells of a table's rows as they are printed."""
+    assert table is not None
+    columns = [list(column.cells) for column in table.columns]
+    return [[Text.from_markup(str(cell)).plain for cell in row] for row in zip(*columns, strict=True)]
+
+
+def test_the_table_shows_bound_and_share_reached_at_the_first_number_of_threads() -> None:
+    table = seconds_table([result({1: 2.0, 2: 1.0}, required=3)], RATES, judge=True)
+    assert printed(table) == [["sampling", "a batch", "2", "6", "3.0", "3 holds", "1", "50%", "fp32"]]
+
+
+@pytest.mark.parametrize(("at_two", "verdict"), [(1.0, "1.7 holds"), (1.5, "1.7 missed")])
+def test_the_gain_of_two_threads_over_one_is_judged(at_two: float, verdict: str) -> None:
+    table = threads_table([result({2: at_two, 1: 2.0}, required_gain=1.7)], RATES, judge=True)
+    (row,) = printed(table)
+    # One thread first, whatever the order of the command line; each against the bound of its own rates.
+    assert row == ["sampling", "2", "50%", f"{at_two:.3g}", f"{0.5 / at_two:.0%}", f"{2 / at_two:.2f}", verdict]
+
+
+def test_the_gain_is_not_judged_for_other_numbers_or_quick_runs() -> None:
+    four = result({1: 2.0, 4: 1.0}, required_gain=1.7)
+    (row,) = printed(threads_table([four], RATES | {4: RATES[2]}, judge=True))
+    assert row[-1] == ""
+    (row,) = printed(threads_table([result({1: 2.0, 2: 1.0}, required_gain=1.7)], RATES, judge=False))
+    assert row[-1] == ""
+    assert threads_table([result({1: 2.0})], RATES, judge=True) is None
+
+
+def test_a_stage_of_other_precision_is_marked_and_explained() -> None:
+    marked = result({1: 2.0}, precision="int8")
+    assert printed(seconds_table([marked], RATES, judge=True))[0][-1] == "int8"
+    (note,) = notes([marked, result({1: 2.0})])
+    assert note.startswith("sampling: its products are int8, but the bound is that of fp32")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("command", ["stages", "scaling"])
+def test_the_commands_run_on_a_gpu(command: str, tmp_path: Path) -> None:
+    from benchmarks.__main__ import main
+
+    path = tmp_path / "gpu.csv"
+    main([command, "--quick", "--device", "cuda", "--csv", str(path)])
+    with path.open(encoding="utf-8") as file:
+        lines = list(csv.DictReader(file))
+    assert {line["device"] for line in lines} == {"cuda"}
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+@pytest.mark.parametrize("command", [[], ["scaling"]])
+def test_a_missing_gpu_is_said_at_once(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    from benchmarks.__main__ import main
+
+    with pytest.raises(SystemExit) as refusal:
+        main([*command, "--device", "cuda"])
+    assert refusal.value.code == 2
+    assert "--device cuda" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
         (["--threads", "0"], "--threads 0"),
+        (["--threads", "1", "0"], "--threads 0"),
+        (["--threads", "2", "2"], "--threads 2 2"),
+        (["--threads"], "--threads"),
+        (["stages", "--repeats", "-1"], "--repeats -1"),
         (["--repeats", "-1"], "--repeats -1"),
         (["--csv", "no/such/folder/file.csv"], "no/such/folder"),
         (["--only", "juggling"], "juggling"),
+        (["juggling"], "juggling"),
+        (["scaling", "--threads", "0"], "--threads 0"),
+        (["scaling", "--picture", "no/such/folder/file.png"], "no/such/folder"),
+        (["scaling", "--axes", "W"], "W"),
+        (["scaling", "--only", "mle-epoch"], "mle-epoch"),
+        (["scaling", "--plot-only"], "--plot-only"),
+        (["scaling", "--plot-only", "--csv", __file__, "--picture", "x.png"], "lacks the columns"),
+        (["scaling", "--plot-only", "--csv", "no_such.csv", "--picture", "x.png"], "no_such.csv"),
     ],
 )
 def test_the_command_refuses_unusable_options(

@@ -1,0 +1,152 @@
+"""Where a run was made, and what that machine can do: the names and rates that stand beside every result."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from benchmarks.roofline import Rates
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where and with what a run was made.
+
+    Attributes:
+        device: "cpu" or "cuda".
+        name: of the processor, with its number of cores, or of the GPU.
+        python, torch, numpy: versions.
+        commit: of this repository, with "-dirty" where files differ from it; "unknown" outside a git checkout.
+    """
+
+    device: str
+    name: str
+    python: str
+    torch: str
+    numpy: str
+    commit: str
+
+    def __str__(self) -> str:
+        versions = f"Python {self.python} · torch {self.torch} · numpy {self.numpy}"
+        return f"{self.name} · {versions} · commit {self.commit}"
+
+    def cells(self) -> dict[str, str]:
+        """As columns of a CSV."""
+        return {
+            "device": self.device,
+            "machine": self.name,
+            "python": self.python,
+            "torch": self.torch,
+            "numpy": self.numpy,
+            "commit": self.commit,
+        }
+
+
+MACHINE_COLUMNS = ("device", "machine", "python", "torch", "numpy", "commit")
+
+
+def this_machine(device: torch.device) -> Machine:
+    """The machine that this runs on, and the device that is timed."""
+    name = f"{cpu_name()}, {os.cpu_count()} cores" if device.type == "cpu" else torch.cuda.get_device_name(device)
+    return Machine(device.type, name, platform.python_version(), torch.__version__, np.__version__, git_commit())
+
+
+def cpu_name() -> str:
+    """The processor's name as the system gives it."""
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
+            key, _, value = line.partition(":")
+            if key.strip() == "model name" and value.strip():
+                return " ".join(value.split())
+    return platform.processor() or platform.machine() or "unknown"
+
+
+def git_commit() -> str:
+    """The commit of this checkout; see `Machine`."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    try:
+        done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return "unknown"
+    return done.stdout.strip() if done.returncode == 0 else "unknown"
+
+
+def usable_cores() -> int:
+    """Cores that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def synchronise(device: torch.device) -> None:
+    """Wait until a GPU has done what it was given; a CPU always has."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def seconds_of(work: Callable[[], object], device: torch.device) -> float:
+    """Wall time of one call, with all that it starts on the device."""
+    synchronise(device)
+    start = time.perf_counter()
+    work()
+    synchronise(device)
+    return time.perf_counter() - start
+
+
+def use_threads(threads: int) -> None:
+    """Set PyTorch's threads, and start them: what is timed next must not pay for that."""
+    torch.set_num_threads(threads)
+    if threads > 1:
+        square = torch.ones(256, 256)
+        torch.mm(square, square).exp_()
+
+
+def measure_rates(device: torch.device, quick: bool = False) -> Rates:
+    """The device's rates with the present number of threads, in a second or a few.
+
+    Args:
+        device: to measure.
+        quick: on sizes too small for good numbers.
+    """
+    on_gpu = device.type == "cuda"
+    repeats = 1 if quick else 4
+
+    def best_rate(amount: float, work: Callable[[], object]) -> float:
+        work()  # memory is touched, threads are awake
+        return amount / min(seconds_of(work, device) for _ in range(repeats))
+
+    def product(size: int) -> float:
+        a, b, out = (torch.rand(size, size, device=device) for _ in range(3))
+        return best_rate(2 * size**3, lambda: torch.mm(a, b, out=out))
+
+    def exponentials(size: int) -> float:
+        x = torch.rand(size, device=device)
+        out = torch.empty_like(x)
+        calls = 1 if on_gpu or quick else (1 << 23) // size  # enough of them for the clock
+
+        def work() -> None:
+            for _ in range(calls):
+                torch.exp(x, out=out)
+
+        return best_rate(calls * size, work)
+
+    def copy(size: int) -> float:
+        source = torch.ones(size, dtype=torch.uint8, device=device)
+        target = torch.empty_like(source)
+        return best_rate(2 * size, lambda: target.copy_(source))
+
+    if quick:
+        return Rates(product(128), exponentials(1 << 14), copy(1 << 22))
+    # From sizes that fit a core's cache to sizes that threads share well; a copy far beyond it.
+    return Rates(
+        flops=max(map(product, (4096, 8192) if on_gpu else (1024, 2048, 3072))),
+        exps=max(map(exponentials, (1 << 24, 1 << 26) if on_gpu else (1 << 14, 1 << 16, 1 << 18))),
+        bytes=copy(1 << 30 if on_gpu else 1 << 28),
+    )
