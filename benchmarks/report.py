@@ -87,18 +87,21 @@ def seconds_table(results: Sequence[Result], rates: Mapping[int, Rates], judge: 
     """
     threads = results[0].threads if results else 1
     title = f"Seconds with {_in_words(threads)}, the minimum over the repeats"
-    table = Table(title=title, box=box.SIMPLE, caption="bound: the least that this machine's rates allow")
-    table.add_column("stage", no_wrap=True)
-    table.add_column("work")
+    table = _new_table(title, "bound: the least that this machine's rates allow")
     for heading in ("ours", "plain", "ratio", "required", "bound", "reached"):
         table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("precision", no_wrap=True)
     for result in results:
         seconds = (f"{result.ours_seconds[threads]:.3g}", f"{result.plain_seconds:.3g}")
         verdict = _verdict(result.ratio, result.pair.required) if judge else ""
         limits = _bound_cells(result, threads, rates[threads])
-        row = (result.stage, result.pair.work, *seconds, f"{result.ratio:.1f}", verdict, *limits)
-        table.add_row(*row, result.pair.precision)
+        table.add_row(result.stage, *seconds, f"{result.ratio:.1f}", verdict, *limits)
+    return table
+
+
+def _new_table(title: str, caption: str | None = None) -> Table:
+    """A table that fits 80 columns, with the stages in the first."""
+    table = Table(title=title, caption=caption, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column("stage", no_wrap=True)
     return table
 
 
@@ -113,8 +116,7 @@ def threads_table(results: Sequence[Result], rates: Mapping[int, Rates], judge: 
     if not results or len(results[0].ours_seconds) < 2:
         return None
     numbers = sorted(results[0].ours_seconds)
-    table = Table(title="Seconds of ours, taking turns", box=box.SIMPLE)
-    table.add_column("stage", no_wrap=True)
+    table = _new_table("Seconds of ours, taking turns")
     for threads in numbers:
         table.add_column(_in_words(threads), justify="right", no_wrap=True)
         table.add_column("reached", justify="right", no_wrap=True)
@@ -144,15 +146,16 @@ def stepping_table(results: Sequence[Result]) -> Table | None:
 
 
 def notes(results: Sequence[Result]) -> list[str]:
-    """What a reader must know of single stages, a line each; stages with the same note share one."""
+    """What a unit of work is, and what a reader must know of single stages; stages with the same note share a line."""
     stages: dict[str, list[str]] = {}
+    work = " · ".join(f"{result.stage} {result.pair.work}" for result in results)
     for result in results:
         if result.pair.note:
             stages.setdefault(result.pair.note, []).append(result.stage)
         if result.pair.precision != "fp32":
             other = f"its products are {result.pair.precision}, but the bound is that of fp32, which it may pass"
             stages.setdefault(other, []).append(result.stage)
-    return [f"{', '.join(names)}: {note}." for note, names in stages.items()]
+    return [f"Units of work: {work}."] + [f"{', '.join(names)}: {note}." for note, names in stages.items()]
 
 
 def rates_lines(rates: Mapping[int, Rates]) -> list[str]:

@@ -254,7 +254,7 @@ def printed(table: Table | None) -> list[list[str]]:
 
 def test_the_table_shows_bound_and_share_reached_at_the_first_number_of_threads() -> None:
     table = seconds_table([result({1: 2.0, 2: 1.0}, required=3)], RATES, judge=True)
-    assert printed(table) == [["sampling", "a batch", "2", "6", "3.0", "3 holds", "1", "50%", "fp32"]]
+    assert printed(table) == [["sampling", "2", "6", "3.0", "3 holds", "1", "50%"]]
 
 
 @pytest.mark.parametrize(("at_two", "verdict"), [(1.0, "1.7 holds"), (1.5, "1.7 missed")])
@@ -274,10 +274,9 @@ def test_the_gain_is_not_judged_for_other_numbers_or_quick_runs() -> None:
     assert threads_table([result({1: 2.0})], RATES, judge=True) is None
 
 
-def test_a_stage_of_other_precision_is_marked_and_explained() -> None:
-    marked = result({1: 2.0}, precision="int8")
-    assert printed(seconds_table([marked], RATES, judge=True))[0][-1] == "int8"
-    (note,) = notes([marked, result({1: 2.0})])
+def test_the_notes_say_what_a_unit_of_work_is_and_explain_another_precision() -> None:
+    units, note = notes([result({1: 2.0}, precision="int8"), result({1: 2.0})])
+    assert units == "Units of work: sampling a batch · sampling a batch."
     assert note.startswith("sampling: its products are int8, but the bound is that of fp32")
 
 
