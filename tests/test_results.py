@@ -46,3 +46,18 @@ def test_mle_of_the_2018_settings_follows_the_authors_curve(data_folder: Path) -
     ours = {int(row["index"]): float(row["nll_oracle"]) for row in rows(RESULTS / "repo2018_mle_metrics.csv")}
     for epoch in (5, 20, 40):
         assert ours[epoch + 1] == pytest.approx(reference[epoch], abs=0.1)
+
+
+def test_the_performance_page_says_what_its_csv_says() -> None:
+    text = (ROOT / "docs" / "performance.md").read_text(encoding="utf-8")
+    measured = rows(ROOT / "benchmarks" / "results" / "cpu.csv")
+    assert {row["commit"][:7] for row in measured} == {re.search(r"cpu\.csv\), commit `(\w+)`", text).group(1)}
+    for one, two in zip(measured[::2], measured[1::2], strict=True):
+        ours, plain, faster = (float(one[name]) for name in ("ours_seconds", "plain_seconds", "ratio"))
+        assert re.search(rf"\| {one['stage']} \| [^|]+ \| {ours:.3g} \| {plain:.3g} \| {faster:.1f} \|", text)
+        if one["bound_seconds"]:
+            gain = ours / float(two["ours_seconds"])
+            assert f"| {one['stage']} | {ours:.3g} | {float(two['ours_seconds']):.3g} | {gain:.2f} |" in text
+    for row in rows(ROOT / "benchmarks" / "results" / "scaling.csv"):
+        if row["stage"] == "search" and row["axis"] != "base":
+            assert f"| {row['axis']} | {int(row[row['axis']]):,} | {float(row['seconds']):.3g} |" in text
