@@ -43,7 +43,7 @@ setup(
     long_description_content_type="text/markdown",
     license="MIT",
     python_requires=">=3.10",
-    packages=["seqgan_env", "seqgan_env.models", "seqgan_env.tasks", "agents"],
+    packages=["seqgan_env", "seqgan_env.models", "seqgan_env.tasks", "seqgan_env.testing", "agents"],
     package_data={"seqgan_env": ["py.typed"], "agents": ["py.typed"]},
     install_requires=CORE,
     extras_require=EXTRAS,

@@ -1,6 +1,6 @@
 """From plain values to objects: what the strings of `gym.make` and of the command line name.
 
-In: an object or a string, and the task it is for. Out: a reward model, a roll-out policy, an oracle.
+In: an object or a string, and the task it is for. Out: a reward model, a discriminator, a roll-out policy.
 Anything of your own is "module:Attribute"; there is no registry.
 """
 
@@ -14,7 +14,9 @@ import numpy as np
 from torch import nn
 
 from seqgan_env.bleu import Smoothing
-from seqgan_env.models.discriminators import CNNDiscriminator
+from seqgan_env.models.context_discriminators import GRUDiscriminator, RCNNDiscriminator, TransformerDiscriminator
+from seqgan_env.models.discriminator_ensemble import DiscriminatorEnsemble
+from seqgan_env.models.discriminators import CNNDiscriminator, Discriminator
 from seqgan_env.models.sequence_models import SequenceModel
 from seqgan_env.rewards import (
     BLEUReward,
@@ -25,8 +27,16 @@ from seqgan_env.rewards import (
     RewardModel,
     ShuffledReward,
 )
-from seqgan_env.rollout_policies import DelayedCopy, RolloutPolicy, UniformPolicy
+from seqgan_env.rollout_policies import DelayedCopy, NGramPolicy, RolloutPolicy, UniformPolicy
 from seqgan_env.tasks.task import Task
+from seqgan_env.testing import check_discriminator
+
+DISCRIMINATORS: dict[str, type[Discriminator]] = {
+    "cnn": CNNDiscriminator,
+    "rcnn": RCNNDiscriminator,
+    "bigru": GRUDiscriminator,
+    "transformer": TransformerDiscriminator,
+}
 
 
 def build_reward_model(
@@ -80,8 +90,39 @@ def build_reward_model(
     return model
 
 
-def load_attribute(spec: str, argument: str, task: Task) -> Any:
-    """What "module:Attribute" names; a class is called with those of task, vocab_size, sequence_length that it takes.
+def build_discriminator(spec: Any, task: Task, **options: Any) -> Discriminator:
+    """The discriminator that `discriminator=` names. One that is not of this project is checked.
+
+    Args:
+        spec: a `Discriminator`; or a string: "cnn" (what None means too), "rcnn", "bigru", "transformer", "ensemble"
+            (one of each), "ensemble:cnn+cnn+rcnn" of your choice, or "module:Class" of your own.
+        task: what it is for.
+        options: constructor arguments, such as seed or dropout; a class gets those that it takes. The members of an
+            ensemble get the seeds seed, seed + 1, ...
+
+    Raises:
+        TypeError: for anything that is not a `Discriminator`.
+        ValueError: for a string that names nothing, or a discriminator with a fault, which the message names.
+    """
+    spec = "cnn" if spec is None else spec
+    name, _, argument = spec.partition(":") if isinstance(spec, str) else ("", "", "")
+    if name in DISCRIMINATORS and not argument:
+        model: Discriminator = _call(DISCRIMINATORS[name], task, **options)
+        return model
+    if name == "ensemble":
+        kinds = argument.split("+") if argument else list(DISCRIMINATORS)
+        if not set(kinds) <= set(DISCRIMINATORS):
+            raise ValueError(f"discriminator={spec!r}: members must be among {list(DISCRIMINATORS)}, joined by '+'")
+        seed = options.pop("seed", 0)
+        members = [build_discriminator(kind, task, **options, seed=seed + place) for place, kind in enumerate(kinds)]
+        return DiscriminatorEnsemble(members)
+    model = load_attribute(spec, "discriminator", task, **options) if isinstance(spec, str) else spec
+    check_discriminator(model, task)
+    return model
+
+
+def load_attribute(spec: str, argument: str, task: Task, **options: Any) -> Any:
+    """What "module:Attribute" names; a class is called with those of task, its sizes, and options that it takes.
 
     Raises:
         ValueError: if the string has another form, or names nothing that can be imported.
@@ -92,12 +133,16 @@ def load_attribute(spec: str, argument: str, task: Task) -> Any:
     try:
         value = getattr(importlib.import_module(module_name), attribute)
     except (ImportError, AttributeError) as error:
-        raise ValueError(f"{argument}={spec!r} cannot be loaded: {error}") from error
-    if not inspect.isclass(value):
-        return value
-    offered = {"task": task, "vocab_size": task.vocab_size, "sequence_length": task.sequence_length}
-    accepted = inspect.signature(value).parameters
-    return value(**{name: given for name, given in offered.items() if name in accepted})
+        hint = f"; is the folder of {module_name} on PYTHONPATH?" if isinstance(error, ModuleNotFoundError) else ""
+        raise ValueError(f"{argument}={spec!r} cannot be loaded: {error}{hint}") from error
+    return _call(value, task, **options) if inspect.isclass(value) else value
+
+
+def _call(constructor: type, task: Task, **options: Any) -> Any:
+    """An object, made with those of task, vocab_size, sequence_length and options that its class takes."""
+    offered = {"task": task, "vocab_size": task.vocab_size, "sequence_length": task.sequence_length, **options}
+    accepted = inspect.signature(constructor).parameters
+    return constructor(**{name: given for name, given in offered.items() if name in accepted})
 
 
 def build_rollout_policy(spec: Any, task: Task) -> RolloutPolicy:
@@ -105,7 +150,8 @@ def build_rollout_policy(spec: Any, task: Task) -> RolloutPolicy:
 
     Args:
         spec: a RolloutPolicy (a SequenceModel is copied, so that it stays as it is); or a string: "uniform" (what None
-            means too), "oracle", or "module:Attribute" of your own.
+            means too), "ngram" (bigrams of the task's training sequences) or "ngram:3" to name the order, "oracle", or
+            "module:Attribute" of your own.
         task: what it is for.
 
     Raises:
@@ -115,8 +161,13 @@ def build_rollout_policy(spec: Any, task: Task) -> RolloutPolicy:
     if spec is None:
         spec = "uniform"
     if isinstance(spec, str):
+        name, _, argument = spec.partition(":")
         if spec == "uniform":
             return UniformPolicy(task.vocab_size)
+        if name == "ngram":
+            if argument and not argument.isdecimal():
+                raise ValueError(f"rollout_policy={spec!r}: {argument!r} is not an order, as in 'ngram:3'")
+            return NGramPolicy(task.real_sequences("train"), task.vocab_size, int(argument or 2))
         if spec == "oracle":
             if task.oracle is None:
                 raise ValueError(f"rollout_policy='oracle': the task {task.name!r} has no oracle")

@@ -48,14 +48,19 @@ def named_filters(name: str, sequence_length: int) -> Filters:
 class Discriminator(nn.Module, ABC):
     """Scores whole sequences: `forward` for training, `score` for rewards.
 
+    Args:
+        vocab_size: V.
+        sequence_length: T.
+        sizes: of a subclass, by name; they too must be at least 1.
+
     Attributes:
         vocab_size: V; token V is PAD.
         sequence_length: T.
     """
 
-    def __init__(self, vocab_size: int, sequence_length: int) -> None:
+    def __init__(self, vocab_size: int, sequence_length: int, **sizes: int) -> None:
         super().__init__()
-        for name, size in (("vocab_size", vocab_size), ("sequence_length", sequence_length)):
+        for name, size in {"vocab_size": vocab_size, "sequence_length": sequence_length, **sizes}.items():
             if size < 1:
                 raise ValueError(f"{name}={size} must be at least 1")
         self.vocab_size = vocab_size
@@ -84,6 +89,19 @@ class Discriminator(nn.Module, ABC):
             return torch.cat([self(batch) for batch in batches]) if len(sequences) else torch.empty(0)
         finally:
             self.train(was_training)
+
+
+def check_regularisation(dropout: float, l2: float) -> None:
+    """Raise ValueError unless dropout is a probability below 1 and l2 is not negative."""
+    if not 0 <= dropout < 1:
+        raise ValueError(f"dropout={dropout} must lie in [0, 1): it is the probability of dropping a feature")
+    if l2 < 0:
+        raise ValueError(f"l2={l2} must not be negative")
+
+
+def half_squared_norm(layer: nn.Linear) -> Tensor:
+    """(|W|^2 + |b|^2) / 2, a scalar with gradient."""
+    return 0.5 * (layer.weight.square().sum() + layer.bias.square().sum())
 
 
 class Highway(nn.Module):
@@ -131,10 +149,7 @@ class CNNDiscriminator(Discriminator):
         seed: int = 0,
     ) -> None:
         super().__init__(vocab_size, sequence_length)
-        if not 0 <= dropout < 1:
-            raise ValueError(f"dropout={dropout} must lie in [0, 1): it is the probability of dropping a feature")
-        if l2 < 0:
-            raise ValueError(f"l2={l2} must not be negative")
+        check_regularisation(dropout, l2)
         if isinstance(filters, str):
             filters = named_filters(filters, sequence_length)
         if not filters or any(not 1 <= window <= sequence_length or count < 1 for window, count in filters):
@@ -171,7 +186,7 @@ class CNNDiscriminator(Discriminator):
 
     def penalty(self) -> Tensor:
         """l2 * (|W_o|^2 + |b_o|^2) / 2."""
-        return self.l2 * 0.5 * (self.output.weight.square().sum() + self.output.bias.square().sum())
+        return self.l2 * half_squared_norm(self.output)
 
     @torch.no_grad()
     def score(self, sequences: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -30,14 +31,19 @@ class SequenceModel(nn.Module, ABC):
     dimension 0, so forking is `repeat_interleave` and selecting rows is indexing. Every sequence model is a
     `RolloutPolicy`.
 
+    Args:
+        vocab_size: V.
+        hidden_size: H.
+        sizes: of a subclass, by name; they too must be at least 1.
+
     Attributes:
         vocab_size: V.
         temperature: divides the logits when drawing and scoring; 1 is the model itself.
     """
 
-    def __init__(self, vocab_size: int, hidden_size: int) -> None:
+    def __init__(self, vocab_size: int, hidden_size: int, **sizes: int) -> None:
         super().__init__()
-        for name, size in (("vocab_size", vocab_size), ("hidden_size", hidden_size)):
+        for name, size in {"vocab_size": vocab_size, "hidden_size": hidden_size, **sizes}.items():
             if size < 1:
                 raise ValueError(f"{name}={size} must be at least 1")
         self.vocab_size = vocab_size
@@ -49,6 +55,20 @@ class SequenceModel(nn.Module, ABC):
     def device(self) -> torch.device:
         """Where the parameters, and so all states and tokens, live."""
         return self.output.weight.device
+
+    def _draw_parameters(self, std: float, seed: int) -> None:
+        """Draw all parameters from N(0, std^2), the output layer's last; layer norms stay at 1 and 0."""
+        generator = torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            for module in self.modules():
+                if module is not self.output and not isinstance(module, nn.LayerNorm):
+                    for parameter in module.parameters(recurse=False):
+                        parameter.normal_(0.0, std, generator=generator)
+        self.output.reset_parameters(std, generator)
+
+    def _after_start(self, blank: State) -> State:
+        """The state that the start symbol leaves behind in a state of zeros."""
+        return self.advance(blank, torch.full((len(blank[0]),), START_TOKEN, dtype=torch.int64, device=self.device))
 
     @abstractmethod
     def initial_state(self, batch_size: int) -> State:
@@ -124,10 +144,8 @@ def shift_right(sequences: Tensor, vocab_size: int) -> Tensor:
     return inputs.masked_fill_(inputs >= vocab_size, START_TOKEN)
 
 
-class LSTMSequenceModel(SequenceModel):
-    """Eq. 9-10 with g an LSTM (Hochreiter & Schmidhuber 1997), as the oracle and generator of the paper.
-
-    i, f, o = sigmoid(x W + h U + b) each, c' = f c + i tanh(x W_c + h U_c + b_c), h' = o tanh(c').
+class RecurrentSequenceModel(SequenceModel):
+    """What LSTM and GRU share: an embedding, and for each gate matrices W and U and a bias b of x W + h U + b.
 
     Args:
         vocab_size: V.
@@ -137,6 +155,8 @@ class LSTMSequenceModel(SequenceModel):
         seed: of that draw.
     """
 
+    GATES: ClassVar[int]
+
     def __init__(
         self,
         vocab_size: int,
@@ -145,24 +165,30 @@ class LSTMSequenceModel(SequenceModel):
         init_std: float = 0.1,
         seed: int = 0,
     ) -> None:
-        super().__init__(vocab_size, hidden_size)
-        if embedding_size < 1:
-            raise ValueError(f"embedding_size={embedding_size} must be at least 1")
+        super().__init__(vocab_size, hidden_size, embedding_size=embedding_size)
         self.embedding = nn.Parameter(torch.empty(vocab_size, embedding_size))
-        # Columns hold the gates in the order i, f, o, c: one matrix product computes all four.
-        self.input_weight = nn.Parameter(torch.empty(embedding_size, 4 * hidden_size))
-        self.recurrent_weight = nn.Parameter(torch.empty(hidden_size, 4 * hidden_size))
-        self.gate_bias = nn.Parameter(torch.empty(4 * hidden_size))
-        generator = torch.Generator().manual_seed(seed)
-        with torch.no_grad():
-            for parameter in (self.embedding, self.input_weight, self.recurrent_weight, self.gate_bias):
-                parameter.normal_(0.0, init_std, generator=generator)
-        self.output.reset_parameters(init_std, generator)
+        # Columns hold the gates side by side: one matrix product computes all of them.
+        self.input_weight = nn.Parameter(torch.empty(embedding_size, self.GATES * hidden_size))
+        self.recurrent_weight = nn.Parameter(torch.empty(hidden_size, self.GATES * hidden_size))
+        self.gate_bias = nn.Parameter(torch.empty(self.GATES * hidden_size))
+        self._draw_parameters(init_std, seed)
+
+    def features(self, state: State) -> Tensor:
+        return state[0]
+
+
+class LSTMSequenceModel(RecurrentSequenceModel):
+    """Eq. 9-10 with g an LSTM (Hochreiter & Schmidhuber 1997), as the oracle and generator of the paper.
+
+    i, f, o = sigmoid(x W + h U + b) each, c' = f c + i tanh(x W_c + h U_c + b_c), h' = o tanh(c').
+    The columns of the matrices hold the gates in the order i, f, o, c.
+    """
+
+    GATES = 4
 
     def initial_state(self, batch_size: int) -> State:
         zeros = torch.zeros(batch_size, self.hidden_size, device=self.device)
-        start = torch.full((batch_size,), START_TOKEN, dtype=torch.int64, device=self.device)
-        return self.advance((zeros, zeros), start)
+        return self._after_start((zeros, zeros))
 
     @torch.no_grad()
     def advance(self, state: State, tokens: Tensor) -> State:
@@ -171,9 +197,6 @@ class LSTMSequenceModel(SequenceModel):
         i, f, o = torch.sigmoid(gates[:, : 3 * self.hidden_size]).chunk(3, dim=1)
         c = f * c + i * torch.tanh(gates[:, 3 * self.hidden_size :])
         return o * torch.tanh(c), c
-
-    def features(self, state: State) -> Tensor:
-        return state[0]
 
     def hidden_states(self, inputs: Tensor) -> Tensor:
         # PyTorch's LSTM has the gates in the order i, f, c, o, in rows, and a second bias.
@@ -233,6 +256,42 @@ class LSTMSequenceModel(SequenceModel):
         }
         model.load_state_dict({k: torch.tensor(np.asarray(v, dtype=np.float32)) for k, v in values.items()})
         return model
+
+
+class GRUSequenceModel(RecurrentSequenceModel):
+    """Eq. 9-10 with g a gated recurrent unit (Cho et al. 2014), with three quarters of an LSTM's matrices.
+
+    r, z = sigmoid(x W + h U + b) each, n = tanh(x W_n + b_n + r (h U_n)), h' = (1 - z) n + z h.
+    The columns of the matrices hold the gates in the order r, z, n. As in cuDNN, r acts behind U_n.
+    """
+
+    GATES = 3
+
+    def initial_state(self, batch_size: int) -> State:
+        return self._after_start((torch.zeros(batch_size, self.hidden_size, device=self.device),))
+
+    @torch.no_grad()
+    def advance(self, state: State, tokens: Tensor) -> State:
+        (h,) = state
+        from_input = torch.addmm(self.gate_bias, self.embedding[tokens], self.input_weight)
+        from_state = h @ self.recurrent_weight
+        size = 2 * self.hidden_size
+        r, z = torch.sigmoid(from_input[:, :size] + from_state[:, :size]).chunk(2, dim=1)
+        n = torch.tanh(from_input[:, size:] + r * from_state[:, size:])
+        return (torch.lerp(n, h, z),)
+
+    def hidden_states(self, inputs: Tensor) -> Tensor:
+        embedded = nn.functional.embedding(inputs.t(), self.embedding)  # (T, B, E)
+        zeros = embedded.new_zeros(1, inputs.shape[0], self.hidden_size)
+        # PyTorch's GRU has the gates in rows, and a second bias.
+        parameters = [
+            self.input_weight.t(),
+            self.recurrent_weight.t(),
+            self.gate_bias,
+            torch.zeros_like(self.gate_bias),
+        ]
+        hidden, _ = torch.gru(embedded, zeros, parameters, True, 1, 0.0, self.training, False, False)
+        return hidden.transpose(0, 1)  # (B, T, H)
 
 
 def _two_dimensions(name: str, array: np.ndarray) -> tuple[int, int]:

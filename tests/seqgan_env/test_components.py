@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
-from seqgan_env.components import build_reward_model, build_rollout_policy, load_attribute
-from seqgan_env.models.discriminators import CNNDiscriminator
+from seqgan_env.components import (
+    DISCRIMINATORS,
+    build_discriminator,
+    build_reward_model,
+    build_rollout_policy,
+    load_attribute,
+)
+from seqgan_env.models.context_discriminators import GRUDiscriminator, RCNNDiscriminator, TransformerDiscriminator
+from seqgan_env.models.discriminator_ensemble import DiscriminatorEnsemble
+from seqgan_env.models.discriminators import CNNDiscriminator, Discriminator
 from seqgan_env.models.sequence_models import LSTMSequenceModel
 from seqgan_env.rewards import (
     BLEUReward,
@@ -18,7 +28,7 @@ from seqgan_env.rewards import (
     RandomReward,
     ShuffledReward,
 )
-from seqgan_env.rollout_policies import DelayedCopy, UniformPolicy
+from seqgan_env.rollout_policies import DelayedCopy, NGramPolicy, UniformPolicy
 from seqgan_env.tasks.task import Task
 
 HERE = __name__
@@ -41,6 +51,25 @@ def own_reward(sequences: Tensor, /) -> Tensor:
 class OwnModule(nn.Module):
     def forward(self, sequences: Tensor) -> Tensor:
         return sequences[:, 0].float()
+
+
+class OwnDiscriminator(Discriminator):
+    """A weight for each token and step, and no row for PAD: enough where a task has no EOS."""
+
+    def __init__(self, task: Task, seed: int = 0) -> None:
+        super().__init__(task.vocab_size, task.sequence_length)
+        self.seed = seed
+        self.weights = nn.Embedding(task.vocab_size * task.sequence_length, 1)
+
+    def forward(self, sequences: Tensor) -> Tensor:
+        return self.weights(sequences + self.vocab_size * torch.arange(self.sequence_length)).sum(dim=(1, 2))
+
+
+class ColumnDiscriminator(OwnDiscriminator):
+    """Forgets to squeeze."""
+
+    def forward(self, sequences: Tensor) -> Tensor:
+        return super().forward(sequences).unsqueeze(1)
 
 
 class OwnPolicy(UniformPolicy):
@@ -138,6 +167,101 @@ def test_objects_are_taken_as_they_are_and_modules_as_discriminators(task: Task)
     assert build_reward_model(module, task).discriminator is module
 
 
+@pytest.mark.parametrize(
+    ("spec", "model_class"),
+    [
+        (None, CNNDiscriminator),
+        ("cnn", CNNDiscriminator),
+        ("rcnn", RCNNDiscriminator),
+        ("bigru", GRUDiscriminator),
+        ("transformer", TransformerDiscriminator),
+        ("ensemble", DiscriminatorEnsemble),
+        (f"{HERE}:OwnDiscriminator", OwnDiscriminator),
+    ],
+)
+def test_a_discriminator_is_built_for_the_task_it_is_named_for(
+    spec: str | None, model_class: type[Discriminator], task: Task
+) -> None:
+    model = build_discriminator(spec, task)
+    assert type(model) is model_class
+    assert (model.vocab_size, model.sequence_length) == (task.vocab_size, task.sequence_length)
+
+
+def test_options_reach_the_discriminators_that_take_them(task: Task) -> None:
+    options = {"seed": 5, "dropout": 0.125, "filters": "light"}
+    light = build_discriminator("cnn", task, **options)
+    assert torch.equal(light.embedding.weight, CNNDiscriminator(3, 3, "light", seed=5).embedding.weight)
+    assert (light.dropout.p, light.filters[0]) == (0.125, (1, 64))
+    assert build_discriminator("bigru", task, **options).dropout.p == 0.125
+    assert build_discriminator(f"{HERE}:OwnDiscriminator", task, **options).seed == 5
+
+
+def test_an_ensemble_has_one_of_each_kind_or_those_that_are_named_with_seeds_of_their_own(task: Task) -> None:
+    assert [type(member) for member in build_discriminator("ensemble", task).members] == list(DISCRIMINATORS.values())
+    twins = build_discriminator("ensemble:bigru+bigru", task, seed=7, l2=0.5).members
+    for seed, member in zip((7, 8), twins, strict=True):
+        assert torch.equal(member.embedding.weight, GRUDiscriminator(3, 3, seed=seed).embedding.weight)
+        assert member.l2 == 0.5
+
+
+def test_a_discriminator_in_a_file_of_ones_own_is_found_by_module_and_class(
+    task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = """
+from torch import nn
+from seqgan_env.models.discriminators import Discriminator
+
+class MyNet(Discriminator):
+    def __init__(self, vocab_size, sequence_length):
+        super().__init__(vocab_size, sequence_length)
+        self.scores = nn.EmbeddingBag(vocab_size + 1, 1, mode="sum")
+
+    def forward(self, sequences):
+        return self.scores(sequences).squeeze(1)
+"""
+    (tmp_path / "my_own_module.py").write_text(source)
+    (tmp_path / "my_faulty_module.py").write_text(source.replace(".squeeze(1)", ".squeeze(1).detach()"))
+    monkeypatch.syspath_prepend(tmp_path)
+    assert type(build_discriminator("my_own_module:MyNet", task)).__name__ == "MyNet"
+    with pytest.raises(ValueError, match=r"MyNet.forward returned logits without a gradient"):
+        build_discriminator("my_faulty_module:MyNet", task)
+
+
+def test_a_discriminator_object_is_taken_as_it_is(task: Task) -> None:
+    own = OwnDiscriminator(task)
+    assert build_discriminator(own, task) is own
+
+
+@pytest.mark.parametrize(
+    ("spec", "error", "message"),
+    [
+        ("rnn", ValueError, "discriminator='rnn' is neither a known name nor"),
+        ("ensemble:cnn+rnn", ValueError, r"discriminator='ensemble:cnn\+rnn': members must be among \['cnn', 'rcnn'"),
+        ("no_such_module:Net", ValueError, "cannot be loaded: .*; is the folder of no_such_module on PYTHONPATH"),
+        (f"{HERE}:NoSuchNet", ValueError, "has no attribute 'NoSuchNet'$"),
+        (f"{HERE}:OwnModule", TypeError, "OwnModule is no discriminator; derive it from .*Discriminator"),
+        (f"{HERE}:ColumnDiscriminator", ValueError, r"forward returned shape \(8, 1\), expected \(8,\)"),
+        (CNNDiscriminator(4, 3), ValueError, "CNNDiscriminator has vocab_size=4, the task 'toy' has 3"),
+        (3, TypeError, "int is no discriminator"),
+    ],
+)
+def test_a_wrong_discriminator_is_refused_by_its_fault(
+    spec: object, error: type[Exception], message: str, task: Task
+) -> None:
+    with pytest.raises(error, match=message):
+        build_discriminator(spec, task)
+
+
+@pytest.mark.parametrize(("spec", "order"), [("ngram", 2), ("ngram:1", 1), ("ngram:3", 3)])
+def test_an_ngram_policy_is_fitted_on_the_training_sequences(spec: str, order: int) -> None:
+    splits = {"train": torch.tensor([[2, 1, 0]]), "validation": torch.tensor([[1, 1, 1]])}
+    policy = build_rollout_policy(spec, Task("steps", 3, 3, lambda split: splits[split]))
+    assert isinstance(policy, NGramPolicy)
+    assert policy.order == order
+    drawn = policy.draw(policy.initial_state(1), torch.linspace(0.2, 0.99, 50).unsqueeze(0))
+    assert set(drawn[0].tolist()) == ({0, 1, 2} if order == 1 else {2})  # 0.1 of backoff lies below
+
+
 @pytest.mark.parametrize("spec", [None, "uniform"])
 def test_the_default_roll_out_policy_is_uniform(spec: str | None, task: Task) -> None:
     policy = build_rollout_policy(spec, task)
@@ -193,6 +317,8 @@ def test_a_wrong_reward_model_is_refused_by_name(
     [
         ("unifrom", ValueError, "rollout_policy='unifrom' is neither a known name nor"),
         ("no_such_module:Thing", ValueError, "rollout_policy='no_such_module:Thing' cannot be loaded"),
+        ("ngram:two", ValueError, "rollout_policy='ngram:two': 'two' is not an order, as in 'ngram:3'"),
+        ("ngram:0", ValueError, "order=0 must be at least 1"),
         (UniformPolicy(4), ValueError, "rollout_policy has vocab_size=4, the task has 3"),
         (LSTMSequenceModel(5), ValueError, "rollout_policy has vocab_size=5, the task has 3"),
         (3, TypeError, "rollout_policy must have vocab_size, initial_state, advance and draw, got int"),

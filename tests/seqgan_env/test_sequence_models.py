@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from seqgan_env.models.sequence_models import LSTMSequenceModel, shift_right
+from seqgan_env.models.sequence_models import GRUSequenceModel, LSTMSequenceModel, shift_right
 from seqgan_env.tasks.toy import enumerate_sequences
 from tests.toy_world import exact_next_token, sequence_probabilities
 
@@ -48,6 +48,25 @@ def test_the_lstm_equals_its_equations_in_numpy_float64() -> None:
     model = LSTMSequenceModel.from_arrays(arrays)
     sequences = [[0, 1, 2, 3, 4, 5], [6, 6, 0, 6, 1, 2], [3, 0, 0, 5, 5, 1]]
     expected = [numpy_log_probs(arrays, sequence) for sequence in sequences]
+    assert np.ptp(expected) > 3  # far from uniform
+    np.testing.assert_allclose(model.log_probs(torch.tensor(sequences)), expected, atol=2e-5)
+
+
+def test_the_gru_equals_its_equations_in_numpy_float64() -> None:
+    model = GRUSequenceModel(7, 3, 5, init_std=1.0, seed=4)
+    w = {name: tensor.double().numpy() for name, tensor in model.state_dict().items()}
+    sequences = [[0, 1, 2, 3, 4, 5], [6, 6, 0, 6, 1, 2]]
+    expected = []
+    for sequence in sequences:
+        h, log_probs = np.zeros(5), []
+        for fed, target in zip([0, *sequence[:-1]], sequence, strict=True):
+            x_r, x_z, x_n = np.split(w["embedding"][fed] @ w["input_weight"] + w["gate_bias"], 3)
+            h_r, h_z, h_n = np.split(h @ w["recurrent_weight"], 3)
+            r, z = (1 / (1 + np.exp(-gate)) for gate in (x_r + h_r, x_z + h_z))
+            h = (1 - z) * np.tanh(x_n + r * h_n) + z * h
+            logits = w["output.weight"] @ h + w["output.bias"]
+            log_probs.append(logits[target] - np.log(np.exp(logits).sum()))
+        expected.append(log_probs)
     assert np.ptp(expected) > 3  # far from uniform
     np.testing.assert_allclose(model.log_probs(torch.tensor(sequences)), expected, atol=2e-5)
 

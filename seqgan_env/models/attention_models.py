@@ -1,0 +1,180 @@
+"""Eq. 9-10 with models that look back: a Transformer, and an LSTM with soft attention over its own past.
+
+The paper says that its generator may have soft attention. In: tokens (B, T) int64. Out: as every `SequenceModel`.
+Their state remembers each fed token in a slot of its own, so rows of one batch may have prefixes of different lengths;
+a step reads the slots and recomputes none. The number of slots is fixed, so that states of any two steps have the same
+shape, and rows of one can be put into the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from seqgan_env.models.attention import TransformerBlock, remember, visible_slots
+from seqgan_env.models.sequence_models import LSTMSequenceModel, SequenceModel, State
+
+
+class PrefixMemory:
+    """What models that look back share: a state (h_t, fed, memory, ...) with a slot for each of T fed tokens.
+
+    `fed` (R,) int64 counts the start symbol too. A finished sequence may be fed on, as the environment does with rows
+    that do not step; what comes of it may be thrown away, but not read.
+
+    Attributes:
+        sequence_length: T, the longest sequence.
+    """
+
+    sequence_length: int
+
+    def features(self, state: State) -> Tensor:
+        """h_t (R, H) float32.
+
+        Raises:
+            ValueError: if a row has been fed more than the T - 1 tokens before the last.
+        """
+        if bool((state[1] > self.sequence_length).any()):
+            raise self._too_long(int(state[1].max()))
+        return state[0]
+
+    def _check_length(self, inputs: Tensor) -> None:
+        if inputs.shape[1] > self.sequence_length:
+            raise self._too_long(inputs.shape[1])
+
+    def _too_long(self, length: int) -> ValueError:
+        return ValueError(
+            f"sequence_length={self.sequence_length} of this {type(self).__name__} is too small for token {length} of "
+            "a sequence; build the model with the task's sequence_length"
+        )
+
+    def _slot(self, state: State) -> Tensor:
+        """Where the next token is remembered, (R,); beyond the end it overwrites the last."""
+        return state[1].clamp(max=self.sequence_length - 1)
+
+
+class TransformerSequenceModel(PrefixMemory, SequenceModel):
+    """Eq. 9-10 with g a causal Transformer (Vaswani et al. 2017): pre-norm, learned positions.
+
+    State: h_t (R, H), fed (R,), and keys and values of all layers (R, layers, 2, T, H).
+
+    Args:
+        vocab_size: V.
+        embedding_size: E; embeddings are projected to H.
+        hidden_size: H, the width of all layers.
+        init_std: parameters are drawn from N(0, init_std^2); layer norms start at 1 and 0.
+        seed: of that draw.
+        sequence_length: T, the longest sequence.
+        layers: Transformer blocks.
+        heads: of attention in each block; H must be a multiple.
+
+    Raises:
+        ValueError: if a size is below 1, or `heads` does not divide H.
+    """
+
+    def __init__(
+        self,
+        vocab_size: int,
+        embedding_size: int = 32,
+        hidden_size: int = 32,
+        init_std: float = 0.1,
+        seed: int = 0,
+        sequence_length: int = 20,
+        layers: int = 2,
+        heads: int = 2,
+    ) -> None:
+        super().__init__(
+            vocab_size, hidden_size, embedding_size=embedding_size, sequence_length=sequence_length, layers=layers
+        )
+        self.sequence_length = sequence_length
+        self.embedding = nn.Parameter(torch.empty(vocab_size, embedding_size))
+        self.input_weight = nn.Parameter(torch.empty(embedding_size, hidden_size))
+        self.positions = nn.Parameter(torch.empty(sequence_length, hidden_size))
+        self.blocks = nn.ModuleList(TransformerBlock(hidden_size, heads) for _ in range(layers))
+        self.norm = nn.LayerNorm(hidden_size)
+        self._draw_parameters(init_std, seed)
+
+    def initial_state(self, batch_size: int) -> State:
+        h = torch.zeros(batch_size, self.hidden_size, device=self.device)
+        fed = torch.zeros(batch_size, dtype=torch.int64, device=self.device)
+        return self._after_start(
+            (h, fed, h.new_zeros(batch_size, len(self.blocks), 2, self.sequence_length, h.shape[1]))
+        )
+
+    @torch.no_grad()
+    def advance(self, state: State, tokens: Tensor) -> State:
+        _, fed, memory = state
+        memory = memory.clone()  # the state before stays as it is
+        slot = self._slot(state)
+        x = torch.addmm(self.positions[slot], self.embedding[tokens], self.input_weight)
+        for layer, block in enumerate(cast(Iterable[TransformerBlock], self.blocks)):
+            x = block.step(x, memory[:, layer], slot)
+        return self.norm(x), fed + 1, memory
+
+    def hidden_states(self, inputs: Tensor) -> Tensor:
+        self._check_length(inputs)
+        x = nn.functional.embedding(inputs, self.embedding) @ self.input_weight + self.positions[: inputs.shape[1]]
+        for block in self.blocks:
+            x = block(x)
+        return self.norm(x)
+
+
+class AttentionLSTMSequenceModel(PrefixMemory, LSTMSequenceModel):
+    """Eq. 9-10 with an LSTM that attends to its own states h_1..h_t (Luong et al. 2015, "general" score).
+
+    a_s = softmax_s(h_t W_a h_s / sqrt(H)) over s <= t, and the output layer reads tanh([sum_s a_s h_s, h_t] W_c). What
+    was attended to is not fed back, so teacher forcing is the LSTM's fused call and one attention over all steps.
+    State: tanh(...) (R, H), fed (R,), all h_s (R, T, H), and the LSTM's h and c (R, H) each.
+
+    Args:
+        vocab_size, embedding_size, hidden_size, init_std, seed: as `LSTMSequenceModel`.
+        sequence_length: T, the longest sequence.
+    """
+
+    def __init__(
+        self,
+        vocab_size: int,
+        embedding_size: int = 32,
+        hidden_size: int = 32,
+        init_std: float = 0.1,
+        seed: int = 0,
+        sequence_length: int = 20,
+    ) -> None:
+        super().__init__(vocab_size, embedding_size, hidden_size, init_std, seed)
+        if sequence_length < 1:
+            raise ValueError(f"sequence_length={sequence_length} must be at least 1")
+        self.sequence_length = sequence_length
+        self.query_weight = nn.Parameter(torch.empty(hidden_size, hidden_size))
+        self.mix_weight = nn.Parameter(torch.empty(2 * hidden_size, hidden_size))
+        self._draw_parameters(init_std, seed)  # all anew, now that there are two more
+
+    def initial_state(self, batch_size: int) -> State:
+        zeros = torch.zeros(batch_size, self.hidden_size, device=self.device)
+        fed = torch.zeros(batch_size, dtype=torch.int64, device=self.device)
+        memory = zeros.new_zeros(batch_size, self.sequence_length, self.hidden_size)
+        return self._after_start((zeros, fed, memory, zeros, zeros))
+
+    @torch.no_grad()
+    def advance(self, state: State, tokens: Tensor) -> State:
+        _, fed, memory, *lstm_state = state
+        h, c = super().advance(tuple(lstm_state), tokens)
+        memory = memory.clone()  # the state before stays as it is
+        slot = self._slot(state)
+        remember(memory, slot, h)
+        visible = visible_slots(slot)  # (R, S)
+        attended = self._attend(h.unsqueeze(1), memory[:, : visible.shape[1]], visible.unsqueeze(1))
+        return attended.squeeze(1), fed + 1, memory, h, c
+
+    def hidden_states(self, inputs: Tensor) -> Tensor:
+        self._check_length(inputs)
+        h = super().hidden_states(inputs)  # (B, T, H)
+        return self._attend(h, h)
+
+    def _attend(self, h: Tensor, memory: Tensor, visible: Tensor | None = None) -> Tensor:
+        """(B, Q, H) states that attend to (B, S, H) by a mask (B, Q, S), causally if None -> (B, Q, H)."""
+        context = nn.functional.scaled_dot_product_attention(
+            h @ self.query_weight, memory, memory, visible, is_causal=visible is None
+        )
+        return torch.tanh(torch.cat([context, h], dim=2) @ self.mix_weight)

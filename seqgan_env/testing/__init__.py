@@ -1,0 +1,16 @@
+"""Checks for parts of your own: reward models, discriminators, sequence models, roll-out policies, tasks.
+
+    from seqgan_env.testing import check_discriminator
+    check_discriminator(MyNet(vocab_size=50, sequence_length=10))
+
+Each is silent when the part keeps its contract, and else raises TypeError (it is no such part) or ValueError, naming
+the fault and the remedy. Models are checked on copies, so that nothing of yours changes, torch's random state included.
+Statistics are drawn from a seed, so a check gives the same answer each time. Small sizes show the most: with 3 to 10
+tokens whole distributions are enumerated.
+"""
+
+from seqgan_env.testing.policies import check_rollout_policy, check_sequence_model
+from seqgan_env.testing.scoring import check_discriminator, check_reward_model
+from seqgan_env.testing.tasks import check_task
+
+__all__ = ["check_discriminator", "check_reward_model", "check_rollout_policy", "check_sequence_model", "check_task"]

@@ -1,0 +1,148 @@
+"""What the checks of all parts expect: tensors of a kind, equal numbers, and modules that learn and can be saved.
+
+In: a name for messages, and what is expected. Out: nothing, or a ValueError that names fault and remedy.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+Model = TypeVar("Model", bound=nn.Module)
+
+
+def attempt(what: str, function: Callable[..., Any], *arguments: Any, remedy: str = "") -> Any:
+    """The function's result; what it raises is told with what was tried."""
+    try:
+        return function(*arguments)
+    except Exception as error:
+        hint = f"; {remedy}" if remedy else ""
+        raise ValueError(f"{what}: {type(error).__name__}: {error}{hint}") from error
+
+
+def expect_tensor(name: str, value: Any, shape: Sequence[int], device: torch.device, integer: bool = False) -> None:
+    """A finite tensor of a shape, on a device, of floats or of int64."""
+    if not isinstance(value, Tensor):
+        raise ValueError(f"{name} returned {type(value).__name__}, expected a tensor")
+    if tuple(value.shape) != tuple(shape):
+        raise ValueError(f"{name} returned shape {tuple(value.shape)}, expected {tuple(shape)}")
+    if value.dtype != torch.int64 if integer else not value.is_floating_point():
+        raise ValueError(f"{name} returned dtype {value.dtype}, expected {'int64' if integer else 'floats'}")
+    if value.device.type != device.type:
+        raise ValueError(f"{name} returned a tensor on {value.device}, expected {device}, where its inputs are")
+    if not bool(torch.isfinite(value).all()):
+        raise ValueError(f"{name} returned NaN or infinity; expected finite numbers")
+
+
+def expect_equal(message: str, first: Tensor, second: Tensor, tolerance: float) -> None:
+    """No two numbers differ by more than the tolerance."""
+    difference = float((first - second).abs().max()) if first.numel() else 0.0
+    if not difference <= tolerance:
+        raise ValueError(f"{message} (largest difference {difference:.3g}, tolerance {tolerance:.3g})")
+
+
+def expect_scores(
+    name: str, score: Callable[[Tensor], Tensor], sequences: Tensor, tolerance: float, row_by_row: bool = True
+) -> None:
+    """Scores without gradient, the same at each call, wherever a sequence stands, and with its input unchanged."""
+    given = sequences.clone()
+    scores = score(given)
+    if scores.requires_grad:
+        raise ValueError(f"{name} returned numbers with a gradient; decorate it with @torch.no_grad()")
+    if not torch.equal(given, sequences):
+        raise ValueError(f"{name} changed the sequences that it was to score; work on a copy of them")
+    message = (
+        f"{name} gave two different scores to the same batch: it does not score in evaluation mode; switch dropout off "
+        "while scoring (nn.Dropout in a module, or F.dropout with training=self.training)"
+    )
+    expect_equal(message, score(given), scores, tolerance)
+    if row_by_row:
+        message = f"{name} depends on the other sequences of the batch; score each by itself"
+        expect_equal(message, score(sequences.flip(0)).flip(0), scores, tolerance)
+        expect_equal(message, torch.cat([score(row) for row in sequences.split(1)]), scores, tolerance)
+
+
+def expect_learning(name: str, model: Model, loss: Callable[[Model], Tensor]) -> None:
+    """The loss has a finite gradient to every parameter that is not frozen, and to nothing that is not a parameter."""
+    model = moved(model)  # a layer that starts at zero passes no gradient back, and that is no fault
+    value = loss(model)
+    known = set(map(id, model.parameters()))
+    for leaf in _leaves(value):
+        if id(leaf) not in known:
+            raise ValueError(
+                f"{name} learns with a tensor of shape {tuple(leaf.shape)} that is none of its parameters, so it is "
+                "neither trained nor saved; make it an nn.Parameter, and a list of modules an nn.ModuleList"
+            )
+    value.backward()
+    gradients = {label: parameter.grad for label, parameter in model.named_parameters() if parameter.requires_grad}
+    unreached = [label for label, gradient in gradients.items() if gradient is None or not gradient.any()]
+    if unreached:
+        raise ValueError(
+            f"{name}: no gradient reaches {', '.join(unreached)}; use them in the loss, or freeze them with "
+            "requires_grad_(False)"
+        )
+    for label, gradient in gradients.items():
+        if gradient is not None and not bool(torch.isfinite(gradient).all()):
+            raise ValueError(f"{name}: the gradient of {label} is NaN or infinite")
+
+
+def _leaves(value: Tensor) -> Iterator[Tensor]:
+    """The tensors in which a gradient of this value would be accumulated."""
+    seen, nodes = set(), [value.grad_fn]
+    while nodes:
+        node = nodes.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if hasattr(node, "variable"):
+            yield node.variable
+        nodes.extend(before for before, _ in node.next_functions)
+
+
+def expect_saving(name: str, model: Model, score: Callable[[Model], Tensor], tolerance: float) -> None:
+    """A model that has scored before, and then loads another's state_dict, scores as that one does.
+
+    Args:
+        name: for messages.
+        model: as it is before it scores anything.
+        score: of some sequences.
+        tolerance: of scores.
+    """
+    trained, loaded = moved(model), duplicate(model)
+    score(loaded)
+    loaded.load_state_dict(trained.state_dict())
+    message = (
+        f"{name}: scores differ after load_state_dict(state_dict()); register all that it learns as parameters or "
+        "buffers, and keep nothing that was computed from them, or compute it anew when they change"
+    )
+    expect_equal(message, score(loaded), score(trained), tolerance)
+
+
+def duplicate(model: Model) -> Model:
+    """A deep copy. Raises TypeError where there can be none."""
+    try:
+        return copy.deepcopy(model)
+    except Exception as error:
+        raise TypeError(f"{type(model).__name__} cannot be copied by copy.deepcopy: {error}") from error
+
+
+def moved(model: Model) -> Model:
+    """A deep copy with noise on its parameters, as after some training."""
+    model = duplicate(model)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    return model
+
+
+@contextmanager
+def random_state_kept(seed: int) -> Iterator[None]:
+    """Torch's global generators seeded inside, and as they were afterwards."""
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        torch.manual_seed(seed)
+        yield
