@@ -174,7 +174,9 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGKILL, -9)])
+@pytest.mark.parametrize(
+    ("number", "status"), [pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow), (signal.SIGKILL, -9)]
+)
 def test_an_interrupted_grid_goes_on_where_it_was(tmp_path: Path, number: signal.Signals, status: int) -> None:
     """The signal goes to the whole group, as that of a terminal's Ctrl-C does."""
     grid = tmp_path / "grid"

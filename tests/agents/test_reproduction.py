@@ -94,6 +94,7 @@ def test_a_table_that_is_killed_and_interrupted_ends_as_one_that_was_not_and_com
         assert (out / name).read_bytes() == (whole / name).read_bytes(), name
 
 
+@pytest.mark.slow
 def test_worker_processes_give_the_same_numbers(tmp_path: Path, whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("agents.workers.usable_cores", lambda: 2)  # one thread for each
     assert call(f"reproduce table1 {SMALL} --workers 2 --seeds 1 --out {tmp_path / 'out'}") == 0
