@@ -47,7 +47,14 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 def write_tensors(path: Path, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
     """Write tensors and plain values as one file; values must be what JSON can hold."""
-    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    contiguous: dict[str, Tensor] = {}
+    stored: set[int] = set()
+    for name, tensor in tensors.items():
+        contiguous[name] = tensor.detach().cpu().contiguous()
+        memory = contiguous[name].untyped_storage().data_ptr()
+        if memory in stored:  # tied weights; safetensors refuses two names for one memory
+            contiguous[name] = contiguous[name].clone()
+        stored.add(memory)
     write_atomically(path, save(contiguous, metadata={"state": json.dumps(state)}))
 
 

@@ -301,6 +301,8 @@ def _complain(message: object, status: int) -> int:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of the `seqgan` command."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if "" not in sys.path:  # the current folder, for "module:Class" of the user's own; `python -m` has it too
+        sys.path.insert(0, "")
     app = build_app(_named_preset(arguments))
     try:
         app.cli(

@@ -6,7 +6,7 @@ Sources: [P] the paper (arXiv 1609.05473), [2016] and [2018] the authors' code a
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
-from typing import Literal
+from typing import Any, Literal
 
 from agents.reinforce import Baseline
 
@@ -28,6 +28,8 @@ class SeqGANConfig:
     train_sequences: int = 10_000
     """Real training sequences [P: 10,000; code: 9,984 of them]; as many more for validation and for the test."""
 
+    generator: str = "lstm"
+    """G: lstm, gru, transformer, attention (an LSTM that looks back), or module:Class of your own [P: lstm]."""
     embedding_size: int = 32
     """E of the generator [2016, 2018: 32]."""
     hidden_size: int = 32
@@ -50,8 +52,10 @@ class SeqGANConfig:
     curriculum_rate_step: float = 0.0
     """Fall of the probability of feeding the real token, per MLE epoch: scheduled sampling [P: 0.002]; 0 is MLE."""
 
+    discriminator: str = "cnn"
+    """D: cnn, rcnn, bigru, transformer, ensemble, ensemble:cnn+bigru, or module:Class of your own [P: cnn]."""
     filters: Literal["paper", "light"] = "paper"
-    """Discriminator filters: the paper's windows 1 to T, or a fifth of their arithmetic [P: paper]."""
+    """Filters of a cnn discriminator: the paper's windows 1 to T, or a fifth of their arithmetic [P: paper]."""
     discriminator_embedding_size: int = 64
     """E of the discriminator [2016, 2018: 64]."""
     dropout: float = 0.25
@@ -119,6 +123,21 @@ class SeqGANConfig:
                 raise ValueError(f"{name}={getattr(self, name)} must lie in [0, 1]")
         if self.train_sequences < self.batch_size:
             raise ValueError(f"train_sequences={self.train_sequences} must be at least batch_size={self.batch_size}")
+
+    @property
+    def generator_options(self) -> dict[str, Any]:
+        """What `components.build_generator` is given; a run folder builds the generator with the same."""
+        return {"embedding_size": self.embedding_size, "hidden_size": self.hidden_size, "init_std": self.init_std}
+
+    @property
+    def discriminator_options(self) -> dict[str, Any]:
+        """What `components.build_discriminator` is given; a class takes those that it knows."""
+        return {
+            "filters": self.filters,
+            "embedding_size": self.discriminator_embedding_size,
+            "dropout": self.dropout,
+            "l2": self.l2,
+        }
 
 
 _REPO_2018 = SeqGANConfig(train_sequences=9_984, rollout_rate=0.8, mle_reshuffle=False)

@@ -1,4 +1,9 @@
-"""A run folder: all that one run is and has, from configuration to pictures. Reading one executes nothing.
+"""A run folder: all that one run is and has, from configuration to pictures. Reading one executes nothing stored in it.
+
+A generator of the user's own ("module:Class" in run.json) is the one exception to running this project's code alone:
+only its module can build it, so `RunFolder.generator` imports that module. It is not in the folder. Before you sample
+from a stranger's run, look at `generator` in its run.json; before you go on with it, at `discriminator` and
+`reward_model` too.
 
 run.json             what this is: task, configuration, versions, how it was started
 task.safetensors     real sequences and the oracle, so that the run needs no other file
@@ -27,7 +32,8 @@ from torch.utils.tensorboard import SummaryWriter
 
 from agents.checkpoints import read_tensors, write_atomically, write_tensors
 from agents.configuration import SeqGANConfig
-from seqgan_env.models.sequence_models import LSTMSequenceModel
+from seqgan_env.components import build_generator
+from seqgan_env.models.sequence_models import LSTMSequenceModel, SequenceModel
 from seqgan_env.tasks.task import Split, Task
 from seqgan_env.vocabulary import Vocabulary
 
@@ -39,6 +45,7 @@ PRETRAINING_SETTINGS = (
     "sequence_length",
     "data_seed",
     "train_sequences",
+    "generator",
     "embedding_size",
     "hidden_size",
     "init_std",
@@ -171,11 +178,15 @@ class RunFolder:
         for remains in self.latest_checkpoint.parent.glob(".*.tmp"):
             remains.unlink()
 
-    def generator(self, checkpoint: Path | None = None) -> LSTMSequenceModel:
+    def generator(self, checkpoint: Path | None = None) -> SequenceModel:
         """The generator of a checkpoint, by default of the latest.
 
+        Built-in generators are built from numbers alone. One of the user's own, "module:Class", needs its module, which
+        is imported, and so executed.
+
         Raises:
-            ValueError: if there is no such checkpoint, or it cannot be read.
+            ValueError: if there is no such checkpoint, it cannot be read, or the module of the user's own generator is
+                missing.
         """
         checkpoint = self.latest_checkpoint if checkpoint is None else checkpoint
         if not checkpoint.is_file():
@@ -183,8 +194,23 @@ class RunFolder:
                 f"{str(self.path)!r} has no checkpoint yet; go on with: seqgan train ... --resume {self.path}"
             )
         tensors, _ = read_tensors(checkpoint)
+        config, task = self.config(), self.task()
+        try:
+            generator = build_generator(config.generator, task, **config.generator_options)
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"{str(self.path)!r} was trained with generator={config.generator!r}, which cannot be built now, and "
+                f"its parameters are of no use without it: {error}"
+            ) from error
         prefix = "policy.generator."
-        return _lstm({name[len(prefix) :]: tensor for name, tensor in tensors.items() if name.startswith(prefix)})
+        stored = {name[len(prefix) :]: tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+        try:
+            generator.load_state_dict(stored)
+        except RuntimeError as error:
+            raise ValueError(
+                f"the parameters in {str(checkpoint)!r} are not those of generator={config.generator!r}: {error}"
+            ) from error
+        return generator
 
     # Metrics.
 

@@ -21,10 +21,8 @@ from agents.policies import SequencePolicy
 from agents.pretraining import Pretrainer
 from agents.reinforce import REINFORCE
 from agents.vec_env import SequenceVecEnv
-from seqgan_env.components import build_reward_model
+from seqgan_env.components import build_discriminator, build_generator, build_reward_model
 from seqgan_env.envs import SequenceVectorEnv
-from seqgan_env.models.discriminators import CNNDiscriminator
-from seqgan_env.models.sequence_models import LSTMSequenceModel
 from seqgan_env.tasks.task import Task
 
 Stage = Literal["mle", "discriminator", "adversarial"]
@@ -59,7 +57,13 @@ class SeqGAN:
         device: where models live; "auto" takes a GPU if there is one.
 
     Attributes:
+        generator: G_theta, as `config.generator` names it.
+        discriminator: D_phi, as `config.discriminator` names it.
         reward_model: what the environment scores with.
+
+    Raises:
+        ValueError, TypeError: if a generator, discriminator or reward of the user's own cannot be loaded or has a
+            fault; the message names it.
     """
 
     def __init__(self, task: Task, config: SeqGANConfig, device: str | torch.device = "cpu") -> None:
@@ -67,17 +71,9 @@ class SeqGAN:
         seeds = [int(seed) for seed in np.random.SeedSequence(config.seed).generate_state(6)]
         self.task = task
         self.config = config
-        self.generator = LSTMSequenceModel(
-            task.vocab_size, config.embedding_size, config.hidden_size, config.init_std, seeds[0]
-        ).to(device)
-        self.discriminator = CNNDiscriminator(
-            task.vocab_size,
-            task.sequence_length,
-            config.filters,
-            config.discriminator_embedding_size,
-            config.dropout,
-            config.l2,
-            seeds[1],
+        self.generator = build_generator(config.generator, task, **config.generator_options, seed=seeds[0]).to(device)
+        self.discriminator = build_discriminator(
+            config.discriminator, task, **config.discriminator_options, seed=seeds[1]
         ).to(device)
         self.pretrainer = Pretrainer(
             self.generator,

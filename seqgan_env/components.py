@@ -1,23 +1,25 @@
 """From plain values to objects: what the strings of `gym.make` and of the command line name.
 
-In: an object or a string, and the task it is for. Out: a reward model, a discriminator, a roll-out policy.
+In: an object or a string, and the task it is for. Out: a reward model, a discriminator, a generator, a roll-out policy.
 Anything of your own is "module:Attribute"; there is no registry.
 """
 
 from __future__ import annotations
 
+import copy
 import importlib
 import inspect
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from torch import nn
 
 from seqgan_env.bleu import Smoothing
+from seqgan_env.models.attention_models import AttentionLSTMSequenceModel, TransformerSequenceModel
 from seqgan_env.models.context_discriminators import GRUDiscriminator, RCNNDiscriminator, TransformerDiscriminator
 from seqgan_env.models.discriminator_ensemble import DiscriminatorEnsemble
 from seqgan_env.models.discriminators import CNNDiscriminator, Discriminator
-from seqgan_env.models.sequence_models import SequenceModel
+from seqgan_env.models.sequence_models import GRUSequenceModel, LSTMSequenceModel, SequenceModel
 from seqgan_env.rewards import (
     BLEUReward,
     ConstantReward,
@@ -29,13 +31,20 @@ from seqgan_env.rewards import (
 )
 from seqgan_env.rollout_policies import DelayedCopy, NGramPolicy, RolloutPolicy, UniformPolicy
 from seqgan_env.tasks.task import Task
-from seqgan_env.testing import check_discriminator
+from seqgan_env.testing import check_discriminator, check_sequence_model
 
+Model = TypeVar("Model", bound=nn.Module)
 DISCRIMINATORS: dict[str, type[Discriminator]] = {
     "cnn": CNNDiscriminator,
     "rcnn": RCNNDiscriminator,
     "bigru": GRUDiscriminator,
     "transformer": TransformerDiscriminator,
+}
+GENERATORS: dict[str, type[SequenceModel]] = {
+    "lstm": LSTMSequenceModel,
+    "gru": GRUSequenceModel,
+    "transformer": TransformerSequenceModel,
+    "attention": AttentionLSTMSequenceModel,
 }
 
 
@@ -118,14 +127,41 @@ def build_discriminator(spec: Any, task: Task, **options: Any) -> Discriminator:
         return DiscriminatorEnsemble(members)
     model = load_attribute(spec, "discriminator", task, **options) if isinstance(spec, str) else spec
     check_discriminator(model, task)
-    return model
+    return _own(model, spec)
+
+
+def build_generator(spec: Any, task: Task, **options: Any) -> SequenceModel:
+    """The generator that `generator=` names. One that is not of this project is checked.
+
+    Args:
+        spec: a `SequenceModel`; or a string: "lstm" (what None means too), "gru", "transformer", "attention" (an LSTM
+            that attends to its own past), or "module:Class" of your own, whose module is then imported.
+        task: what it is for.
+        options: constructor arguments, such as seed or hidden_size; a class gets those that it takes.
+
+    Raises:
+        TypeError: for anything that is not a `SequenceModel`.
+        ValueError: for a string that names nothing, or a generator with a fault, which the message names.
+    """
+    spec = "lstm" if spec is None else spec
+    if isinstance(spec, str) and spec in GENERATORS:
+        built_in: SequenceModel = _call(GENERATORS[spec], task, **options)
+        return built_in
+    model = load_attribute(spec, "generator", task, **options) if isinstance(spec, str) else spec
+    if isinstance(model, SequenceModel) and model.vocab_size != task.vocab_size:
+        raise ValueError(
+            f"{type(model).__name__} has vocab_size={model.vocab_size}, the task {task.name!r} has {task.vocab_size}; "
+            "they must be equal"
+        )
+    check_sequence_model(model, sequence_length=task.sequence_length)
+    return _own(model, spec)
 
 
 def load_attribute(spec: str, argument: str, task: Task, **options: Any) -> Any:
     """What "module:Attribute" names; a class is called with those of task, its sizes, and options that it takes.
 
     Raises:
-        ValueError: if the string has another form, or names nothing that can be imported.
+        ValueError: if the string has another form, or names nothing that can be imported, or a class that fails.
     """
     module_name, separator, attribute = spec.partition(":")
     if not separator or not module_name or not attribute:
@@ -133,9 +169,22 @@ def load_attribute(spec: str, argument: str, task: Task, **options: Any) -> Any:
     try:
         value = getattr(importlib.import_module(module_name), attribute)
     except (ImportError, AttributeError) as error:
-        hint = f"; is the folder of {module_name} on PYTHONPATH?" if isinstance(error, ModuleNotFoundError) else ""
+        is_missing = isinstance(error, ModuleNotFoundError) and error.name in (module_name, module_name.split(".")[0])
+        hint = f"; is the folder of {module_name} the current one, or on PYTHONPATH?" if is_missing else ""
         raise ValueError(f"{argument}={spec!r} cannot be loaded: {error}{hint}") from error
-    return _call(value, task, **options) if inspect.isclass(value) else value
+    except Exception as error:  # whatever the user's own module raises while it is imported
+        raise ValueError(f"{argument}={spec!r} cannot be loaded: {type(error).__name__}: {error}") from error
+    if not inspect.isclass(value):
+        return value
+    try:
+        return _call(value, task, **options)
+    except Exception as error:
+        raise ValueError(f"{argument}={spec!r} cannot be built: {type(error).__name__}: {error}") from error
+
+
+def _own(model: Model, spec: Any) -> Model:
+    """A model for its caller alone, where "module:attribute" may name one object that all get who name it."""
+    return copy.deepcopy(model) if isinstance(spec, str) else model
 
 
 def _call(constructor: type, task: Task, **options: Any) -> Any:

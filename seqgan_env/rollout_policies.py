@@ -89,6 +89,8 @@ class DelayedCopy:
         """Move towards the generator. States made before are stale: hand the policy to the environment again."""
         for own, theirs in zip(self.model.parameters(), generator.parameters(), strict=True):
             own.mul_(self.rate).add_(theirs, alpha=1 - self.rate) if self.rate else own.copy_(theirs)
+        for statistic, new in zip(self.model.buffers(), generator.buffers(), strict=True):
+            statistic.copy_(new)  # running statistics follow at once: a mixture of them describes no model
 
     def initial_state(self, batch_size: int) -> State:
         return self.model.initial_state(batch_size)

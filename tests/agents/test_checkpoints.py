@@ -56,8 +56,9 @@ def assert_same(first: tuple[dict[str, Tensor], Any], second: tuple[dict[str, Te
         {"reward_model": "random"},
         {"reward_model": "shuffled"},
         {"reward_model": "bleu", "curriculum_rate_step": 0.3, "n_rollouts": 1},
+        {"generator": "transformer", "discriminator": "ensemble:rcnn+bigru", "rounds": 2},
     ],
-    ids=["plain", "delayed", "constant", "random", "shuffled", "bleu"],
+    ids=["plain", "delayed", "constant", "random", "shuffled", "bleu", "other parts"],
 )
 def uninterrupted(request: pytest.FixtureRequest) -> tuple[dict[str, Any], tuple[dict[str, Tensor], Any]]:
     """Settings, and where a game with them ends."""
@@ -125,6 +126,13 @@ def test_tensors_and_plain_values_come_back_as_they_were(tmp_path: Path) -> None
     write_tensors(tmp_path / "file", tensors, state)
     assert_same(read_tensors(tmp_path / "file"), (tensors, state))
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_tied_weights_are_stored_under_each_of_their_names(tmp_path: Path) -> None:
+    weight = torch.arange(6.0).reshape(2, 3)
+    tensors = {"embedding": weight, "output": weight, "row": weight[1], "other": torch.ones(2)}
+    write_tensors(tmp_path / "file", tensors, {})
+    assert_same(read_tensors(tmp_path / "file"), (tensors, {}))
 
 
 def truncated(content: bytes) -> bytes:

@@ -9,6 +9,8 @@ import pickle
 import re
 import shlex
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -151,6 +153,7 @@ def test_plot_draws_one_run_or_several(run: RunFolder, place: Path, capsys: pyte
             ["[P: 20]", "[P: 10,000", "[P: 16]", "[2016: 240; 2018: 120]", "[2016: 800; 2018: 200]"],
         ),
         ("train toy --help", ["g, generator updates a round [P: 1]", "d, draws of fresh negatives a round [P: 5]"]),
+        ("train toy --help", ["lstm, gru, transformer, attention", "cnn, rcnn, bigru, transformer, ensemble"]),
         ("evaluate --help", ["(paper: 100,000)"]),
         ("sample --help", ["Below 1 sharpens"]),
         ("plot --help", ["Run folders", "CSV"]),
@@ -304,6 +307,133 @@ def test_a_mistake_ends_with_status_2_and_one_line_that_names_it(
     assert sorted(mistakes.rglob("*")) == before  # nothing is lost, nothing is left behind
 
 
+# Parts of the user's own, in a file in the current folder.
+
+OWN_PARTS = """
+import torch
+from torch import nn
+from torch.nn import functional as F
+from seqgan_env.models.discriminators import Discriminator
+from seqgan_env.models.sequence_models import GRUSequenceModel
+
+
+class MyNet(Discriminator):
+    def __init__(self, vocab_size, sequence_length):
+        super().__init__(vocab_size, sequence_length)
+        self.embedding = nn.Embedding(vocab_size + 1, 8, padding_idx=vocab_size)
+        self.output = nn.Linear(8, 1)
+
+    def forward(self, sequences):
+        return self.output(self.embedding(sequences).mean(dim=1)).squeeze(1)
+
+
+class Column(MyNet):
+    def forward(self, sequences):
+        return super().forward(sequences).unsqueeze(1)
+
+
+class NotANumber(MyNet):
+    def forward(self, sequences):
+        return super().forward(sequences) / 0 * 0
+
+
+class AlwaysDropping(MyNet):
+    def forward(self, sequences):
+        return self.output(F.dropout(self.embedding(sequences).mean(dim=1), 0.5)).squeeze(1)
+
+
+class ScoringWithGradient(MyNet):
+    def score(self, sequences):
+        self.eval()
+        logits = self(sequences)
+        self.train()
+        return logits
+
+
+class NeedingGradient(MyNet):
+    def forward(self, sequences):
+        embedded = self.embedding(sequences).mean(dim=1)
+        (slope,) = torch.autograd.grad(self.output(embedded).sum(), embedded, create_graph=True)
+        return self.output(embedded).squeeze(1) + slope.sum(dim=1)
+
+
+class Detached(MyNet):
+    def forward(self, sequences):
+        return super().forward(sequences).detach()
+
+
+class MyGenerator(GRUSequenceModel):
+    pass
+
+
+class ForgetfulGenerator(GRUSequenceModel):
+    def advance(self, state, tokens):
+        return super().advance((torch.zeros_like(state[0]),), tokens)
+"""
+
+
+def test_parts_in_a_file_beside_are_found_by_the_installed_command(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The current folder is not on the path of a console script, whose own folder is."""
+    pytest.importorskip("matplotlib")
+    (place / "own_parts.py").write_text(OWN_PARTS)
+    (place / "bin").mkdir()
+    (place / "bin" / "seqgan").write_text("from agents.cli import main\nmain()\n")
+    parts = ["--discriminator", "own_parts:MyNet", "--generator", "own_parts:MyGenerator", "--rounds", "1"]
+    environment = os.environ | {"PYTHONPATH": str(Path(cli.__file__).parents[1]), "OMP_NUM_THREADS": "1"}
+    ended = subprocess.run(
+        [sys.executable, "bin/seqgan", *shlex.split(train_line("run", *parts))],
+        capture_output=True, text=True, env=environment, check=False, timeout=120,
+    )  # fmt: skip
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout.splitlines()[-1].startswith("run folder: run ")
+    run = RunFolder(place / "run")
+    assert (run.config().discriminator, run.config().generator) == ("own_parts:MyNet", "own_parts:MyGenerator")
+    assert "discriminator.embedding.weight" in read_tensors(run.latest_checkpoint)[0]
+    assert call("sample run -n 3") == 0
+    assert call("evaluate run --samples 20") == 0
+    assert call("train toy --resume run --no-progress") == 0
+    capsys.readouterr()
+    monkeypatch.chdir(place / "bin")
+    monkeypatch.delitem(sys.modules, "own_parts")
+    assert call("sample ../run") == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "'../run' was trained with generator='own_parts:MyGenerator', which cannot be built now" in error
+    assert "is the folder of own_parts the current one, or on PYTHONPATH?" in error
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ("--discriminator own_nets:Column", ["Column.forward returned shape (8, 1), expected (8,)"]),
+        ("--discriminator own_nets:NotANumber", ["NotANumber.forward returned NaN or infinity"]),
+        ("--discriminator own_nets:AlwaysDropping", ["AlwaysDropping.score", "does not score in evaluation mode"]),
+        ("--discriminator own_nets:ScoringWithGradient", ["ScoringWithGradient.score", "@torch.no_grad()"]),
+        ("--discriminator own_nets:NeedingGradient", ["NeedingGradient.score fails", "does not require grad"]),
+        ("--discriminator own_nets:Detached", ["Detached.forward returned logits without a gradient"]),
+        ("--discriminator own_nets:MyGenerator", ["MyGenerator is no discriminator; derive it from"]),
+        ("--discriminator own_nets:Missing", ["discriminator='own_nets:Missing'", "has no attribute 'Missing'"]),
+        ("--discriminator cnn2", ["discriminator='cnn2' is neither a known name nor"]),
+        ("--generator own_nets:ForgetfulGenerator", ["ForgetfulGenerator"]),
+        ("--generator own_nets:MyNet", ["MyNet is no sequence model; derive it from"]),
+        ("--generator no_such_module:Net", ["generator='no_such_module:Net'", "is the folder of no_such_module"]),
+    ],
+)
+def test_a_faulty_part_ends_with_status_2_and_one_line_that_names_the_fault(
+    option: str, words: list[str], place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (place / "own_nets.py").write_text(OWN_PARTS)
+    assert call(train_line("run", *shlex.split(option))) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert error.startswith("seqgan: error: ")
+    for word in words:
+        assert word in error
+    assert not (place / "run").exists()
+
+
 def test_the_traceback_is_there_when_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SEQGAN_DEBUG", "1")
     with pytest.raises(ValueError, match="n=0"):
@@ -415,9 +545,6 @@ def test_ctrl_c_before_there_is_a_run_ends_without_a_traceback(
 @pytest.mark.slow
 def test_a_reader_that_leaves_early_is_no_error(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     """`seqgan sample RUN | head`."""
-    import subprocess
-    import sys
-
     script = "from agents.cli import main; main(['sample', 'run', '-n', '100000'])"
     process = subprocess.Popen(
         [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True

@@ -12,6 +12,8 @@ from agents.configuration import PRESETS, TOY, SeqGANConfig
 PAPER: dict[str, Any] = {
     "sequence_length": 20,
     "train_sequences": 10_000,
+    "generator": "lstm",
+    "discriminator": "cnn",
     "embedding_size": 32,
     "hidden_size": 32,
     "batch_size": 64,

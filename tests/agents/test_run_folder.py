@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import pickle
 import shutil
+import sys
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -16,12 +18,13 @@ import torch
 from rich.console import Console
 
 from agents.configuration import SeqGANConfig
-from agents.experiment import close_run, evaluate_run
+from agents.experiment import Experiment, close_run, evaluate_run
 from agents.run_folder import METRIC_COLUMNS, PRETRAINING_SETTINGS, RunFolder
+from seqgan_env.components import GENERATORS
 from seqgan_env.rollout_policies import sample_sequences
 from seqgan_env.tasks.oracle import oracle_task, seeded_oracle
 from seqgan_env.tasks.task import Task
-from seqgan_env.tasks.toy import toy_task
+from seqgan_env.tasks.toy import enumerate_sequences, toy_task
 from seqgan_env.vocabulary import Vocabulary
 from tests.agents.conftest import new_run, tiny_config, train
 
@@ -263,7 +266,74 @@ def test_parameters_of_something_else_are_refused(tmp_path: Path) -> None:
 
     run = new_run(tmp_path / "run")
     write_tensors(run.latest_checkpoint, {"policy.generator.embedding": torch.ones(3, 2)}, {})
-    with pytest.raises(ValueError, match="not those of an LSTM"):
+    with pytest.raises(ValueError, match=r"parameters in '.*latest.safetensors' are not those of generator='lstm': "):
+        run.generator()
+
+
+# Generators and discriminators by name.
+
+
+def test_a_run_from_before_parts_had_names_is_one_of_an_lstm_and_a_cnn(tmp_path: Path, finished_run: RunFolder) -> None:
+    run = RunFolder(Path(shutil.copytree(finished_run.path, tmp_path / "run")))
+    description = json.loads((run.path / "run.json").read_text())
+    for name in ("generator", "discriminator"):
+        del description["config"][name]
+    (run.path / "run.json").write_text(json.dumps(description))
+    run = RunFolder(run.path)
+    assert run.config() == finished_run.config()
+    assert torch.equal(run.generator().embedding, finished_run.generator().embedding)
+    train(run)
+    assert run.metrics_path.read_bytes() == finished_run.metrics_path.read_bytes()
+
+
+@pytest.mark.parametrize("name", GENERATORS)
+def test_the_generator_comes_back_as_it_was_trained_whatever_its_kind(tmp_path: Path, name: str) -> None:
+    run = new_run(tmp_path / "run", generator=name, rounds=1)
+    experiment = Experiment(run, console=Console(quiet=True), show_progress=False)
+    experiment.train()
+    read, trained = RunFolder(run.path).generator(), experiment.game.generator
+    assert type(read) is GENERATORS[name]
+    sequences = enumerate_sequences(3, 3)
+    assert torch.equal(read.log_probs(sequences), trained.log_probs(sequences))
+
+
+@pytest.mark.parametrize("name", GENERATORS)
+def test_reading_a_run_with_built_in_parts_imports_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    run = new_run(tmp_path / "run", generator=name, mle_epochs=0, rounds=0, discriminator_pretraining_steps=0)
+    train(run)
+    monkeypatch.setattr(importlib, "import_module", lambda module: pytest.fail(f"{module} was imported"))
+    again = RunFolder(run.path)
+    evaluate_run(again, 20, (1.0,), 0, "cpu")
+    sample_sequences(again.generator(), 5, 3, np.random.default_rng(0))
+
+
+def test_a_generator_of_ones_own_is_built_from_its_module_and_missed_without_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own_generator_module.py").write_text(
+        "from seqgan_env.models.sequence_models import GRUSequenceModel\nclass Own(GRUSequenceModel):\n    pass\n"
+    )
+    with monkeypatch.context() as patch:
+        patch.syspath_prepend(tmp_path)
+        run = train(new_run(tmp_path / "run", generator="own_generator_module:Own", rounds=1))
+        generator = run.generator()
+        assert type(generator).__name__ == "Own"
+        assert generator is not run.generator(run.mle_checkpoint)
+    monkeypatch.delitem(sys.modules, "own_generator_module")
+    with pytest.raises(
+        ValueError,
+        match=r"run' was trained with generator='own_generator_module:Own', which cannot be built now.*No module named "
+        r"'own_generator_module'; is the folder of own_generator_module the current one, or on PYTHONPATH\?",
+    ):
+        run.generator()
+
+
+def test_a_generator_that_has_changed_since_is_refused(tmp_path: Path, finished_run: RunFolder) -> None:
+    run = RunFolder(Path(shutil.copytree(finished_run.path, tmp_path / "run")))
+    run.description["config"]["generator"] = "gru"
+    with pytest.raises(ValueError, match=r"(?s)are not those of generator='gru': .*size mismatch"):
         run.generator()
 
 
@@ -272,7 +342,7 @@ def test_parameters_of_something_else_are_refused(tmp_path: Path) -> None:
 # What MLE does not depend on, or, of the task, what the real sequences show.
 OTHER_SETTINGS = {
     *("vocab_size", "oracle"),
-    *("filters", "discriminator_embedding_size", "dropout", "l2", "discriminator_learning_rate"),
+    *("discriminator", "filters", "discriminator_embedding_size", "dropout", "l2", "discriminator_learning_rate"),
     *("discriminator_weight_decay", "discriminator_pretraining_steps", "discriminator_sample_size"),
     *("reward_model", "rounds", "g_steps", "d_steps", "k_epochs", "n_rollouts", "rollout_rate"),
     *("generator_batch_size", "generator_learning_rate", "baseline"),
@@ -291,8 +361,10 @@ def test_a_pretraining_with_other_settings_is_refused_and_the_setting_named(
 ) -> None:
     was = getattr(finished_run.config(), setting)
     special = {"mle_patience": 3, "curriculum_rate_step": 0.5, "mle_reshuffle": not was, "batch_size": 32}
+    special["generator"] = "gru"
     other = special[setting] if setting in special else was + 1
-    with pytest.raises(ValueError, match=rf"pretrained='.*' has {setting}={was}, the new run {other}; both must agree"):
+    message = rf"pretrained='.*' has {setting}={was!r}, the new run {other!r}; both must agree"
+    with pytest.raises(ValueError, match=message):
         new_run(tmp_path / "run", pretrained=finished_run, **{setting: other})
     assert not (tmp_path / "run" / "run.json").exists()
 

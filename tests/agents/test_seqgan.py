@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 
 from agents.seqgan import Milestone, SeqGAN
+from seqgan_env.components import DISCRIMINATORS, GENERATORS
+from seqgan_env.models.discriminator_ensemble import DiscriminatorEnsemble
 from seqgan_env.models.discriminators import CNNDiscriminator
 from seqgan_env.models.sequence_models import LSTMSequenceModel
 from seqgan_env.rewards import BLEUReward, ConstantReward, DiscriminatorReward, RandomReward, ShuffledReward
@@ -171,6 +173,43 @@ def test_a_seed_means_the_streams_that_it_always_meant() -> None:
     assert game.pretrainer.rng.bit_generator.state == np.random.default_rng(seeds[2]).bit_generator.state
     assert game.trainer.rng.bit_generator.state == np.random.default_rng(seeds[3]).bit_generator.state
     assert game.agent.seed == seeds[4]
+
+
+@pytest.mark.parametrize("name", GENERATORS)
+def test_every_generator_plays_the_whole_game(name: str) -> None:
+    """And all of the settings that it knows reach it."""
+    seeds = [int(seed) for seed in np.random.SeedSequence(0).generate_state(1)]
+    game = game_of(generator=name, embedding_size=5, hidden_size=6, init_std=0.2, rounds=1)
+    options: dict[str, Any] = {} if name in ("lstm", "gru") else {"sequence_length": 3}
+    assert type(game.generator) is GENERATORS[name]
+    assert torch.equal(vector(game.generator), vector(GENERATORS[name](3, 5, 6, 0.2, seeds[0], **options)))
+    ends: list[Tensor] = [vector(game.generator)]
+    game.train(lambda milestone: ends.append(vector(game.generator)))
+    assert not torch.equal(ends[0], ends[1])  # an MLE epoch
+    assert not torch.equal(ends[-2], ends[-1])  # a round
+    assert isinstance(game.trainer.rollout_policy, DelayedCopy)
+    assert torch.equal(vector(game.trainer.rollout_policy.model), ends[-1])
+
+
+@pytest.mark.parametrize("name", [*DISCRIMINATORS, "ensemble:cnn+bigru"])
+def test_every_discriminator_plays_the_whole_game(name: str) -> None:
+    game = game_of(discriminator=name, discriminator_embedding_size=8, dropout=0.125, l2=0.75, rounds=1)
+    members = game.discriminator.members if isinstance(game.discriminator, DiscriminatorEnsemble) else None
+    for kind, model in zip(name.partition(":")[2].split("+"), members or [game.discriminator], strict=True):
+        assert type(model) is DISCRIMINATORS[kind or name]
+        assert (model.embedding.embedding_dim, model.dropout.p, model.l2) == (8, 0.125, 0.75)
+    before = vector(game.discriminator)
+    game.train()
+    assert not torch.equal(vector(game.discriminator), before)
+    assert isinstance(game.reward_model, DiscriminatorReward)
+    assert game.reward_model.discriminator is game.discriminator
+
+
+def test_the_choice_of_discriminator_leaves_the_generators_mle_as_it_is() -> None:
+    ends = [game_of(discriminator=name, rounds=0, discriminator_pretraining_steps=0) for name in ("cnn", "rcnn")]
+    for game in ends:
+        game.train()
+    assert torch.equal(*(vector(game.generator) for game in ends))
 
 
 def test_the_reward_that_is_named_is_the_one_that_the_search_asks_from_first_to_last() -> None:

@@ -11,7 +11,9 @@ from torch import Tensor, nn
 
 from seqgan_env.components import (
     DISCRIMINATORS,
+    GENERATORS,
     build_discriminator,
+    build_generator,
     build_reward_model,
     build_rollout_policy,
     load_attribute,
@@ -19,7 +21,7 @@ from seqgan_env.components import (
 from seqgan_env.models.context_discriminators import GRUDiscriminator, RCNNDiscriminator, TransformerDiscriminator
 from seqgan_env.models.discriminator_ensemble import DiscriminatorEnsemble
 from seqgan_env.models.discriminators import CNNDiscriminator, Discriminator
-from seqgan_env.models.sequence_models import LSTMSequenceModel
+from seqgan_env.models.sequence_models import GRUSequenceModel, LSTMSequenceModel, State
 from seqgan_env.rewards import (
     BLEUReward,
     ConstantReward,
@@ -70,6 +72,30 @@ class ColumnDiscriminator(OwnDiscriminator):
 
     def forward(self, sequences: Tensor) -> Tensor:
         return super().forward(sequences).unsqueeze(1)
+
+
+class FailingDiscriminator(OwnDiscriminator):
+    def __init__(self) -> None:
+        raise RuntimeError("no luck")
+
+
+SHARED_DISCRIMINATOR = CNNDiscriminator(3, 3, "light")
+SHARED_GENERATOR = GRUSequenceModel(3)
+
+
+class OwnGenerator(GRUSequenceModel):
+    """Asks for what it needs."""
+
+    def __init__(self, task: Task, hidden_size: int, seed: int = 0) -> None:
+        super().__init__(task.vocab_size, 4, hidden_size, seed=seed)
+        self.seed = seed
+
+
+class ForgetfulGenerator(OwnGenerator):
+    """Its steps are not those of teacher forcing."""
+
+    def advance(self, state: State, tokens: Tensor) -> State:
+        return super().advance((torch.zeros_like(state[0]),), tokens)
 
 
 class OwnPolicy(UniformPolicy):
@@ -237,7 +263,12 @@ def test_a_discriminator_object_is_taken_as_it_is(task: Task) -> None:
     [
         ("rnn", ValueError, "discriminator='rnn' is neither a known name nor"),
         ("ensemble:cnn+rnn", ValueError, r"discriminator='ensemble:cnn\+rnn': members must be among \['cnn', 'rcnn'"),
-        ("no_such_module:Net", ValueError, "cannot be loaded: .*; is the folder of no_such_module on PYTHONPATH"),
+        (
+            "no_such_module:Net",
+            ValueError,
+            "cannot be loaded: .*; is the folder of no_such_module the current one",
+        ),
+        (f"{HERE}:FailingDiscriminator", ValueError, ":FailingDiscriminator' cannot be built: RuntimeError: no luck$"),
         (f"{HERE}:NoSuchNet", ValueError, "has no attribute 'NoSuchNet'$"),
         (f"{HERE}:OwnModule", TypeError, "OwnModule is no discriminator; derive it from .*Discriminator"),
         (f"{HERE}:ColumnDiscriminator", ValueError, r"forward returned shape \(8, 1\), expected \(8,\)"),
@@ -250,6 +281,73 @@ def test_a_wrong_discriminator_is_refused_by_its_fault(
 ) -> None:
     with pytest.raises(error, match=message):
         build_discriminator(spec, task)
+
+
+def test_a_module_that_fails_while_it_is_imported_is_told_from_one_that_is_missing(
+    task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "my_broken_module.py").write_text("1 / 0")
+    (tmp_path / "my_needy_module.py").write_text("import no_such_dependency")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ValueError, match=r"my_broken_module:Net' cannot be loaded: ZeroDivisionError: division"):
+        build_discriminator("my_broken_module:Net", task)
+    with pytest.raises(ValueError, match=r"cannot be loaded: No module named 'no_such_dependency'$"):
+        build_discriminator("my_needy_module:Net", task)
+
+
+@pytest.mark.parametrize("spec", [None, *GENERATORS])
+def test_a_generator_is_built_for_the_task_it_is_named_for(spec: str | None, eos_task: Task) -> None:
+    options = {"embedding_size": 5, "hidden_size": 6, "init_std": 0.5, "seed": 9}
+    model = build_generator(spec, eos_task, **options, dropout=0.5)  # which none of them has
+    assert type(model) is GENERATORS[spec or "lstm"]
+    assert model.vocab_size == eos_task.vocab_size
+    assert getattr(model, "sequence_length", 5) == eos_task.sequence_length == 5
+    sizes = {"sequence_length": 5} if hasattr(model, "sequence_length") else {}
+    expected = type(model)(4, **options, **sizes)
+    sequences = eos_task.real_sequences("train")
+    assert torch.equal(model.log_probs(sequences), expected.log_probs(sequences))
+
+
+def test_a_generator_of_ones_own_is_named_or_taken_as_it_is(task: Task) -> None:
+    own = build_generator(f"{HERE}:OwnGenerator", task, hidden_size=6, embedding_size=7, seed=3)
+    assert isinstance(own, OwnGenerator)
+    assert (own.hidden_size, own.seed) == (6, 3)
+    assert build_generator(own, task) is own
+
+
+def test_one_object_that_many_name_is_copied_for_each(task: Task) -> None:
+    """Else trying a part out would train the run's."""
+    builds = ((build_generator, "SHARED_GENERATOR"), (build_discriminator, "SHARED_DISCRIMINATOR"))
+    for build, name in builds:
+        first, second = (build(f"{HERE}:{name}", task) for _ in range(2))
+        assert first is not second
+        assert first is not globals()[name]
+        assert torch.equal(*(next(model.parameters()) for model in (first, second)))
+
+
+@pytest.mark.parametrize(
+    ("spec", "error", "message"),
+    [
+        ("rnn", ValueError, "generator='rnn' is neither a known name nor"),
+        ("lstm:2", ValueError, "generator='lstm:2' cannot be loaded"),
+        (f"{HERE}:ForgetfulGenerator", ValueError, "ForgetfulGenerator"),
+        (f"{HERE}:OwnGenerator", ValueError, "cannot be built: TypeError: .*missing 1 required .* 'hidden_size'"),
+        (f"{HERE}:OwnPolicy", TypeError, "OwnPolicy is no sequence model; derive it from .*SequenceModel"),
+        (
+            LSTMSequenceModel(4),
+            ValueError,
+            "LSTMSequenceModel has vocab_size=4, the task 'toy' has 3; they must",
+        ),
+        (GENERATORS["transformer"](3, sequence_length=2), ValueError, "sequence_length=2 .* is too small"),
+        (3, TypeError, "int is no sequence model"),
+    ],
+)
+def test_a_wrong_generator_is_refused_by_its_fault(
+    spec: object, error: type[Exception], message: str, task: Task
+) -> None:
+    options = {"hidden_size": 4} if spec == f"{HERE}:ForgetfulGenerator" else {}
+    with pytest.raises(error, match=message):
+        build_generator(spec, task, **options)
 
 
 @pytest.mark.parametrize(("spec", "order"), [("ngram", 2), ("ngram:1", 1), ("ngram:3", 3)])

@@ -95,6 +95,15 @@ def test_an_update_changes_what_is_drawn(model: LSTMSequenceModel) -> None:
     assert next_token_shares(policy, [1]).tolist() == [0, 1, 0]
 
 
+def test_a_delayed_copy_takes_running_statistics_as_they_are(model: LSTMSequenceModel) -> None:
+    model.register_buffer("running_mean", torch.zeros(2))
+    delayed = DelayedCopy(model, rate=0.8)
+    model.running_mean.fill_(3.0)
+    assert delayed.model.running_mean.tolist() == [0.0, 0.0]
+    delayed.update(model)
+    assert delayed.model.running_mean.tolist() == [3.0, 3.0]
+
+
 def test_a_delayed_copy_draws_from_the_models_distribution(model: LSTMSequenceModel) -> None:
     shares = next_token_shares(DelayedCopy(model), [2, 0])
     np.testing.assert_allclose(shares, exact_next_token(model, torch.tensor([2, 0])), atol=2e-4)
