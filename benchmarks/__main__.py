@@ -13,8 +13,9 @@ import tyro
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from agents.workers import usable_cores
 from benchmarks import report, scaling
-from benchmarks.machine import measure_rates, seconds_of, this_machine, usable_cores, use_threads
+from benchmarks.machine import measure_rates, seconds_of, this_machine, use_threads
 from benchmarks.pictures import draw_scaling, read_scaling
 from benchmarks.report import Result
 from benchmarks.roofline import WORK, Rates

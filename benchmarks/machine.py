@@ -80,11 +80,6 @@ def git_commit() -> str:
     return done.stdout.strip() if done.returncode == 0 else "unknown"
 
 
-def usable_cores() -> int:
-    """Cores that this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def synchronise(device: torch.device) -> None:
     """Wait until a GPU has done what it was given; a CPU always has."""
     if device.type == "cuda":

@@ -1,10 +1,10 @@
 """Eq. 11: what filters of several lengths find in a sequence, f_k = max_i (b_k + w_k . E_{i:i+l-1}).
 
 In: embeddings or tokens. Out: features (R, F) float32, before the relu (relu and max commute).
-Two ways to the same numbers. Training multiplies: the windows of every length are views of one matrix, so a filter
-length is one large product forward and two backward. Scoring looks up: tokens are discrete, so a filter's response is
-a sum of rows of a table, embedding times filter, and windows in a prefix that neighbouring sequences share are looked
-up once.
+Two ways to the same numbers. Training multiplies: all windows of a length times all filters of that length is one large
+product, and the backward pass adds up the windows that stood at a maximum. Scoring looks up: tokens are discrete, so a
+filter's response is a sum of rows of a table, embedding times filter, and windows in a prefix that neighbouring
+sequences share are looked up once.
 Departure from the paper: none; only the order of the work differs from convolving.
 """
 
@@ -79,7 +79,7 @@ def _windows(embedded: Tensor, length: int) -> Tensor:
 def _last_places(responses: Tensor, maxima: Tensor) -> Tensor:
     """Where along dimension 0 the maximum stands, the last if it does several times; overwrites the responses.
 
-    (places, B, K) -> (B, K) int32. Three passes over memory that is in the cache, ten times as fast as `argmax`.
+    (places, B, K) -> (B, K) int32. Three passes over memory that is in the cache.
     """
     places = torch.arange(len(responses), dtype=responses.dtype, device=responses.device).view(-1, 1, 1)
     return responses.eq_(maxima).mul_(places).amax(dim=0).int()
