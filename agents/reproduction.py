@@ -245,20 +245,21 @@ def git_commit() -> str:
 
 def hardware(device: str) -> dict[str, Any]:
     """Processor, cores, and the GPU if one was used."""
-    found: dict[str, Any] = {"cpu": _cpu_name(), "cores": usable_cores(), "device": device}
+    found: dict[str, Any] = {"cpu": cpu_name(), "cores": usable_cores(), "device": device}
     if device.startswith("cuda"):
         found["gpu"] = torch.cuda.get_device_name(device)
     return found
 
 
-def _cpu_name() -> str:
+def cpu_name() -> str:
+    """The processor's name as the system gives it."""
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.is_file():
         for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
             key, _, value = line.partition(":")
             if key.strip() == "model name" and value.strip():
                 return " ".join(value.split())
-    return platform.processor() or platform.machine()
+    return platform.processor() or platform.machine() or "unknown"
 
 
 def versions() -> dict[str, str]:
