@@ -42,6 +42,8 @@ class Cell:
         settings: what the cell is, in values that JSON can hold. Two cells with the same settings are the same cell.
         after: names of the cells that must be done before; their folders stand beside this one.
         device: where models live; not part of what the cell is.
+        defaults: what settings count as in a folder that was begun before they existed, so that a grid goes on after
+            an upgrade that only added settings.
 
     Raises:
         ValueError: if the name cannot be a folder's, or the function's name has another form.
@@ -53,6 +55,7 @@ class Cell:
     settings: dict[str, Any] = field(default_factory=dict)
     after: tuple[str, ...] = ()
     device: str = "cpu"
+    defaults: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"\w[\w.,=+-]*", self.name):
@@ -112,12 +115,21 @@ def refuse_another(cell: Cell, grid: Path) -> None:
         stored = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{str(path)!r} cannot be read: {error}; remove it to compute the cell again") from error
-    difference = _first_difference(stored, cell.description)
+    difference = _first_difference(_completed(stored, {"settings": cell.defaults}), cell.description)
     if difference is not None:
         name, theirs, ours = difference
         raise ValueError(
             f"{str(path.parent)!r} was computed with {name}={theirs!r}, not {ours!r}; choose another folder"
         )
+
+
+def _completed(stored: Any, defaults: Any) -> Any:
+    """`stored` with entries of `defaults` where it has none, at every depth where both are dicts."""
+    if not isinstance(stored, dict) or not isinstance(defaults, dict):
+        return stored
+    return {name: value for name, value in defaults.items() if not isinstance(value, dict)} | {
+        name: _completed(value, defaults.get(name)) for name, value in stored.items()
+    }
 
 
 def _first_difference(stored: Any, asked: Any, name: str = "") -> tuple[str, Any, Any] | None:

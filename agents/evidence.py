@@ -38,9 +38,11 @@ LEVEL_RULE = (
     f"level: reproduced if the mean NLL_oracle is within {LEVEL_TOLERANCE} of the paper's value, SeqGAN's if it is at "
     "most the paper's; judged on the authors' oracle alone, since another oracle has other levels"
 )
+DISTINCT_LEAST = 0.99  # share of different sequences; the oracle and MLE have 1.0000 in 100,000 samples
 CURVE_RULE = (
     f"a point lies below an MLE curve if, at its NLL_test, its {CONFIDENCE:.0%} interval over seeds of NLL_oracle ends "
-    "below where the curve's begins"
+    f"below where the curve's begins; it is no answer if under {DISTINCT_LEAST:.0%} of its samples are unique, since "
+    "repeating one likely sequence with probability p lowers NLL_oracle linearly and raises NLL_test by -log(1 - p) / T"
 )
 
 
@@ -216,22 +218,28 @@ class CurveComparison:
         nll_oracle: the point's mean and interval.
         curve: the curve's NLL_oracle at that NLL_test, mean and interval; not numbers beyond its right end.
         gain: how far the point lies below its own seed's curve (curve minus point), mean and interval.
-        place: "below", "not below", or "beyond": beyond either end of the curve, where nothing can be said.
+        distinct: share of different sequences among its samples, mean.
+        place: "below", "not below", "repeats": below, but by repeating itself; or "beyond": beyond either end of the
+            curve, where nothing can be said.
     """
 
     nll_test: float
     nll_oracle: tuple[float, float, float]
     curve: tuple[float, float, float]
     gain: tuple[float, float, float]
-    place: Literal["below", "not below", "beyond"]
+    distinct: float
+    place: Literal["below", "not below", "repeats", "beyond"]
 
 
-def compare_with_curve(points: Sequence[Point], curves: Sequence[Sequence[Point]]) -> CurveComparison:
+def compare_with_curve(
+    points: Sequence[Point], curves: Sequence[Sequence[Point]], distinct: Sequence[float]
+) -> CurveComparison:
     """CURVE_RULE: where a method's point lies.
 
     Args:
         points: of the method at one temperature, one a seed.
         curves: of MLE, one a seed in the same order, each in the order of falling temperature.
+        distinct: share of different sequences among the method's samples, one a seed.
     """
     branches = [falling_branch(curve) for curve in curves]
     nll_test = float(np.mean([x for x, _ in points]))
@@ -241,8 +249,13 @@ def compare_with_curve(points: Sequence[Point], curves: Sequence[Sequence[Point]
     point, curve, gain = ((float(np.mean(values)), *interval(values)) for values in (own, there, gains))
     below = point[2] < curve[1]
     left_of_all = nll_test < min(branch[0][0] for branch in branches)
-    beyond = math.isnan(curve[0]) or (left_of_all and not below)
-    return CurveComparison(nll_test, point, curve, gain, "beyond" if beyond else "below" if below else "not below")
+    unique = float(np.mean(distinct))
+    place: Literal["below", "not below", "repeats", "beyond"] = "not below"
+    if math.isnan(curve[0]) or (left_of_all and not below):
+        place = "beyond"
+    elif below:
+        place = "below" if unique >= DISTINCT_LEAST else "repeats"
+    return CurveComparison(nll_test, point, curve, gain, unique, place)
 
 
 def answer(curve: str, comparisons: Mapping[str, CurveComparison]) -> str:
@@ -254,8 +267,9 @@ def answer(curve: str, comparisons: Mapping[str, CurveComparison]) -> str:
     """
     below = {label: found for label, found in comparisons.items() if found.place == "below"}
     counts = f"of {len(comparisons)} points, {len(below)} below"
-    for place in ("not below", "beyond"):
-        counts += f", {sum(found.place == place for found in comparisons.values())} {place}"
+    for place in ("repeats", "not below", "beyond"):
+        said = "below by repeating themselves" if place == "repeats" else place
+        counts += f", {sum(found.place == place for found in comparisons.values())} {said}"
     if not below:
         return f"Below the curve of {curve}: no point ({counts} its ends)."
     named = "; ".join(

@@ -27,6 +27,10 @@ class Figure(Protocol):
     """A result of the paper."""
 
     @property
+    def study(self) -> Study:
+        """What its cells share."""
+
+    @property
     def rules(self) -> tuple[str, ...]:
         """By which its verdicts are given."""
 
@@ -277,6 +281,7 @@ class Curves:
             (row["method"], row["temperature"], row["seed"]): (float(row["nll_test"]), float(row["nll_oracle"]))
             for row in rows
         }
+        distinct = {(row["method"], row["temperature"], row["seed"]): float(row["distinct"]) for row in rows}
         found: dict[str, dict[tuple[str, str], CurveComparison]] = {}
         for name in _MLE_CURVES:
             temperatures = {temperature for method, temperature, _ in points if method == name}
@@ -284,7 +289,9 @@ class Curves:
             curves = [[points[name, temperature, seed] for temperature in falling] for seed in seeds]
             found[name] = {
                 (method, temperature): evidence.compare_with_curve(
-                    [points[method, temperature, seed] for seed in seeds], curves
+                    [points[method, temperature, seed] for seed in seeds],
+                    curves,
+                    [distinct[method, temperature, seed] for seed in seeds],
                 )
                 for method, temperature in dict.fromkeys((method, temperature) for method, temperature, _ in points)
                 if method != name
@@ -324,4 +331,4 @@ def _comparison_row(comparison: CurveComparison) -> Row:
         ("gain", comparison.gain),
     ):
         row |= {f"{name}{part}": number(value) for part, value in zip(("", "_low", "_high"), values, strict=True)}
-    return row | {"place": comparison.place}
+    return row | {"distinct": number(comparison.distinct), "place": comparison.place}

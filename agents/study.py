@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,14 +20,17 @@ from rich.console import Console
 from agents.cells import Cell
 from agents.checkpoints import write_atomically
 from agents.configuration import SeqGANConfig
-from agents.experiment import Experiment, make_task, measure, measured_columns
+from agents.experiment import Experiment, make_task, measure
+from agents.measurements import measured_columns
 from agents.methods import METHODS, Method
 from agents.run_folder import RunFolder
 from agents.tables import Row
 from seqgan_env.rollout_policies import RolloutPolicy, UniformPolicy
+from seqgan_env.tasks.task import Task
 
 _TRAIN = f"{__name__}:train_cell"
 _MEASURE = f"{__name__}:measure_cell"
+_DEFAULTS = {"config": asdict(SeqGANConfig())}  # a new setting's default is what was done before it existed
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,14 @@ class Study:
     folder: Path
     device: str = "cpu"
 
+    def make_task(self) -> Task:
+        """Real sequences that the runs learn from.
+
+        Raises:
+            ValueError: if an oracle or a corpus cannot be used.
+        """
+        return make_task(self.task, self.config)
+
     def training(self, method: Method, seed: int) -> Cell:
         """The cell that trains a method."""
         pretrained = None
@@ -64,7 +75,7 @@ class Study:
             "pretrained": pretrained,
         }
         after = () if pretrained is None else (pretrained,)
-        return Cell(f"{method.name}-seed{seed}", _TRAIN, settings, after, self.device)
+        return Cell(f"{method.name}-seed{seed}", _TRAIN, settings, after, self.device, _DEFAULTS)
 
     def measuring(self, method: Method, seed: int, temperature: float) -> Cell:
         """The cell that measures a method; one without training takes its task from the MLE run of its seed."""
@@ -125,6 +136,18 @@ def _needed(method: Method) -> list[Method]:
 
 def train_cell(settings: dict[str, Any], folder: Path, device: str) -> None:
     """Train what is left of a cell's run; progress goes to log.txt."""
+    train_run(settings, folder, device, lambda config: make_task(settings["task"], config))
+
+
+def train_run(settings: dict[str, Any], folder: Path, device: str, new_task: Callable[[SeqGANConfig], Task]) -> None:
+    """The same for any task.
+
+    Args:
+        settings: of the cell.
+        folder: of the cell.
+        device: where models live.
+        new_task: called if the run is new and shares no pretraining.
+    """
     path = folder / "run"
     if (path / "run.json").is_file():
         run = RunFolder(path)
@@ -133,8 +156,9 @@ def train_cell(settings: dict[str, Any], folder: Path, device: str) -> None:
         pretrained = None
         if settings["pretrained"] is not None:
             pretrained = RunFolder(folder.parent / settings["pretrained"] / "run")
-        task = make_task(settings["task"], config) if pretrained is None else pretrained.task()
-        run = RunFolder.create(path, task, config, settings["preset"], pretrained)
+        task = new_task(config) if pretrained is None else pretrained.task()
+        corpus_options = settings.get("corpus_options")
+        run = RunFolder.create(path, task, config, settings["preset"], pretrained, corpus_options)
     with (folder / "log.txt").open("a", encoding="utf-8") as log:
         Experiment(run, device, Console(file=log, width=120), show_progress=False).train()
 

@@ -176,14 +176,14 @@ def curves(*heights: float) -> list[list[tuple[float, float]]]:
     ],
 )
 def test_a_point_is_below_a_curve_if_the_intervals_say_so(points: Sequence[tuple[float, float]], place: str) -> None:
-    assert compare_with_curve(points, curves(0.0, 0.01, -0.01)).place == place
+    assert compare_with_curve(points, curves(0.0, 0.01, -0.01), [1.0] * 3).place == place
 
 
 def test_a_comparison_holds_means_intervals_and_the_gain_within_seeds() -> None:
     """The seeds' heights differ far more than their gains: the paired interval is the narrower one."""
     heights = (0.0, 0.5, -0.5)
     points = [(8.0, 2 + height - gain) for height, gain in zip(heights, (0.1, 0.11, 0.12), strict=True)]
-    found = compare_with_curve(points, curves(*heights))
+    found = compare_with_curve(points, curves(*heights), [1.0] * 3)
     assert found.nll_test == 8
     assert found.nll_oracle[0] == pytest.approx(1.89)
     assert found.curve == pytest.approx((2.0, *interval([2.0, 2.5, 1.5])))
@@ -193,21 +193,29 @@ def test_a_comparison_holds_means_intervals_and_the_gain_within_seeds() -> None:
 
 
 def test_one_seed_is_never_below() -> None:
-    assert compare_with_curve([(8.0, 0.5)], curves(0.0)).place == "not below"
+    assert compare_with_curve([(8.0, 0.5)], curves(0.0), [1.0]).place == "not below"
+
+
+@pytest.mark.parametrize(("distinct", "place"), [((1.0, 1.0, 0.98), "below"), ((0.99, 0.99, 0.98), "repeats")])
+def test_a_point_that_repeats_its_samples_is_no_answer(distinct: Sequence[float], place: str) -> None:
+    points = [(8.0, 1.7), (8.0, 1.71), (8.0, 1.69)]
+    found = compare_with_curve(points, curves(0.0, 0.01, -0.01), distinct)
+    assert found.place == place
+    assert found.distinct == pytest.approx(sum(distinct) / 3)
 
 
 def comparison(place: str, gain: float = 0.0) -> CurveComparison:
-    return CurveComparison(8.0, (1, 1, 1), (1, 1, 1), (gain, gain - 0.01, gain + 0.01), place)  # type: ignore[arg-type]
+    return CurveComparison(8.0, (1, 1, 1), (1, 1, 1), (gain, gain - 0.01, gain + 0.01), 1.0, place)  # type: ignore[arg-type]
 
 
 def test_the_answer_is_plain() -> None:
     places = {"A": comparison("not below"), "B": comparison("beyond"), "C": comparison("not below")}
     assert answer("MLE", places) == (
-        "Below the curve of MLE: no point (of 3 points, 0 below, 2 not below, 1 beyond its ends)."
+        "Below the curve of MLE: no point (of 3 points, 0 below, 0 below by repeating themselves, 2 not below, 1 beyond its ends)."
     )
     assert answer("MLE", places | {"D at temperature 0.9": comparison("below", 0.2)}) == (
         "Below the curve of MLE: D at temperature 0.9 (by 0.200 nats per token, 95% interval 0.190 to 0.210) "
-        "(of 4 points, 1 below, 2 not below, 1 beyond its ends)."
+        "(of 4 points, 1 below, 0 below by repeating themselves, 2 not below, 1 beyond its ends)."
     )
 
 
