@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,10 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from agents.seqgan import SeqGAN
+from seqgan_env.rewards import AnchoredReward
 from seqgan_env.rollout_policies import DelayedCopy
+
+_EPISODES = ("tokens", "lengths", "values")  # of the MDP: where its sequences stand
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -58,8 +62,14 @@ def write_tensors(path: Path, tensors: dict[str, Tensor], state: dict[str, Any])
     write_atomically(path, save(contiguous, metadata={"state": json.dumps(state)}))
 
 
-def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def read_tensors(
+    path: Path, wanted: Callable[[str], bool] = lambda name: True
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """What `write_tensors` wrote.
+
+    Args:
+        path: the file.
+        wanted: of which tensors, by name; the others are not read.
 
     Raises:
         ValueError: if the file is missing, truncated or of another kind.
@@ -67,7 +77,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         with safe_open(path, framework="pt") as file:
             state = json.loads((file.metadata() or {})["state"])
-            return {name: file.get_tensor(name) for name in file.keys()}, state  # noqa: SIM118 (no mapping)
+            return {name: file.get_tensor(name) for name in file.keys() if wanted(name)}, state  # noqa: SIM118
     except (SafetensorError, OSError, KeyError, json.JSONDecodeError) as error:
         raise ValueError(f"{str(path)!r} is not a readable checkpoint of this project: {error}") from error
 
@@ -86,6 +96,9 @@ def snapshot(game: SeqGAN) -> tuple[dict[str, Tensor], dict[str, Any]]:
     tensors["random.torch"] = torch.get_rng_state()
     if torch.cuda.is_available():
         tensors["random.cuda"] = torch.cuda.get_rng_state()
+    mdp = game.env.env.mdp
+    if mdp.lengths.any():  # where sequences differ in length, some are half written when a round ends
+        tensors |= {f"episodes.{name}": torch.from_numpy(getattr(mdp, name).copy()) for name in _EPISODES}
     state = {
         "pretrainer": game.pretrainer.counters(),
         "discriminator_steps": game.discriminator_steps,
@@ -126,8 +139,12 @@ def restore(game: SeqGAN, tensors: dict[str, Tensor], state: dict[str, Any]) -> 
     game.agent._n_updates = state["n_updates"]
     if state["env_rngs"] is not None:
         # The reset takes the seeds that SB3 has set; only then do the stored random states hold.
-        game.agent._last_obs = game.env.reset()  # type: ignore[assignment]
-        game.agent._last_episode_starts = np.ones(game.env.num_envs, dtype=bool)
+        game.env.reset()
+        mdp = game.env.env.mdp
+        for name, tensor in _under("episodes", tensors).items():
+            getattr(mdp, name)[:] = tensor.numpy()
+        game.agent._last_obs = mdp.tokens.copy()
+        game.agent._last_episode_starts = mdp.lengths == 0
         for rng, stored in zip(game.env.env.rngs, state["env_rngs"], strict=True):
             rng.bit_generator.state = stored
     reward_rng = _reward_rng(game)
@@ -156,6 +173,8 @@ def _modules(game: SeqGAN) -> dict[str, nn.Module]:
     modules: dict[str, nn.Module] = {"policy": game.agent.policy, "discriminator": game.discriminator}
     if isinstance(game.trainer.rollout_policy, DelayedCopy):
         modules["rollout_policy"] = game.trainer.rollout_policy.model
+    if isinstance(game.reward_model, AnchoredReward):
+        modules["anchor"] = game.reward_model.anchor
     return modules
 
 

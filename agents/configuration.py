@@ -8,7 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
+from tyro.conf import Fixed, Suppress
+
 from agents.reinforce import Baseline
+from seqgan_env.mdp import RewardMode
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,8 @@ class SeqGANConfig:
     """Stop MLE after this many epochs without a lower held-out NLL and go back to the best; None: never [P: None]."""
     mle_reshuffle: bool = True
     """Draw new MLE batches each epoch [P: not said; 2016, 2018: False]."""
+    epoch_sequences: int | None = None
+    """Sequences of an MLE epoch at most, drawn anew each time, so that its work is bounded; None: all [P: all]."""
     mle_learning_rate: float = 1e-2
     """Adam's learning rate for MLE [2016: 1e-3; 2018: 1e-2]."""
     curriculum_rate_step: float = 0.0
@@ -54,8 +59,8 @@ class SeqGANConfig:
 
     discriminator: str = "cnn"
     """D: cnn, rcnn, bigru, transformer, ensemble, ensemble:cnn+bigru, or module:Class of your own [P: cnn]."""
-    filters: Literal["paper", "light"] = "paper"
-    """Filters of a cnn discriminator: the paper's windows 1 to T, or a fifth of their arithmetic [P: paper]."""
+    filters: Literal["paper", "light", "short"] = "paper"
+    """Filters of a cnn discriminator: windows 1 to T, 1 to 5 (a fifth of the arithmetic), or 1 and 2 [P: paper]."""
     discriminator_embedding_size: int = 64
     """E of the discriminator [2016, 2018: 64]."""
     dropout: float = 0.25
@@ -66,19 +71,25 @@ class SeqGANConfig:
     """Adam's learning rate for the discriminator [2016, 2018: 1e-4]."""
     discriminator_weight_decay: float = 0.0
     """Decoupled weight decay of the discriminator's Adam [2016, 2018: 0]."""
+    discriminator_batch_size: int | None = None
+    """Sequences a discriminator step, half of them real; None: as --batch-size [2016, 2018: 64]."""
     discriminator_pretraining_steps: int = 50
     """Draws of fresh negatives before the game, k epochs on each [2016, 2018: 50]."""
     discriminator_sample_size: int | None = None
     """Positives, and as many negatives, in each draw; None takes all training sequences [P: None]."""
 
     reward_model: str = "discriminator"
-    """What scores sequences: discriminator, bleu, random, shuffled, constant:0.5, oracle, module:Attribute [P: D]."""
+    """Scores: discriminator, logit (D's), bleu, random, shuffled, constant:0.5, oracle, module:Attribute [P: D]."""
+    anchor_weight: float = 0.0
+    """Weight in the reward of KL(G || G after MLE), in nats per sequence, so that G stays where D was trained [P: 0]."""
+    reward_mode: RewardMode = "action_value"
+    """How rewards reach prefixes: action_value (Monte-Carlo search), potential, terminal (R(Y) alone) [P: search]."""
     rounds: int = 200
     """Adversarial rounds [2016: 800; 2018: 200]."""
     g_steps: int = 1
     """g, generator updates a round [P: 1]."""
     d_steps: int = 5
-    """d, draws of fresh negatives a round [P: 5]."""
+    """d, draws of fresh negatives a round; 0: D stays as its pretraining made it [P: 5]."""
     k_epochs: int = 3
     """k, discriminator epochs on each draw [P: 3]."""
     n_rollouts: int = 16
@@ -98,13 +109,15 @@ class SeqGANConfig:
     """Adversarial rounds between measurements [2016, 2018: 5]."""
     evaluation_samples: int = 2000
     """Sequences drawn for each measurement on the way."""
+    held_out_sequences: int | None = None
+    """Validation sequences, and as many test sequences, that are looked at, at most; None: all."""
     final_samples: int = 10_000
     """Sequences drawn for each line of the closing table [P: 100,000]."""
     checkpoint_every: int = 1
     """Units of work (MLE epochs, discriminator steps, rounds) between checkpoints."""
 
     def __post_init__(self) -> None:
-        may_be_zero = {"seed", "data_seed", "mle_epochs", "discriminator_pretraining_steps", "rounds"}
+        may_be_zero = {"seed", "data_seed", "mle_epochs", "discriminator_pretraining_steps", "rounds", "d_steps"}
         for field in fields(self):
             value = getattr(self, field.name)
             if isinstance(value, int) and not isinstance(value, bool) and value < (field.name not in may_be_zero):
@@ -116,8 +129,9 @@ class SeqGANConfig:
             raise ValueError(f"discriminator_learning_rate={self.discriminator_learning_rate} must be above 0")
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"seed={self.seed} must lie in 0..2^32-1")
-        if self.discriminator_weight_decay < 0:
-            raise ValueError(f"discriminator_weight_decay={self.discriminator_weight_decay} must not be negative")
+        for name in ("discriminator_weight_decay", "anchor_weight"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name}={getattr(self, name)} must not be negative")
         for name in ("rollout_rate", "curriculum_rate_step"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name}={getattr(self, name)} must lie in [0, 1]")
@@ -138,6 +152,17 @@ class SeqGANConfig:
             "dropout": self.dropout,
             "l2": self.l2,
         }
+
+
+@dataclass(frozen=True)
+class CorpusConfig(SeqGANConfig):
+    """Settings of a run on a corpus, which itself decides what the command line leaves out here."""
+
+    sequence_length: Suppress[Fixed[int]] = 20
+    vocab_size: Suppress[Fixed[int | None]] = None
+    oracle: Suppress[Fixed[str | None]] = None
+    data_seed: Suppress[Fixed[int]] = 0
+    train_sequences: Suppress[Fixed[int]] = 10_000
 
 
 _REPO_2018 = SeqGANConfig(train_sequences=9_984, rollout_rate=0.8, mle_reshuffle=False)
@@ -166,6 +191,33 @@ PRESETS: dict[str, SeqGANConfig] = {
     "repo2018": _REPO_2018,
 }
 
+# An adversarial phase that improves on MLE stopped at its best held-out NLL, where the paper's loses diversity. D is an
+# ensemble that sees short windows only, so that it generalises from 10,000 sequences. Its logit is the reward, which
+# an anchor ties to the generator that D was trained against. Chosen on seeds 101 and 102.
+BEST: dict[str, Any] = {
+    "mle_patience": 10,
+    "discriminator": "ensemble:cnn+cnn+cnn",
+    "filters": "short",
+    "dropout": 0.5,
+    "l2": 0.0,
+    "discriminator_learning_rate": 2e-3,
+    "discriminator_weight_decay": 1.0,
+    "discriminator_batch_size": 512,
+    "discriminator_sample_size": None,
+    "discriminator_pretraining_steps": 20,
+    "k_epochs": 1,
+    "reward_model": "logit",
+    "anchor_weight": 1.0,
+    "reward_mode": "terminal",
+    "baseline": "step_mean",
+    "rounds": 100,
+    "g_steps": 1,
+    "d_steps": 0,
+    "generator_batch_size": 512,
+    "generator_learning_rate": 1e-3,
+}
+PRESETS["best"] = replace(PRESETS["fast"], **BEST)
+
 TOY = SeqGANConfig(
     sequence_length=3,
     train_sequences=1_000,
@@ -183,3 +235,26 @@ TOY = SeqGANConfig(
     evaluation_samples=1_000,
     final_samples=5_000,
 )
+
+# For a text on two cores in a quarter of an hour, whatever its size: no unit of work grows with the corpus.
+TEXT = CorpusConfig(
+    embedding_size=64,
+    hidden_size=64,
+    mle_epochs=60,
+    mle_patience=3,
+    mle_learning_rate=5e-3,
+    epoch_sequences=10_000,
+    filters="light",
+    discriminator_pretraining_steps=10,
+    discriminator_sample_size=1_000,
+    rounds=60,
+    d_steps=1,
+    k_epochs=1,
+    n_rollouts=8,
+    generator_learning_rate=1e-3,
+    evaluation_samples=1_000,
+    held_out_sequences=5_000,
+    final_samples=2_000,
+    checkpoint_every=5,
+)
+MUSIC = TEXT

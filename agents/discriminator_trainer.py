@@ -3,13 +3,14 @@
 min_phi -E_{Y real}[log D_phi(Y)] - E_{Y ~ G}[log(1 - D_phi(Y))]. In: real sequences and a generator. Out: a
 discriminator that the environments use as reward model from the next step on, and a roll-out policy in step with the
 generator. Algorithm 1's order is kept: after g generator updates, d times fresh negatives from the updated generator
-and k epochs on them, then beta <- theta.
+and k epochs on them, then beta <- theta. An off-policy learner's replayed experience then gets the rewards of the new
+discriminator, see `replay_rewards`.
 Departures from the authors' code: labels are balanced in every batch; the optimizer offers weight decay.
 """
 
 from __future__ import annotations
 
-import copy
+import warnings
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,12 +18,15 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import torch
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
+from stable_baselines3.common.policies import BasePolicy
 from torch import Tensor
 from torch.nn import functional as F
 
-from agents.policies import ActorRolloutPolicy, SequencePolicy
+from agents.policies import ActorRolloutPolicy, SequencePolicy, can_be_asked
+from agents.replay_rewards import RewardSource, check_can_relabel, relabel
 from seqgan_env.models.discriminators import Discriminator
 from seqgan_env.models.sequence_models import SequenceModel
 from seqgan_env.rewards import DiscriminatorReward, RewardModel
@@ -30,6 +34,7 @@ from seqgan_env.rollout_policies import DelayedCopy, RolloutPolicy, sample_seque
 from seqgan_env.tasks.task import Task
 
 _REPORT_SIZE = 1000  # held-out sequences of each kind in a report
+_LARGE_BUFFER = 100_000  # transitions; a search for so many takes minutes on CPU, after each round
 
 
 @dataclass(frozen=True)
@@ -54,8 +59,9 @@ class DiscriminatorTrainer(BaseCallback):
     """Retrains D and syncs G_beta between generator updates, with every SB3 algorithm.
 
     Give the same object to each `learn()` of one game. It hands the reward model and the roll-out policy to the
-    environment when learning starts. Negatives come from the policy's own distribution where it has one that can be
-    sampled (`SequencePolicy`, actor-critic policies), otherwise from the sequences that the learner finished last.
+    environment when learning starts. Negatives come from the distribution that the policy plays, see
+    `ActorRolloutPolicy`: of a `SequencePolicy`, an actor-critic policy, or a value-based one with its exploration. From
+    any other policy's, they are the sequences that the learner finished last.
 
     Args:
         discriminator: D_phi; None trains nothing (BLEU, null-reward twins), but still syncs G_beta.
@@ -63,13 +69,15 @@ class DiscriminatorTrainer(BaseCallback):
         reward_model: what the environment is to score with; None is `DiscriminatorReward(discriminator)`, or, without
             a discriminator, what the environment has.
         g_steps: generator updates (rollouts of SB3 experience) a round (paper: 1).
-        d_steps: times a round that fresh negatives are drawn (paper: 5).
+        d_steps: times a round that fresh negatives are drawn (paper: 5); 0 leaves D as its pretraining made it.
         k_epochs: epochs on each draw (paper: 3).
         sample_size: positives, and as many negatives, in each draw; None takes all real sequences, as the paper.
         batch_size: sequences a step, half of them real (authors: 64).
         learning_rate: of Adam (authors: 1e-4).
         weight_decay: of AdamW (authors: 0).
         rollout_rate: share of its old parameters that G_beta keeps at a sync (paper: 0, authors' intention: 0.8).
+        relabel_replay: whether an off-policy learner's stored rewards are computed anew after each round, under the new
+            discriminator and G_beta. With a search (all reward modes but "terminal") the work grows with the buffer.
         on_round: called with the number of the round after each one.
         seed: of negatives and order.
         verbose: as in SB3.
@@ -81,7 +89,8 @@ class DiscriminatorTrainer(BaseCallback):
         mean_reward: of the last rollout's steps; None before, and for off-policy learners.
 
     Raises:
-        ValueError: if g_steps, d_steps or k_epochs is below 1, or batch_size below 2.
+        ValueError: if g_steps or k_epochs is below 1, d_steps below 0, or batch_size below 2; when learning starts, if stored
+            rewards are to be computed anew in a buffer that does not allow it.
     """
 
     def __init__(
@@ -98,14 +107,15 @@ class DiscriminatorTrainer(BaseCallback):
         learning_rate: float = 1e-4,
         weight_decay: float = 0.0,
         rollout_rate: float = 0.0,
+        relabel_replay: bool = True,
         on_round: Callable[[int], None] | None = None,
         seed: int = 0,
         verbose: int = 0,
     ) -> None:
         super().__init__(verbose)
-        for name, value in (("g_steps", g_steps), ("d_steps", d_steps), ("k_epochs", k_epochs)):
-            if value < 1:
-                raise ValueError(f"{name}={value} must be at least 1")
+        for name, value, least in (("g_steps", g_steps, 1), ("d_steps", d_steps, 0), ("k_epochs", k_epochs, 1)):
+            if value < least:
+                raise ValueError(f"{name}={value} must be at least {least}")
         if batch_size < 2:
             raise ValueError(f"batch_size={batch_size} must be at least 2: one real and one generated sequence")
         self.discriminator = discriminator
@@ -119,6 +129,7 @@ class DiscriminatorTrainer(BaseCallback):
         self.sample_size = sample_size
         self.batch_size = batch_size
         self.rollout_rate = rollout_rate
+        self.relabel_replay = relabel_replay
         self.on_round = on_round
         self.rng = np.random.default_rng(seed)
         self.rollout_policy: RolloutPolicy | None = None
@@ -139,14 +150,14 @@ class DiscriminatorTrainer(BaseCallback):
     def _on_training_start(self) -> None:
         if self.task is None:
             self.task = self.training_env.get_attr("task", indices=[0])[0]
-        if self.reward_model is not None:
-            self.training_env.env_method("set_reward_model", self.reward_model)
+        self._check_replay()
+        self._hand_over_reward_model()
         if self.rollout_policy is None:
-            self.sync(self.model.policy)
+            self.sync(self.model)
         self._hand_over_rollout_policy()
 
     def _on_step(self) -> bool:
-        if generator_of(self.model.policy) is None:
+        if not can_be_asked(self.model.policy):
             infos = self.locals["infos"]
             self._finished_sequences.extend(info["sequence"] for info in infos if "sequence" in info)
         return True
@@ -173,10 +184,12 @@ class DiscriminatorTrainer(BaseCallback):
         self._updates_this_round = 0
         if self.discriminator is not None:
             for _ in range(self.d_steps):
-                self.train_step(generator_of(self.model.policy))
+                self.train_step(generator_of(self.model))
             self._log()
-        self.sync(self.model.policy)
+            self._hand_over_reward_model()
+        self.sync(self.model)
         self._hand_over_rollout_policy()
+        self._relabel()
         self.rounds += 1
         if self.on_round is not None:
             self.on_round(self.rounds)
@@ -222,9 +235,9 @@ class DiscriminatorTrainer(BaseCallback):
         self.discriminator.train()
         losses = []
         for real_batch, generated_batch in zip(real.split(half), generated.split(half), strict=True):
-            logits = self.discriminator(torch.cat([real_batch, generated_batch]))
+            logits = self.discriminator.member_logits(torch.cat([real_batch, generated_batch]))  # (M, B)
             labels_real_is_one = torch.zeros_like(logits)
-            labels_real_is_one[: len(real_batch)] = 1
+            labels_real_is_one[:, : len(real_batch)] = 1
             loss = F.binary_cross_entropy_with_logits(logits, labels_real_is_one)  # Eq. 5
             self.optimizer.zero_grad()
             (loss + self.discriminator.penalty()).backward()
@@ -260,23 +273,64 @@ class DiscriminatorTrainer(BaseCallback):
         recent = list(self._finished_sequences)[-count:]
         return torch.from_numpy(np.stack(recent)) if recent else None
 
-    def sync(self, policy: BasePolicy | SequenceModel) -> None:
+    def sync(self, learner: BaseAlgorithm | BasePolicy | SequenceModel) -> None:
         """beta <- rate * beta + (1 - rate) * theta; the first call copies.
 
         A policy that no roll-out policy can be made of leaves the environment's own in place.
         """
-        generator = generator_of(policy)
+        generator = generator_of(learner)
         if isinstance(generator, SequenceModel) and isinstance(self.rollout_policy, DelayedCopy):
             self.rollout_policy.update(generator)
         elif isinstance(generator, SequenceModel):
             self.rollout_policy = DelayedCopy(generator, self.rollout_rate)
-        elif isinstance(generator, ActorRolloutPolicy):
-            self.rollout_policy = ActorRolloutPolicy(copy.deepcopy(generator.policy))
+        elif generator is not None and isinstance(self.rollout_policy, ActorRolloutPolicy):
+            self.rollout_policy.follow(generator, self.rollout_rate)
+        elif generator is not None:
+            self.rollout_policy = generator.frozen_copy()
 
     def _hand_over_rollout_policy(self) -> None:
         """Give G_beta to the environment, which makes its states anew."""
         if self.rollout_policy is not None:
             self.training_env.env_method("set_rollout_policy", self.rollout_policy)
+
+    def _hand_over_reward_model(self) -> None:
+        """Give R to the environment; again after training, for environments in processes of their own have a copy."""
+        if self.reward_model is not None:
+            self.training_env.env_method("set_reward_model", self.reward_model)
+
+    # Replayed experience of off-policy learners.
+
+    def _replay_buffer(self) -> ReplayBuffer | None:
+        """What is to be relabelled; None for on-policy learners, and where stored rewards stay as they are."""
+        buffer = getattr(self.model, "replay_buffer", None)
+        return buffer if self.relabel_replay else None
+
+    def _check_replay(self) -> None:
+        buffer = self._replay_buffer()
+        if buffer is None:
+            return
+        assert self.task is not None
+        check_can_relabel(buffer, self.task)
+        (mode,) = set(self.training_env.get_attr("reward_mode"))
+        size = buffer.buffer_size * buffer.n_envs
+        if mode != "terminal" and size > _LARGE_BUFFER:
+            warnings.warn(
+                f"buffer_size={size} with reward_mode={mode!r}: after each round the search runs again for each prefix "
+                "in the buffer. Take a smaller buffer, reward_mode='terminal', or relabel_replay=False.",
+                UserWarning,
+                stacklevel=2,
+            )
+
+    def _relabel(self) -> None:
+        """Rewards of the new discriminator and roll-out policy for experience that was collected under older ones."""
+        buffer = self._replay_buffer()
+        if buffer is None:
+            return
+        (mdp, *_) = self.training_env.get_attr("mdp", indices=[0])
+        if mdp.reward_mode == "terminal" and self.discriminator is None:
+            return  # nothing that these rewards follow from has changed
+        source = RewardSource(mdp.task, mdp.reward_mode, mdp.reward_model, mdp.rollout_policy, mdp.n_rollouts)
+        self.logger.record("replay/relabelled", relabel(buffer, source, self.rng))
 
     def _log(self) -> None:
         if self.last_report is not None:
@@ -284,16 +338,29 @@ class DiscriminatorTrainer(BaseCallback):
                 self.logger.record(f"discriminator/{name}", value)
 
 
-def generator_of(policy: BasePolicy | SequenceModel) -> RolloutPolicy | None:
-    """What draws tokens as a policy does, sharing its parameters; None where its distribution cannot be asked for."""
-    if isinstance(policy, SequenceModel):
-        return policy
+def generator_of(
+    learner: BaseAlgorithm | BasePolicy | SequenceModel,
+) -> SequenceModel | ActorRolloutPolicy | None:
+    """What draws tokens as a learner does, sharing its parameters; None where its distribution cannot be asked for.
+
+    Args:
+        learner: an algorithm, its policy (a value-based one then acts greedily), or a sequence model.
+    """
+    if isinstance(learner, SequenceModel):
+        return learner
+    policy = learner.policy if isinstance(learner, BaseAlgorithm) else learner
     if isinstance(policy, SequencePolicy):
         return policy.generator
-    # Recurrent policies need more than a prefix to name their distribution, so they override `get_distribution`.
-    if isinstance(policy, ActorCriticPolicy) and type(policy).get_distribution is ActorCriticPolicy.get_distribution:
-        return ActorRolloutPolicy(policy)
-    return None
+    if not can_be_asked(policy):
+        return None
+    return ActorRolloutPolicy(policy, exploration_rate_of(learner))
+
+
+def exploration_rate_of(learner: BaseAlgorithm | BasePolicy) -> float:
+    """Epsilon of an epsilon-greedy learner at this moment, 0 of any other. Before it learns, SB3 draws uniformly."""
+    if getattr(learner, "num_timesteps", 0) < getattr(learner, "learning_starts", 0):
+        return 1.0
+    return float(getattr(learner, "exploration_rate", 0.0))
 
 
 def calibration_error(

@@ -9,11 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from agents.configuration import SeqGANConfig
+from agents.configuration import BEST, SeqGANConfig
 
 # A method's own temperatures; those of MLE are dense, because they are the curve that the others are set against.
 _TEMPERATURES = (1.1, 1.0, 0.9, 0.8)
 _MLE_TEMPERATURES = (1.2, 1.1, 1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.6)
+# The curve of the best MLE goes on to where the others' NLL_test is.
+_HELD_OUT_TEMPERATURES = (*_MLE_TEMPERATURES, 0.5, 0.45, 0.4)
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,15 @@ METHODS: dict[str, Method] = {
             "mle_held_out",
             "MLE, held-out best",
             _NO_GAME | {"mle_patience": 10},
-            temperatures=_MLE_TEMPERATURES,
+            temperatures=_HELD_OUT_TEMPERATURES,
+        ),
+        Method("best", "SeqGAN, best preset", BEST, starts_from="mle_held_out", temperatures=_MLE_TEMPERATURES),
+        Method(
+            "best_random_reward",
+            "its twin, random reward",
+            BEST | {"reward_model": "random"},
+            starts_from="mle_held_out",
+            temperatures=_TEMPERATURES,
         ),
         Method("oracle", "oracle (floor)", is_trained=False, temperatures=(1.0,)),
     )

@@ -7,6 +7,7 @@ after any of them and go on from a checkpoint with the same result.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -21,12 +22,12 @@ from agents.policies import SequencePolicy
 from agents.pretraining import Pretrainer
 from agents.reinforce import REINFORCE
 from agents.vec_env import SequenceVecEnv
-from seqgan_env.components import build_discriminator, build_generator, build_reward_model
+from seqgan_env.components import build_discriminator, build_generator, build_reward_model, is_learned_reward
 from seqgan_env.envs import SequenceVectorEnv
+from seqgan_env.rewards import AnchoredReward
 from seqgan_env.tasks.task import Task
 
 Stage = Literal["mle", "discriminator", "adversarial"]
-_LEARNED_REWARDS = ("discriminator", "shuffled")  # those that a discriminator is trained for
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ class SeqGAN:
         self.pretrainer = Pretrainer(
             self.generator,
             task.real_sequences("train"),
-            task.real_sequences("validation"),
+            task.some_sequences("validation", config.held_out_sequences),
             learning_rate=config.mle_learning_rate,
             batch_size=config.batch_size,
             max_grad_norm=config.max_grad_norm,
@@ -86,20 +87,24 @@ class SeqGAN:
             patience=config.mle_patience,
             curriculum_rate_step=config.curriculum_rate_step,
             reshuffle=config.mle_reshuffle,
+            epoch_sequences=config.epoch_sequences,
             rng=np.random.default_rng(seeds[2]),
         )
         self.reward_model = build_reward_model(
             config.reward_model, task, self.discriminator, np.random.default_rng(seeds[5])
         )
+        if config.anchor_weight > 0:
+            anchor = copy.deepcopy(self.generator)
+            self.reward_model = AnchoredReward(self.reward_model, self.generator, anchor, config.anchor_weight)
         self.trainer = DiscriminatorTrainer(
-            self.discriminator if config.reward_model in _LEARNED_REWARDS else None,
+            self.discriminator if is_learned_reward(config.reward_model) else None,
             task,
             reward_model=self.reward_model,
             g_steps=config.g_steps,
             d_steps=config.d_steps,
             k_epochs=config.k_epochs,
             sample_size=config.discriminator_sample_size,
-            batch_size=config.batch_size,
+            batch_size=config.discriminator_batch_size or config.batch_size,
             learning_rate=config.discriminator_learning_rate,
             weight_decay=config.discriminator_weight_decay,
             rollout_rate=config.rollout_rate,
@@ -110,6 +115,7 @@ class SeqGAN:
                 task,
                 config.generator_batch_size,
                 reward_model=self.reward_model,
+                reward_mode=config.reward_mode,
                 n_rollouts=config.n_rollouts,
             )
         )
@@ -137,6 +143,8 @@ class SeqGAN:
             after(Milestone("mle", self.pretrainer.epochs, config.mle_epochs, train_nll, validation.mean))
         if self.trainer.rollout_policy is None:
             self.trainer.sync(self.generator)  # line 3: beta <- theta
+            if isinstance(self.reward_model, AnchoredReward):
+                self.reward_model.drop_anchor()
         while self.discriminator_steps < self._pretraining_steps():  # lines 4-5: pre-train D_phi on negatives of G
             self.trainer.train_step(self.generator)
             self.discriminator_steps += 1

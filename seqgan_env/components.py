@@ -24,6 +24,7 @@ from seqgan_env.rewards import (
     BLEUReward,
     ConstantReward,
     DiscriminatorReward,
+    LogitReward,
     OracleReward,
     RandomReward,
     RewardModel,
@@ -55,11 +56,11 @@ def build_reward_model(
 
     Args:
         spec: a RewardModel; an nn.Module that returns logits (a discriminator); or a string: "discriminator" (what None
-            means too), "shuffled" (its rewards, permuted over the batch), "bleu" (against 40 % of the training
-            sequences) or "bleu:skip" to name its smoothing, "random", "constant" or "constant:0.3", "oracle", or
-            "module:Attribute" of your own.
+            means too; a probability), "logit" (its logit), "shuffled" or "shuffled:logit" (the same, permuted over the
+            batch), "bleu" (against 40 % of the training sequences) or "bleu:skip" to name its smoothing, "random",
+            "constant" or "constant:0.3", "oracle", or "module:Attribute" of your own.
         task: what the reward is for.
-        discriminator: what "discriminator" and "shuffled" score with; None is a fresh CNN.
+        discriminator: what "discriminator", "logit" and "shuffled" score with; None is a fresh CNN.
         rng: what "shuffled", "bleu" and "random" draw from; None is a generator of seed 0.
 
     Raises:
@@ -71,11 +72,11 @@ def build_reward_model(
     if isinstance(spec, str):
         rng = np.random.default_rng(0) if rng is None else rng
         name, _, argument = spec.partition(":")
-        if spec in ("discriminator", "shuffled"):
+        if is_learned_reward(spec):
             if discriminator is None:
                 discriminator = CNNDiscriminator(task.vocab_size, task.sequence_length)
-            reward = DiscriminatorReward(discriminator)
-            return reward if spec == "discriminator" else ShuffledReward(reward, rng)
+            reward = LogitReward(discriminator) if spec.endswith("logit") else DiscriminatorReward(discriminator)
+            return ShuffledReward(reward, rng) if name == "shuffled" else reward
         if name == "bleu":
             smoothing = cast(Smoothing, argument or "epsilon")
             return BLEUReward(task.real_sequences("train"), task.vocab_size, smoothing=smoothing, rng=rng)
@@ -97,6 +98,11 @@ def build_reward_model(
         raise TypeError(f"reward_model must be callable, got {type(spec).__name__}; give (R, T) tokens -> (R,) rewards")
     model: RewardModel = spec
     return model
+
+
+def is_learned_reward(spec: str) -> bool:
+    """Whether a reward model of this name scores with a discriminator, which must then be trained."""
+    return spec in ("discriminator", "logit", "shuffled", "shuffled:logit")
 
 
 def build_discriminator(spec: Any, task: Task, **options: Any) -> Discriminator:

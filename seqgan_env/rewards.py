@@ -41,16 +41,70 @@ class DiscriminatorReward:
     def __init__(self, discriminator: nn.Module) -> None:
         self.discriminator = discriminator
 
-    @torch.no_grad()
     def __call__(self, sequences: Tensor, /) -> Tensor:
+        return torch.sigmoid(self.logits(sequences))
+
+    @torch.no_grad()
+    def logits(self, sequences: Tensor) -> Tensor:
+        """(R, T) int64 -> (R,) float32."""
         if isinstance(self.discriminator, Discriminator):
-            return torch.sigmoid(self.discriminator.score(sequences))
+            return self.discriminator.score(sequences)
         was_training = self.discriminator.training
         self.discriminator.eval()
         try:
-            return torch.sigmoid(self.discriminator(sequences))
+            logits: Tensor = self.discriminator(sequences)
+            return logits
         finally:
             self.discriminator.train(was_training)
+
+
+class LogitReward(DiscriminatorReward):
+    """log(D / (1 - D)), D's logit: for the best D the log of p_real(Y) / G(Y), with the G that D was trained against."""
+
+    def __call__(self, sequences: Tensor, /) -> Tensor:
+        return self.logits(sequences)
+
+
+class AnchoredReward:
+    """R(Y) - weight * log(G(Y) / G_0(Y)): its expectation is E[R] - weight * KL(G || G_0), in nats per sequence.
+
+    The best generator for it is G_0(Y) exp(R(Y) / weight), up to a factor: with `LogitReward`, weight 1 and the best D
+    against G_0 that is the real distribution. Without an anchor it repeats the one sequence that D likes most.
+
+    Args:
+        reward_model: R.
+        generator: G, shared with whoever trains it.
+        anchor: G_0, which stays as it is while G moves; set it with `drop_anchor`.
+        weight: above 0.
+
+    Raises:
+        ValueError: if weight is not above 0.
+    """
+
+    def __init__(
+        self, reward_model: RewardModel, generator: SequenceModel, anchor: SequenceModel, weight: float
+    ) -> None:
+        if not weight > 0:
+            raise ValueError(f"weight={weight} must be above 0; without an anchor use the reward model itself")
+        self.reward_model = reward_model
+        self.generator = generator
+        self.anchor = anchor.requires_grad_(False)
+        self.weight = weight
+
+    @property
+    def rng(self) -> np.random.Generator | None:
+        """What the reward model within draws from, if it does; a checkpoint holds its state."""
+        return getattr(self.reward_model, "rng", None)
+
+    def drop_anchor(self) -> None:
+        """G_0 <- G."""
+        self.anchor.load_state_dict(self.generator.state_dict())
+
+    @torch.no_grad()
+    def __call__(self, sequences: Tensor, /) -> Tensor:
+        sequences = sequences.to(self.generator.device)
+        drift = (self.generator.log_probs(sequences) - self.anchor.log_probs(sequences)).sum(dim=1)
+        return self.reward_model(sequences).to(drift) - self.weight * drift
 
 
 class ConstantReward:

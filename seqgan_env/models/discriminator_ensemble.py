@@ -17,8 +17,8 @@ from seqgan_env.models.discriminators import Discriminator
 class DiscriminatorEnsemble(Discriminator):
     """Discriminators of any kinds that score as one, by the mean of their logits.
 
-    They learn jointly: Eq. 5 is the loss of the mean, so all members get one error signal, and what makes them differ
-    is their architecture and seed. To train them separately, train each with a trainer of its own, and score with this.
+    Each learns for itself, with its own loss of Eq. 5 on the same batches; what makes them differ is architecture,
+    initial parameters and dropout. What they have memorised differs too, and partly cancels in the mean.
 
     Args:
         members: one or more, for the same vocabulary and length; used as they are, and not copied.
@@ -42,7 +42,11 @@ class DiscriminatorEnsemble(Discriminator):
         return cast(Iterable[Discriminator], self.members)
 
     def forward(self, sequences: Tensor) -> Tensor:
-        return torch.stack([member(sequences) for member in self._members()]).mean(dim=0)
+        return self.member_logits(sequences).mean(dim=0)
+
+    def member_logits(self, sequences: Tensor) -> Tensor:
+        """Logits of each of M members, (M, B) float32."""
+        return torch.stack([member(sequences) for member in self._members()])
 
     def penalty(self) -> Tensor:
         """The mean of the members' penalties."""

@@ -23,6 +23,8 @@ PAPER_FILTERS_20: Filters = (
 PAPER_FILTERS_32: Filters = (*PAPER_FILTERS_20[:10], (16, 160), (24, 160), (32, 160))
 # A fifth of the arithmetic: the short windows carry most of the signal at these sizes.
 LIGHT_FILTERS: Filters = ((1, 64), (2, 128), (3, 128), (4, 64), (5, 64))
+# Counts of tokens and of pairs, nearly: what still generalises when D learns from some thousand sequences.
+SHORT_FILTERS: Filters = ((1, 100), (2, 400))
 
 _SCORE_BATCH = 256
 # Token tables of scoring are not built beyond this size.
@@ -30,14 +32,18 @@ _TABLE_BYTES = 1 << 30
 
 
 def named_filters(name: str, sequence_length: int) -> Filters:
-    """The filters of a preset, "paper" or "light", without windows longer than the sequences.
+    """The filters of a preset, "paper", "light" or "short", without windows longer than the sequences.
 
     Raises:
         ValueError: for another name, or if sequence_length < 1.
     """
     if sequence_length < 1:
         raise ValueError(f"sequence_length={sequence_length} must be at least 1")
-    presets = {"paper": PAPER_FILTERS_32 if sequence_length >= 32 else PAPER_FILTERS_20, "light": LIGHT_FILTERS}
+    presets = {
+        "paper": PAPER_FILTERS_32 if sequence_length >= 32 else PAPER_FILTERS_20,
+        "light": LIGHT_FILTERS,
+        "short": SHORT_FILTERS,
+    }
     if name not in presets:
         raise ValueError(
             f"filters={name!r} is not a preset; choose one of {sorted(presets)} or give (window, count) pairs"
@@ -74,6 +80,11 @@ class Discriminator(nn.Module, ABC):
     @abstractmethod
     def forward(self, sequences: Tensor) -> Tensor:
         """Logits that each sequence is real: (B, T) int64 -> (B,) float32. Differentiable; dropout when training."""
+
+    def member_logits(self, sequences: Tensor) -> Tensor:
+        """What Eq. 5 is learned from, (M, B) float32: the logits of each of M members. This one is alone, M = 1."""
+        logits: Tensor = self(sequences)
+        return logits[None]
 
     def penalty(self) -> Tensor:
         """Regularisation added to the loss of Eq. 5, a scalar; 0 unless a subclass has one."""
@@ -127,11 +138,13 @@ class CNNDiscriminator(Discriminator):
     """Eq. 11-12: token embedding, convolutions of several windows, max over time, highway, dropout, linear.
 
     c_i = relu(w * E_{i:i+l-1} + b);  feature = max_i c_i;  D(Y) = sigmoid(W_o highway(features) + b_o).
+    Windows lie inside a sequence; one that is shorter than a window has one, with zeros behind its end. So a padded
+    sequence scores as one of its own length, whatever T is.
 
     Args:
         vocab_size: V.
         sequence_length: T.
-        filters: "paper", "light", or (window, count) pairs.
+        filters: "paper", "light", "short", or (window, count) pairs.
         embedding_size: 64 in the authors' code.
         dropout: probability of dropping a feature, 0.25 in the authors' code (keep probability 0.75).
         l2: weight of the output layer's squared norm in the loss, 0.2 in the authors' code.
@@ -177,7 +190,12 @@ class CNNDiscriminator(Discriminator):
 
     def forward(self, sequences: Tensor) -> Tensor:
         embedded = self.embedding(sequences.t())  # (T, B, E)
-        return self._head(self.windows(embedded))
+        return self._head(self.windows(embedded, self._lengths(sequences)))
+
+    def _lengths(self, sequences: Tensor) -> Tensor | None:
+        """Tokens of each sequence, (B,) int64; None where none ends before T, which spares the work."""
+        ends_early = bool((sequences[:, -1] == self.vocab_size).any())
+        return (sequences != self.vocab_size).sum(dim=1) if ends_early else None
 
     def _head(self, pooled: Tensor) -> Tensor:
         """relu, highway, dropout, linear. relu and max commute, so relu runs once, on the pooled features."""
@@ -203,6 +221,6 @@ class CNNDiscriminator(Discriminator):
         try:
             tables = self.windows.token_tables(self.embedding.weight)
             batches = sequences.split(2 * _SCORE_BATCH)
-            return torch.cat([self._head(self.windows.look_up(rows, tables)) for rows in batches])
+            return torch.cat([self._head(self.windows.look_up(rows, tables, self._lengths(rows))) for rows in batches])
         finally:
             self.train(was_training)

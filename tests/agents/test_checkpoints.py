@@ -57,8 +57,9 @@ def assert_same(first: tuple[dict[str, Tensor], Any], second: tuple[dict[str, Te
         {"reward_model": "shuffled"},
         {"reward_model": "bleu", "curriculum_rate_step": 0.3, "n_rollouts": 1},
         {"generator": "transformer", "discriminator": "ensemble:rcnn+bigru", "rounds": 2},
+        {"reward_model": "shuffled:logit", "anchor_weight": 1.0, "reward_mode": "terminal", "d_steps": 0},
     ],
-    ids=["plain", "delayed", "constant", "random", "shuffled", "bleu", "other parts"],
+    ids=["plain", "delayed", "constant", "random", "shuffled", "bleu", "other parts", "anchored"],
 )
 def uninterrupted(request: pytest.FixtureRequest) -> tuple[dict[str, Any], tuple[dict[str, Tensor], Any]]:
     """Settings, and where a game with them ends."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -402,9 +403,32 @@ def test_ppos_negatives_come_from_its_own_distribution_and_g_beta_is_a_copy(
     assert not torch.equal(vector(spy.rollout_policy.policy), vector(agent.policy))
 
 
-def test_dqns_negatives_are_the_sequences_that_it_finished(make_spy: Callable[..., Spy], env: SequenceVecEnv) -> None:
+def test_dqns_negatives_are_played_with_its_exploration_and_so_is_g_beta(
+    make_spy: Callable[..., Spy], env: SequenceVecEnv
+) -> None:
+    spy = make_spy(d_steps=1, k_epochs=1, sample_size=900)
+    agent = sb3_agent(DQN, env, train_freq=3, learning_starts=24, buffer_size=100, exploration_initial_eps=0.3)
+    rates: list[float] = []
+    spy.on_round = lambda _: rates.append(spy.rollout_policy.exploration_rate)  # type: ignore[union-attr]
+    agent.learn(48, spy)
+    assert rates == [1.0, agent.exploration_final_eps, agent.exploration_final_eps, agent.exploration_final_eps]
+    copied = spy.rollout_policy
+    assert isinstance(copied, ActorRolloutPolicy)
+    assert env.env.mdp.rollout_policy is copied
+    assert copied.policy is not agent.policy
+    assert torch.equal(vector(copied.policy), vector(agent.policy))
+    negatives = [draw for draw in spy.draws if len(draw) == 900]
+    shares = [torch.unique(draw, dim=0, return_counts=True)[1].max() / 900 for draw in negatives]
+    assert shares[0] < 0.1  # of the commonest of 27 sequences: SB3 plays uniformly until learning starts
+    assert [bool(share > 0.8) for share in shares[1:]] == [True] * 3  # (1 - 0.05 * 2 / 3)^3 = 0.90
+
+
+def test_negatives_of_a_policy_that_cannot_be_asked_are_the_sequences_that_it_finished(
+    make_spy: Callable[..., Spy], env: SequenceVecEnv, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agents.discriminator_trainer.can_be_asked", lambda policy: False)
     spy = make_spy(d_steps=1, k_epochs=1)
-    agent = sb3_agent(DQN, env, learning_starts=0, train_freq=3, batch_size=4)
+    agent = sb3_agent(DQN, env, learning_starts=0, train_freq=3, batch_size=4, buffer_size=100)
     agent.learn(12, spy)
     finished = np.stack(list(spy._finished_sequences))
     assert finished.shape == (4, 3)
@@ -413,6 +437,49 @@ def test_dqns_negatives_are_the_sequences_that_it_finished(make_spy: Callable[..
     assert len(real) == 4
     assert spy.rollout_policy is None
     assert isinstance(env.env.mdp.rollout_policy, UniformPolicy)  # the environment's own stays
+
+
+def test_a_delayed_g_beta_of_ppo_keeps_four_fifths_of_itself(make_spy: Callable[..., Spy], env: SequenceVecEnv) -> None:
+    spy = make_spy(None, rollout_rate=0.8)
+    agent = sb3_agent(PPO, env, n_steps=6, batch_size=12, n_epochs=1, gamma=0.0)
+    before = vector(agent.policy)
+    agent.learn(24, spy)
+    assert isinstance(spy.rollout_policy, ActorRolloutPolicy)
+    torch.testing.assert_close(vector(spy.rollout_policy.policy), 0.8 * before + 0.2 * vector(agent.policy))
+    assert not torch.equal(before, vector(agent.policy))
+
+
+def test_a_policy_with_a_gradient_in_its_last_distribution_is_copied_all_the_same(
+    make_spy: Callable[..., Spy], env: SequenceVecEnv
+) -> None:
+    agent = sb3_agent(PPO, env, n_steps=6, batch_size=12, n_epochs=1, gamma=0.0)
+    agent.learn(24)
+    assert agent.policy.action_dist.distribution.logits.requires_grad
+    spy = make_spy(None)
+    spy.sync(agent)
+    assert isinstance(spy.rollout_policy, ActorRolloutPolicy)
+    assert torch.equal(vector(spy.rollout_policy.policy), vector(agent.policy))
+
+
+def test_environments_that_hold_copies_are_given_the_trained_reward_again(
+    make_spy: Callable[..., Spy], env: SequenceVecEnv
+) -> None:
+    """As those in processes of their own do."""
+    held = []
+    plain = env.env_method
+
+    def copying(name: str, *arguments: Any, **keywords: Any) -> Any:
+        if name == "set_reward_model":
+            held.append(copy.deepcopy(arguments[0]))
+            arguments = (held[-1],)
+        return plain(name, *arguments, **keywords)
+
+    env.env_method = copying  # type: ignore[method-assign]
+    spy = make_spy(d_steps=1, k_epochs=1)
+    REINFORCE("LSTMPolicy", env, seed=0, device="cpu").learn(24, spy)
+    assert len(held) == 3
+    assert spy.discriminator is not None
+    assert torch.equal(vector(env.env.mdp.reward_model.discriminator), vector(spy.discriminator))  # type: ignore[attr-defined]
 
 
 def test_a_learner_that_finished_nothing_yet_has_no_negatives(make_spy: Callable[..., Spy]) -> None:
@@ -426,7 +493,13 @@ def test_what_can_be_sampled_of_a_policy(task: Task, env: SequenceVecEnv, model:
     agent = REINFORCE("LSTMPolicy", env, device="cpu")
     assert generator_of(agent.policy) is agent.policy.generator
     assert isinstance(generator_of(sb3_agent(PPO, env, gamma=0.0).policy), ActorRolloutPolicy)
-    assert generator_of(sb3_agent(DQN, env).policy) is None
+    agent = sb3_agent(DQN, env, buffer_size=100)
+    agent.exploration_rate, agent.num_timesteps = 0.25, 1000
+    played, greedy = generator_of(agent), generator_of(agent.policy)
+    assert isinstance(played, ActorRolloutPolicy)
+    assert isinstance(greedy, ActorRolloutPolicy)
+    assert (played.policy, played.exploration_rate) == (agent.policy, 0.25)
+    assert (greedy.policy, greedy.exploration_rate) == (agent.policy, 0.0)
 
 
 def test_the_seed_decides_the_negatives(task: Task) -> None:
@@ -440,10 +513,23 @@ def test_the_seed_decides_the_negatives(task: Task) -> None:
     assert not torch.equal(ends[0], ends[2])
 
 
-@pytest.mark.parametrize("name", ["g_steps", "d_steps", "k_epochs"])
-def test_counts_below_one_are_refused(name: str) -> None:
-    with pytest.raises(ValueError, match=f"{name}=0 must be at least 1"):
-        DiscriminatorTrainer(None, **{name: 0})
+@pytest.mark.parametrize(("name", "least"), [("g_steps", 1), ("d_steps", 0), ("k_epochs", 1)])
+def test_counts_that_are_too_small_are_refused(name: str, least: int) -> None:
+    DiscriminatorTrainer(None, **{name: least})
+    with pytest.raises(ValueError, match=f"{name}={least - 1} must be at least {least}"):
+        DiscriminatorTrainer(None, **{name: least - 1})
+
+
+def test_without_d_steps_a_round_leaves_the_discriminator_alone_and_still_syncs(task: Task) -> None:
+    trainer = DiscriminatorTrainer(discriminator_of(task), task, d_steps=0)
+    assert trainer.discriminator is not None
+    before = vector(trainer.discriminator)
+    agent = REINFORCE("SequencePolicy", SequenceVecEnv(SequenceVectorEnv(task, 4, n_rollouts=1)), seed=0)
+    agent.learn(2 * 4 * task.sequence_length, trainer)
+    assert trainer.rounds == 2
+    assert torch.equal(vector(trainer.discriminator), before)
+    assert isinstance(trainer.rollout_policy, DelayedCopy)
+    assert torch.equal(vector(trainer.rollout_policy.model), vector(agent.policy.generator))
 
 
 def test_a_batch_of_one_is_refused() -> None:

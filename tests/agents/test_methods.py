@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import pytest
 
-from agents.configuration import PRESETS
+from agents.configuration import BEST, PRESETS
 from agents.methods import CONTROLS, METHODS, PAPER_ORDER, SCHEDULES, continued
 
 FAST = PRESETS["fast"]
@@ -23,6 +23,7 @@ FAST = PRESETS["fast"]
         ("shuffled_reward", {"reward_model": "shuffled"}),
         ("random_reward", {"reward_model": "random"}),
         ("constant_reward", {"reward_model": "constant"}),
+        ("best", {name: value for name, value in BEST.items() if getattr(FAST, name) != value}),
     ],
 )
 def test_a_method_changes_its_own_settings_and_the_seed(name: str, changes: dict[str, object]) -> None:
@@ -39,6 +40,12 @@ def test_the_papers_order_is_that_of_its_table() -> None:
     levels = [METHODS[name].paper_nll_oracle for name in PAPER_ORDER]
     assert levels == [10.310, 9.038, 8.985, 8.946, 8.736]
     assert all(METHODS[name].paper_nll_oracle is None for name in METHODS if name not in PAPER_ORDER)
+
+
+def test_the_best_preset_and_its_twin_differ_in_what_the_reward_knows() -> None:
+    assert METHODS["best"].config(FAST, 0) == PRESETS["best"]
+    assert METHODS["best_random_reward"].config(FAST, 0) == replace(PRESETS["best"], reward_model="random")
+    assert METHODS["best"].starts_from == METHODS["best_random_reward"].starts_from == "mle_held_out"
 
 
 def test_whatever_plays_starts_from_mle() -> None:

@@ -15,7 +15,15 @@ from seqgan_env.components import DISCRIMINATORS, GENERATORS
 from seqgan_env.models.discriminator_ensemble import DiscriminatorEnsemble
 from seqgan_env.models.discriminators import CNNDiscriminator
 from seqgan_env.models.sequence_models import LSTMSequenceModel
-from seqgan_env.rewards import BLEUReward, ConstantReward, DiscriminatorReward, RandomReward, ShuffledReward
+from seqgan_env.rewards import (
+    AnchoredReward,
+    BLEUReward,
+    ConstantReward,
+    DiscriminatorReward,
+    LogitReward,
+    RandomReward,
+    ShuffledReward,
+)
 from seqgan_env.rollout_policies import DelayedCopy
 from seqgan_env.tasks.task import Task
 from seqgan_env.tasks.toy import toy_task
@@ -79,6 +87,24 @@ def test_the_rollout_policy_starts_as_the_generator_that_mle_left_and_follows_it
     assert [same for stage, same in states if stage == "mle"] == [False, False]
     assert [same for stage, same in states if stage != "mle"] == [True] * 5
     assert game.env.env.mdp.rollout_policy is game.trainer.rollout_policy
+
+
+def test_the_anchor_is_the_generator_that_mle_left_and_stays_there() -> None:
+    game = game_of(reward_model="logit", anchor_weight=1.0, reward_mode="terminal", d_steps=0)
+    ends_of_mle: list[Tensor] = []
+
+    def after(milestone: Milestone) -> None:
+        if milestone.stage == "mle":
+            ends_of_mle[:] = [vector(game.generator)]
+
+    game.train(after)
+    assert isinstance(game.reward_model, AnchoredReward)
+    assert torch.equal(vector(game.reward_model.anchor), ends_of_mle[0])
+    assert not torch.equal(vector(game.generator), ends_of_mle[0])
+    assert game.reward_model.generator is game.generator
+    assert isinstance(game.reward_model.reward_model, LogitReward)
+    assert game.reward_model.reward_model.discriminator is game.discriminator
+    assert game.env.env.mdp.reward_mode == "terminal"
 
 
 def test_a_round_takes_g_updates_of_one_sequence_for_each_environment() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 from typing import get_args
 
@@ -16,9 +17,11 @@ from seqgan_env.models.discriminators import CNNDiscriminator
 from seqgan_env.models.sequence_models import LSTMSequenceModel
 from seqgan_env.monte_carlo import action_values
 from seqgan_env.rewards import (
+    AnchoredReward,
     BLEUReward,
     ConstantReward,
     DiscriminatorReward,
+    LogitReward,
     OracleReward,
     RandomReward,
     RewardModel,
@@ -76,6 +79,51 @@ def test_a_discriminators_reward_follows_its_training() -> None:
     with torch.no_grad():
         discriminator.output.bias.add_(3.0)
     assert (reward(SEQUENCES) > before).all()
+
+
+def test_a_logit_reward_is_the_logit() -> None:
+    discriminator = CNNDiscriminator(3, 3, filters=((1, 4), (2, 4)), dropout=0.9)
+    torch.testing.assert_close(
+        torch.sigmoid(LogitReward(discriminator)(SEQUENCES)), DiscriminatorReward(discriminator)(SEQUENCES)
+    )
+
+
+def test_an_anchored_reward_is_less_by_the_weight_times_the_drift(model: LSTMSequenceModel) -> None:
+    table = TableReward()
+    reward = AnchoredReward(table, model, copy.deepcopy(model), weight=0.5)
+    torch.testing.assert_close(reward(SEQUENCES), table(SEQUENCES).float())
+    before = model.log_probs(SEQUENCES).sum(dim=1).detach()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(1.5)
+    drift = model.log_probs(SEQUENCES).sum(dim=1).detach() - before
+    assert drift.abs().max() > 0.1
+    torch.testing.assert_close(reward(SEQUENCES), table(SEQUENCES).float() - 0.5 * drift)
+    reward.drop_anchor()
+    torch.testing.assert_close(reward(SEQUENCES), table(SEQUENCES).float())
+
+
+def test_the_best_generator_for_an_anchored_reward_is_the_tilted_anchor(model: LSTMSequenceModel) -> None:
+    """At G = G_0 exp(R / weight) / Z every sequence has the same reward, so that no policy gradient is left."""
+    anchor_probabilities = torch.from_numpy(sequence_probabilities(model.requires_grad_(False), SEQUENCES))
+    table = TableReward()
+    rewards = table(SEQUENCES).double()
+    tilted = anchor_probabilities * torch.exp(rewards / 0.5)
+    tilted /= tilted.sum()
+
+    class Tilted(LSTMSequenceModel):
+        def log_probs(self, sequences: Tensor) -> Tensor:
+            row = (sequences * torch.tensor([9, 3, 1])).sum(dim=1)
+            return torch.stack([tilted[row].log().float(), torch.zeros(len(row)), torch.zeros(len(row))], dim=1)
+
+    scored = AnchoredReward(table, Tilted(3, 2, 2), model, weight=0.5)(SEQUENCES)
+    torch.testing.assert_close(scored, scored[:1].expand(27), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("weight", [0.0, -1.0, float("nan")])
+def test_an_anchor_without_weight_is_refused(model: LSTMSequenceModel, weight: float) -> None:
+    with pytest.raises(ValueError, match=f"weight={weight} must be above 0"):
+        AnchoredReward(ConstantReward(), model, model, weight)
 
 
 def test_a_constant_reward_is_the_same_for_every_sequence() -> None:
