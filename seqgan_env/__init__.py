@@ -8,7 +8,7 @@ from gymnasium.envs.registration import register, registry
 
 __version__ = "0.1.0"
 
-for _task in ("Oracle", "Toy"):
+for _task in ("Oracle", "Toy", "Text", "Music"):
     if f"SeqGAN-{_task}-v0" not in registry:
         register(
             id=f"SeqGAN-{_task}-v0",

@@ -1,12 +1,14 @@
 """Vocabulary: the map between readable tokens and the ids 0..V-1 that the MDP acts with.
 
 In: strings. Out: int64 ids. PAD is V: it fills observations after the end of a prefix and is never an action.
-EOS, where a task has one, is an ordinary id and an ordinary action that ends the episode.
+EOS, where a task has one, is an ordinary id and an ordinary action that ends the episode. The unknown token is one too;
+it stands for all that is not in the vocabulary.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,23 +21,40 @@ class Vocabulary:
         tokens: V distinct strings, in id order.
         eos: the token that ends a sequence, or None where all sequences have the full length T.
         separator: what `decode` puts between two tokens.
+        unknown: the token that stands for all others, or None where there are no others.
+        replace: what `decode` replaces in the text, and by what, in this order, before it strips spaces at both ends:
+            (" ‿", "") attaches tokens that are marked so to the one before, ("▁", " ") makes spaces of marks.
+        tokenizer: JSON of the tokenizer that cuts text into these tokens (`tokenizers.Tokenizer.from_str`), or None.
 
     Raises:
-        ValueError: if there are no tokens, tokens repeat, or `eos` is not among them.
+        ValueError: if there are no tokens, tokens repeat, or `eos` or `unknown` is not among them.
     """
 
-    def __init__(self, tokens: Iterable[str], eos: str | None = None, separator: str = " ") -> None:
+    def __init__(
+        self,
+        tokens: Iterable[str],
+        eos: str | None = None,
+        separator: str = " ",
+        *,
+        unknown: str | None = None,
+        replace: Iterable[tuple[str, str]] = (),
+        tokenizer: str | None = None,
+    ) -> None:
         self.tokens: tuple[str, ...] = tuple(tokens)
         self.separator = separator
+        self.replace = tuple((str(found), str(put)) for found, put in replace)
+        self.tokenizer = tokenizer
         self._ids = {token: token_id for token_id, token in enumerate(self.tokens)}
         if not self.tokens:
             raise ValueError("tokens is empty; a vocabulary needs at least one token")
         if len(self._ids) != len(self.tokens):
-            repeated = next(token for token in self.tokens if self.tokens.count(token) > 1)
+            repeated = next(token for row, token in enumerate(self.tokens) if self._ids[token] != row)
             raise ValueError(f"tokens must be distinct, but {repeated!r} occurs more than once")
-        if eos is not None and eos not in self._ids:
-            raise ValueError(f"eos={eos!r} is not one of the {len(self.tokens)} tokens; add it to tokens")
+        for name, token in (("eos", eos), ("unknown", unknown)):
+            if token is not None and token not in self._ids:
+                raise ValueError(f"{name}={token!r} is not one of the {len(self.tokens)} tokens; add it to tokens")
         self.eos_token: int | None = None if eos is None else self._ids[eos]
+        self.unknown_token: int | None = None if unknown is None else self._ids[unknown]
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -46,11 +65,16 @@ class Vocabulary:
         return len(self.tokens)
 
     def encode(self, tokens: Sequence[str]) -> npt.NDArray[np.int64]:
-        """Ids of `tokens`, (len(tokens),) int64. Raises ValueError for a token that is not in the vocabulary."""
-        unknown = [token for token in tokens if token not in self._ids]
-        if unknown:
-            raise ValueError(f"tokens contains {unknown[0]!r}, which is not in this vocabulary of {len(self)}")
-        return np.array([self._ids[token] for token in tokens], dtype=np.int64)
+        """Ids of `tokens`, (len(tokens),) int64; that of the unknown token for what is not in the vocabulary.
+
+        Raises:
+            ValueError: for a token that is not in a vocabulary without an unknown token.
+        """
+        if self.unknown_token is None:
+            missing = [token for token in tokens if token not in self._ids]
+            if missing:
+                raise ValueError(f"tokens contains {missing[0]!r}, which is not in this vocabulary of {len(self)}")
+        return np.array([self._ids.get(token, self.unknown_token) for token in tokens], dtype=np.int64)
 
     def decode(self, ids: Iterable[int]) -> str:
         """Readable text of `ids` (any iterable of int); PAD and everything from EOS on is left out."""
@@ -59,4 +83,40 @@ class Vocabulary:
             if int(token_id) in (self.pad_token, self.eos_token):
                 break
             words.append(self.tokens[int(token_id)])
-        return self.separator.join(words)
+        text = self.separator.join(words)
+        if not self.replace:
+            return text
+        text = self.separator + text + self.separator  # a mark may open or close the text
+        for found, put in self.replace:
+            text = text.replace(found, put)
+        return text.strip()
+
+    def state(self) -> dict[str, Any]:
+        """All of it as plain values that JSON knows; `from_state` undoes it."""
+        return {
+            "tokens": list(self.tokens),
+            "eos": None if self.eos_token is None else self.tokens[self.eos_token],
+            "separator": self.separator,
+            "unknown": None if self.unknown_token is None else self.tokens[self.unknown_token],
+            "replace": [list(pair) for pair in self.replace],
+            "tokenizer": self.tokenizer,
+        }
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> Vocabulary:
+        """The vocabulary whose `state` this is, also after JSON.
+
+        Raises:
+            ValueError: if it is the state of no vocabulary.
+        """
+        try:
+            return cls(
+                state["tokens"],
+                state["eos"],
+                state["separator"],
+                unknown=state["unknown"],
+                replace=state["replace"],
+                tokenizer=state["tokenizer"],
+            )
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"this is not the state of a vocabulary: {type(error).__name__}: {error}") from error

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import get_args
 
+import numpy as np
+import torch
 from torch import Tensor
 
 from seqgan_env.models.sequence_models import SequenceModel
+from seqgan_env.tasks.corpus import CorpusStatistics
+from seqgan_env.tasks.corpus import Split as Split
 from seqgan_env.vocabulary import Vocabulary
-
-Split = Literal["train", "validation", "test"]
 
 
 @dataclass
@@ -30,6 +32,7 @@ class Task:
         eos_token: the token that ends a sequence early, or None for fixed length.
         vocabulary: readable tokens, or None where ids are all there is.
         oracle: the known distribution of real sequences, or None.
+        statistics: what the corpus holds that the real sequences come from, or None where there is no corpus.
     """
 
     name: str
@@ -39,6 +42,7 @@ class Task:
     eos_token: int | None = None
     vocabulary: Vocabulary | None = None
     oracle: SequenceModel | None = None
+    statistics: CorpusStatistics | None = None
     _splits: dict[Split, Tensor] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
@@ -66,3 +70,11 @@ class Task:
         if split not in self._splits:
             self._splits[split] = self.draw_split(split)
         return self._splits[split]
+
+    def some_sequences(self, split: Split, at_most: int | None) -> Tensor:
+        """The real sequences of a split, or, of a larger one, always the same random `at_most` of them, in order."""
+        sequences = self.real_sequences(split)
+        if at_most is None or len(sequences) <= at_most:
+            return sequences
+        chosen = np.random.default_rng(0).permutation(len(sequences))[:at_most]
+        return sequences[torch.from_numpy(np.sort(chosen))]

@@ -1,0 +1,288 @@
+"""What every corpus of real sequences shares: its files, its split, and the numbers that are told before training.
+
+In: a path, or sequences of anything that compares equal. Out: files, indices per split, a table. What is wrong with a
+file is a `CorpusError`, which names the file and, where there is one, the line and the byte. Nothing is dropped without
+a count in `CorpusStatistics`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+Split = Literal["train", "validation", "test"]
+Duplicates = Literal["drop", "keep", "error"]
+TooLong = Literal["error", "cut", "drop"]
+IntArray = npt.NDArray[np.integer]
+Parts = dict[Split, npt.NDArray[np.int64]]  # ascending rows of each split
+
+
+class CorpusError(ValueError):
+    """A corpus that cannot be used as asked: where, what is wrong, and the remedy.
+
+    Args:
+        message: what is wrong, what was expected, the remedy.
+        source: the file, folder or data set.
+        line: counted from 1.
+        byte: offset from the file's beginning, counted from 0.
+    """
+
+    def __init__(self, message: str, source: object = None, line: int | None = None, byte: int | None = None) -> None:
+        self.source, self.line, self.byte = source, line, byte
+        place = "" if source is None else str(source)
+        place += "" if line is None else f", line {line}"
+        place += "" if byte is None else f", byte {byte}"
+        super().__init__(f"{place}: {message}" if place else message)
+
+
+@dataclass(frozen=True)
+class CorpusStatistics:
+    """What a corpus holds and what was done to it: plain values, so that `dataclasses.asdict` can be written as JSON.
+
+    Lengths and rates are those of the sequences that were kept, in tokens, without EOS.
+    """
+
+    source: str
+    """The file, folder or data set."""
+    unit: str
+    """What a token is, such as "words (auto: separated by spaces)"."""
+    sequences: dict[str, int]
+    """Sequences in "train", "validation" and "test"."""
+    vocab_size: int
+    """V, with EOS and <unk> where they exist."""
+    sequence_length: int
+    """T, with EOS where it exists."""
+    tokens: int
+    """Tokens of all splits."""
+    length_min: int
+    """Tokens of the shortest sequence."""
+    length_median: float
+    """Median of the lengths."""
+    length_mean: float
+    """Mean of the lengths."""
+    length_max: int
+    """Tokens of the longest sequence."""
+    unknown_rate: dict[str, float]
+    """Share of the tokens of each split that are <unk>, 0 to 1; all 0 where there is no <unk>."""
+    repeated: int = 0
+    """Sequences that repeat another one of their own split; they stay."""
+    shared: int = 0
+    """Validation and test sequences that occur in an earlier one of train, validation, test."""
+    duplicates: Duplicates = "drop"
+    """What was done with the shared ones: dropped from the later split, or kept."""
+    too_long: int = 0
+    """Sequences longer than T."""
+    too_long_choice: TooLong = "error"
+    """What was done with those: cut or dropped."""
+    skipped: int = 0
+    """Empty lines, or empty files: nothing to learn from."""
+
+    def lines(self) -> list[tuple[str, str]]:
+        """The rows of a table to print before training: name and value."""
+        done = {"drop": "dropped", "keep": "kept", "cut": "cut", "error": ""}
+        rows = [
+            ("corpus", self.source),
+            ("token", self.unit),
+            ("sequences", ", ".join(f"{split} {count:,}" for split, count in self.sequences.items())),
+            ("tokens", f"{self.tokens:,}"),
+            ("vocabulary V", f"{self.vocab_size:,}"),
+            ("horizon T", f"{self.sequence_length:,}"),
+            (
+                "lengths",
+                f"{self.length_min} to {self.length_max}, median {self.length_median:g}, mean {self.length_mean:.1f}",
+            ),
+            ("unknown tokens", ", ".join(f"{split} {rate:.2%}" for split, rate in self.unknown_rate.items())),
+            ("repeated in a split", f"{self.repeated:,}"),
+            ("held out, also in train", f"{self.shared:,} {done[self.duplicates] if self.shared else ''}".strip()),
+            ("longer than T", f"{self.too_long:,} {done[self.too_long_choice] if self.too_long else ''}".strip()),
+        ]
+        return [*rows, ("empty, skipped", f"{self.skipped:,}")]
+
+
+def split_sequences(
+    sequences: Sequence[Hashable],
+    groups: Sequence[int] | None = None,
+    *,
+    validation: float = 0.1,
+    test: float = 0.1,
+    seed: int = 0,
+    duplicates: Duplicates = "drop",
+    first_test: int | None = None,
+) -> dict[Split, list[int]]:
+    """Which sequences are for training, which choose, which measure.
+
+    The same arguments give the same split on every platform. Equal sequences of one split all stay.
+
+    Args:
+        sequences: M sequences, such as tuples of tokens; only whether two are equal matters.
+        groups: a number each; a group never straddles two splits. None: every sequence for itself.
+        validation: share of the sequences (in whole groups) for validation, above 0.
+        test: the same for the test; without meaning if `first_test` is given.
+        seed: of the draw.
+        duplicates: what to do with a sequence that stands in two splits: "drop" it from the later of train, validation,
+            test; "keep" it; or raise an "error".
+        first_test: sequences from this index on are a test set of their own, and those before it only train and
+            validation.
+
+    Returns:
+        Ascending indices into `sequences` of each split; none is empty.
+
+    Raises:
+        ValueError: for a share out of range, or a name that is none.
+        CorpusError: if a split is empty, or for duplicates="error" if two splits share a sequence.
+    """
+    first_occurrence: dict[Hashable, int] = {}
+    keys = np.array([first_occurrence.setdefault(sequence, row) for row, sequence in enumerate(sequences)], np.int64)
+    if groups is not None and len(groups) != len(keys):
+        raise ValueError(f"groups has {len(groups)} entries for {len(keys)} sequences; give one a sequence")
+    group_of = np.arange(len(keys)) if groups is None else np.asarray(groups, dtype=np.int64)
+    parts = draw_parts(group_of, validation=validation, test=test, seed=seed, first_test=first_test)
+    parts, _ = resolve_duplicates(keys, parts, duplicates)
+    return {split: rows.tolist() for split, rows in parts.items()}
+
+
+def draw_parts(
+    group_of: IntArray, *, validation: float, test: float, seed: int, first_test: int | None = None
+) -> Parts:
+    """The rows of each split before duplicates are looked for; arguments and errors of `split_sequences`.
+
+    Args:
+        group_of: (M,) integers, the group of each sequence.
+        validation, test, seed, first_test: as in `split_sequences`.
+    """
+    for name, share in (("validation", validation), ("test", test)):
+        if not 0 < share < 1:
+            raise ValueError(f"{name}={share} must lie between 0 and 1, both excluded")
+    if first_test is None and not validation + test < 1:
+        raise ValueError(f"validation={validation} + test={test} leave nothing to train on; their sum must be below 1")
+    if not 0 <= seed < 2**32:
+        raise ValueError(f"the split's seed={seed} must lie in 0..2^32-1")
+    shares: dict[Split, float] = {"test": test, "validation": validation}
+    if first_test is not None:
+        del shares["test"]
+    number_of_split = np.full(len(group_of), get_args(Split).index("test"))
+    number_of_split[:first_test] = _draw_split(group_of[:first_test], shares, seed)
+    parts: Parts = {split: np.flatnonzero(number_of_split == number) for number, split in enumerate(get_args(Split))}
+    expect_filled(parts, "give more sequences, in smaller groups if they are grouped")
+    return parts
+
+
+def resolve_duplicates(keys: IntArray, parts: Parts, duplicates: Duplicates) -> tuple[Parts, int]:
+    """The splits after the choice about sequences that stand in two of them, and how many held-out ones do.
+
+    Args:
+        keys: (M,) integers; two sequences are equal where their keys are.
+        parts: rows of each split.
+        duplicates: as in `split_sequences`.
+
+    Raises:
+        CorpusError: as `split_sequences`.
+    """
+    if duplicates not in get_args(Duplicates):
+        raise ValueError(f"duplicates={duplicates!r} must be one of {get_args(Duplicates)}")
+    shared = shared_between(keys, parts)
+    if duplicates == "error" and len(shared):
+        raise CorpusError(
+            f"{len(shared)} held-out sequences also stand in an earlier split (the first is sequence {shared[0] + 1}), "
+            'so a test on them would reward memory: choose duplicates="drop" or "keep"'
+        )
+    if duplicates == "drop" and len(shared):
+        parts = {split: rows[~np.isin(rows, shared)] for split, rows in parts.items()}
+        expect_filled(parts, 'its sequences also stand in another split: give others, or choose duplicates="keep"')
+    return parts, len(shared)
+
+
+def shared_between(keys: IntArray, parts: Parts) -> npt.NDArray[np.int64]:
+    """Ascending rows of held-out sequences that equal one of an earlier split; arguments of `resolve_duplicates`."""
+    train, validation, test = (parts[split] for split in get_args(Split))
+    earlier = np.concatenate([keys[train], keys[validation]])
+    return np.sort(
+        np.concatenate([validation[np.isin(keys[validation], keys[train])], test[np.isin(keys[test], earlier)]])
+    )
+
+
+def repeated_within(keys: IntArray, parts: Parts) -> int:
+    """How many sequences repeat another one of their own split; arguments of `resolve_duplicates`."""
+    return sum(len(rows) - len(np.unique(keys[rows])) for rows in parts.values())
+
+
+def _draw_split(group_of: IntArray, shares: dict[Split, float], seed: int) -> npt.NDArray[np.int64]:
+    """0, 1 or 2 (train, validation, test) of each sequence: whole groups in random order, while they fit."""
+    _, group_of = np.unique(group_of, return_inverse=True)
+    sizes = np.bincount(group_of) if len(group_of) else np.zeros(0, dtype=np.int64)
+    # NumPy's compatibility policy freezes RandomState, so a seed means the same split in every version.
+    order = np.random.RandomState(seed).permutation(len(sizes))
+    number_of_group = np.zeros(len(sizes), dtype=np.int64)
+    for split, share in shares.items():
+        room = max(1, round(share * len(group_of)))
+        free = order[number_of_group[order] == 0]
+        if not len(free):
+            break
+        chosen = []
+        for group in free.tolist():
+            if sizes[group] <= room:
+                chosen.append(group)
+                room -= int(sizes[group])
+                if room == 0:
+                    break
+        number_of_group[chosen or [free[np.argmin(sizes[free])]]] = get_args(Split).index(split)
+    return number_of_group[group_of]
+
+
+def expect_filled(parts: Parts, remedy: str) -> None:
+    """Raise CorpusError for a split without sequences; the remedy ends its message."""
+    for split, rows in parts.items():
+        if not len(rows):
+            counts = ", ".join(f"{name} {len(part)}" for name, part in parts.items())
+            raise CorpusError(f"the {split} split would be empty ({counts}); {remedy}")
+
+
+def corpus_files(path: str | Path, suffixes: Sequence[str]) -> list[Path]:
+    """The file itself, or all files of a folder and the folders in it that end in one of `suffixes`, by name.
+
+    Links to folders are followed, each folder once, so a loop of links ends. Hidden files and folders are left out.
+
+    Args:
+        path: a file, whatever its suffix, or a folder.
+        suffixes: lower case with the dot; a file's suffix is compared in lower case.
+
+    Raises:
+        CorpusError: if there is no such file or folder, it cannot be read, or it has no file of this kind.
+    """
+    path = Path(path)
+    try:
+        if path.is_file():
+            return [path]
+        if not path.is_dir():
+            raise CorpusError("no such file or folder; give the path of a corpus", path)
+        files = _files_below(path, {os.path.realpath(path)})
+    except (OSError, ValueError) as error:
+        if isinstance(error, CorpusError):
+            raise
+        raise CorpusError(f"cannot be read: {error}", path) from error
+    chosen = [file for file in files if file.suffix.lower() in suffixes]
+    if not chosen:
+        raise CorpusError(f"no {', '.join(suffixes)} file in this folder of {len(files)} files; give another", path)
+    return chosen
+
+
+def _files_below(folder: Path, visited: set[str]) -> list[Path]:
+    """Files of a folder and the folders in it, by name; `visited` holds the real paths of folders that are done."""
+    files = []
+    for entry in sorted(folder.iterdir()):
+        if entry.name.startswith("."):
+            continue
+        if entry.is_dir():
+            real = os.path.realpath(entry)
+            if real not in visited:
+                visited.add(real)
+                files += _files_below(entry, visited)
+        elif entry.is_file():
+            files.append(entry)
+    return files

@@ -1,0 +1,369 @@
+"""The music task: a generator's real sequences are windows of melodies, one pitch per step of a grid.
+
+In: `MusicOptions`. Out: a `Task` whose vocabulary has note names, with the statistics of the corpus. The paper samples
+folk tunes every 0.4 s, numbers the pitches 1..88 as the piano's keys, and takes T = 32; it does not say what it does
+with rests, repeated notes, chords and tempo. Here rests prolong the note before them and a long note repeats its pitch,
+unless rest and hold tokens are asked for; of a chord the highest note is taken, and the steps are counted; a file that
+states no tempo has 120 crotchets a minute.
+
+Windows of one tune never stand in two splits. What is dropped is counted in `MusicStatistics`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+
+from seqgan_env.tasks.corpus import (
+    CorpusError,
+    CorpusStatistics,
+    Duplicates,
+    IntArray,
+    Parts,
+    corpus_files,
+    draw_parts,
+    repeated_within,
+    resolve_duplicates,
+)
+from seqgan_env.tasks.task import Task
+from seqgan_env.tasks.tunes import (
+    HOLD,
+    KEYS,
+    MIDI_NOTE_OF_KEY_0,
+    REST,
+    Grid,
+    Tune,
+    name_symbol,
+    read_tunes,
+    symbol_name,
+    without_holds,
+    without_rests,
+)
+from seqgan_env.vocabulary import Vocabulary
+
+Polyphony = Literal["highest", "drop", "error"]
+BUNDLED_TUNES = Path(__file__).parent / "data" / "tunes.txt"
+SUFFIXES = (".mid", ".midi", ".abc")
+EOS = "<eos>"
+_NAMED = 5  # files named in the printed table; the others are counted
+
+
+@dataclass(frozen=True)
+class MusicOptions:
+    """What is read, and how it becomes sequences. Field comments are the help texts of the command line."""
+
+    corpus: str | None = None
+    """A MIDI, ABC or text file (a tune a line: keys 1..88 or names such as C#4), or a folder of .mid and .abc files;
+    None: the bundled tunes, sampled at every quaver."""
+    test_corpus: str | None = None
+    """A test set of its own, of the same kinds; None: a share of the tunes is held out."""
+    sequence_length: int = 32
+    """T, steps in a sequence [P: 32]."""
+    step_seconds: float = 0.4
+    """Seconds between two samples of a MIDI or ABC file [P: 0.4], and how long a step of a sample sounds."""
+    step_beats: float | None = None
+    """Crotchets between two samples, whatever the tempo (0.5: quavers); None: step_seconds."""
+    rests: Literal["prolong", "token"] = "prolong"
+    """Silence prolongs the note before it, or has a token."""
+    holds: bool = False
+    """A step at which the note of the step before sounds on has a token of its own, instead of that note's again."""
+    polyphony: Polyphony = "highest"
+    """Where several notes sound: take the highest, drop the tune, or error."""
+    remainder: Literal["drop", "keep"] = "drop"
+    """What is left of a tune after its last whole window: drop it, or keep it as a shorter sequence with EOS."""
+    keys: Literal["used", "all"] = "used"
+    """Tokens for the pitches that occur in the corpus, or for all 88 keys."""
+    broken: Literal["skip", "error"] = "skip"
+    """Files and tunes that cannot be read: skip and name them, or error. It is always one if none can be read."""
+    validation: float = 0.1
+    """Share of the sequences that is held out to choose by, in whole tunes."""
+    test: float = 0.1
+    """Share of the sequences that is held out to measure by, in whole tunes; not with a test corpus."""
+    split_seed: int = 0
+    """Seed of the draw of validation and test."""
+    duplicates: Duplicates = "drop"
+    """Held-out windows that also stand in an earlier split: drop them, keep them, or error."""
+
+    def __post_init__(self) -> None:
+        for name, choices in (
+            ("rests", ("prolong", "token")),
+            ("polyphony", get_args(Polyphony)),
+            ("remainder", ("drop", "keep")),
+            ("keys", ("used", "all")),
+            ("broken", ("skip", "error")),
+            ("duplicates", get_args(Duplicates)),
+        ):
+            if getattr(self, name) not in choices:
+                raise ValueError(f"{name}={getattr(self, name)!r} must be one of {choices}")
+        if isinstance(self.sequence_length, bool) or not isinstance(self.sequence_length, int):
+            raise TypeError(f"sequence_length={self.sequence_length!r} must be an int")
+        if self.sequence_length < 1:
+            raise ValueError(f"sequence_length={self.sequence_length} must be at least 1")
+        for name, step in (("step_seconds", self.step_seconds), ("step_beats", self.step_beats)):
+            if step is not None and not 0.01 <= step <= 8:
+                raise ValueError(f"{name}={step} must lie in 0.01..8")
+
+    @property
+    def grid(self) -> Grid:
+        """When a tune is sampled."""
+        step, in_beats = (self.step_seconds, False) if self.step_beats is None else (self.step_beats, True)
+        return Grid(step, in_beats, from_first_note=self.rests == "prolong")
+
+
+# [P] is the paper's recipe; "beat" keeps samples on the beat, which at 120 crotchets a minute 0.4 s does not.
+PRESETS: dict[str, MusicOptions] = {
+    "paper": MusicOptions(keys="all"),
+    "beat": MusicOptions(step_beats=0.5, step_seconds=0.25),
+    "rhythm": MusicOptions(step_beats=0.25, step_seconds=0.125, sequence_length=64, rests="token", holds=True),
+}
+
+
+@dataclass(frozen=True)
+class MusicStatistics(CorpusStatistics):
+    """A music corpus: what `CorpusStatistics` says of its windows, and what was done to its tunes."""
+
+    tunes: int = 0
+    """Tunes that were read."""
+    broken: tuple[str, ...] = ()
+    """What is wrong with each file or tune that was skipped."""
+    repaired: int = 0
+    """ABC tunes with errors, of which abc2midi read the rest."""
+    notes: int = 0
+    """Notes of all tunes, percussion left out."""
+    missed_notes: int = 0
+    """Notes that sound at no step of the grid."""
+    polyphonic_tunes: int = 0
+    """Tunes in which more than one note sounds at some step."""
+    polyphonic_steps: int = 0
+    """Steps at which more than one note sounds."""
+    polyphony: Polyphony = "highest"
+    """What was done there: the highest note taken, or the tune dropped."""
+    short_tunes: int = 0
+    """Tunes that give no sequence because they are shorter than T."""
+    remainder_steps: int = 0
+    """Steps after the last whole window of a tune, those of short tunes among them."""
+    remainder: Literal["drop", "keep"] = "drop"
+    """What was done with them: dropped, or kept as shorter sequences."""
+    unseen_rate: float = 0.0
+    """Share of the test tokens that never occur in the training split, 0 to 1."""
+
+    def lines(self) -> list[tuple[str, str]]:
+        """The rows of a table to print before training: name and value."""
+        done = {"drop": "dropped", "keep": "kept"}
+        rows = [
+            ("tunes", f"{self.tunes:,}, of which {self.short_tunes:,} shorter than T"),
+            ("broken, skipped", f"{len(self.broken):,}"),
+            *((f"  {number}", reason) for number, reason in enumerate(self.broken[:_NAMED], start=1)),
+            ("ABC errors passed over", f"{self.repaired:,} tunes"),
+            ("notes", f"{self.notes:,}, of which {self.missed_notes:,} fall between two steps"),
+            (
+                "polyphony",
+                f"{self.polyphonic_steps:,} steps in {self.polyphonic_tunes:,} tunes"
+                + {"highest": ": the highest note", "drop": ": dropped", "error": ""}[self.polyphony],
+            ),
+            ("after the last window", f"{self.remainder_steps:,} steps {done[self.remainder]}"),
+            ("test tokens not in train", f"{self.unseen_rate:.2%}"),
+        ]
+        return super().lines() + rows
+
+
+def music_task(corpus: str | Path | None = None, **options: Any) -> Task:
+    """Real sequences from melodies, in three splits, with a vocabulary of note names and statistics.
+
+    Args:
+        corpus: as in `MusicOptions`.
+        options: the other fields of `MusicOptions`.
+
+    Returns:
+        A task whose `statistics` (`MusicStatistics`) say what was read, chosen, dropped and not known.
+
+    Raises:
+        TypeError: for an option that does not exist.
+        ValueError: for an option out of range.
+        CorpusError: a ValueError: for a corpus that cannot be used; it names the file and the remedy.
+        ImportError: for MIDI and ABC without the extra "music".
+    """
+    return task_of(MusicOptions(corpus=None if corpus is None else str(corpus), **options))
+
+
+def task_of(options: MusicOptions) -> Task:
+    """The task of some options, such as a preset; returns and raises as `music_task`."""
+    path = BUNDLED_TUNES if options.corpus is None else Path(options.corpus)
+    tunes, broken, files = _read(path, options)
+    first_test_tune = None
+    name = "bundled tunes" if options.corpus is None else str(path)
+    if options.test_corpus is not None:
+        first_test_tune = len(tunes)
+        test_tunes, test_broken, test_files = _read(Path(options.test_corpus), options)
+        tunes, broken, files = tunes + test_tunes, broken + test_broken, files + test_files
+        name += f" and {options.test_corpus}"
+    polyphonic = [tune for tune in tunes if tune.polyphonic_steps]
+    if polyphonic and options.polyphony == "error":
+        raise CorpusError(
+            f"{polyphonic[0].polyphonic_steps} steps have several notes at once (so have {len(polyphonic)} of "
+            f'{len(tunes)} tunes); choose polyphony="highest" or "drop"',
+            polyphonic[0].source,
+        )
+    windows, tune_of, remainders = _windows(tunes, options)
+    if not windows:
+        raise CorpusError(
+            f"none of {len(tunes)} tunes gives a sequence of T = {options.sequence_length} steps; "
+            'choose a smaller sequence_length or remainder="keep"',
+            name,
+        )
+    first_test = None if first_test_tune is None else int(np.searchsorted(tune_of, first_test_tune))
+    try:
+        parts, shared, keys = _split(windows, tune_of, options, first_test)
+    except CorpusError as error:
+        raise CorpusError(str(error), name) from error
+    vocabulary, id_of = _vocabulary([windows[row] for rows in parts.values() for row in rows], options)
+    ids = [id_of[window - HOLD] for window in windows]
+    lengths = np.array([len(ids[row]) for rows in parts.values() for row in rows])
+    tokens = {split: np.concatenate([ids[row] for row in rows]) for split, rows in parts.items()}
+    statistics = MusicStatistics(
+        source=name if files == 1 or options.corpus is None else f"{name} ({files:,} files)",
+        unit=_unit(options, path),
+        sequences={split: len(rows) for split, rows in parts.items()},
+        vocab_size=len(vocabulary),
+        sequence_length=options.sequence_length,
+        tokens=int(lengths.sum()),
+        length_min=int(lengths.min()),
+        length_median=float(np.median(lengths)),
+        length_mean=float(lengths.mean()),
+        length_max=int(lengths.max()),
+        unknown_rate=dict.fromkeys(parts, 0.0),
+        repeated=repeated_within(keys, parts),
+        shared=shared,
+        duplicates=options.duplicates,
+        tunes=len(tunes),
+        broken=tuple(broken),
+        repaired=sum(tune.repaired for tune in tunes),
+        notes=sum(tune.notes for tune in tunes),
+        missed_notes=sum(tune.missed_notes for tune in tunes),
+        polyphonic_tunes=len(polyphonic),
+        polyphonic_steps=sum(tune.polyphonic_steps for tune in polyphonic),
+        polyphony=options.polyphony,
+        short_tunes=len(tunes) - len(np.unique(tune_of)) - (len(polyphonic) if options.polyphony == "drop" else 0),
+        remainder_steps=remainders,
+        remainder=options.remainder,
+        unseen_rate=float((~np.isin(tokens["test"], tokens["train"])).mean()),
+    )
+
+    def draw_split(split: Literal["train", "validation", "test"]) -> torch.Tensor:
+        sequences = np.full((len(parts[split]), options.sequence_length), len(vocabulary), dtype=np.int64)
+        for place, row in enumerate(parts[split]):
+            sequences[place, : len(ids[row])] = ids[row]
+            if vocabulary.eos_token is not None and len(ids[row]) < options.sequence_length:
+                sequences[place, len(ids[row])] = vocabulary.eos_token
+        return torch.from_numpy(sequences)
+
+    return Task(
+        "music",
+        len(vocabulary),
+        options.sequence_length,
+        draw_split,
+        eos_token=vocabulary.eos_token,
+        vocabulary=vocabulary,
+        statistics=statistics,
+    )
+
+
+def pitches(vocabulary: Vocabulary) -> list[float]:
+    """The MIDI note of each token, not a number for rest, hold and EOS: what `CorpusReference` asks for.
+
+    Raises:
+        ValueError: for a vocabulary of something else.
+    """
+    symbols = [REST if token == EOS else name_symbol(token) for token in vocabulary.tokens]
+    return [float(symbol + MIDI_NOTE_OF_KEY_0) if symbol >= 1 else float("nan") for symbol in symbols]
+
+
+def _read(path: Path, options: MusicOptions) -> tuple[list[Tune], list[str], int]:
+    """The tunes of a file or folder, what is wrong with each file or tune that was skipped, and the count of files.
+
+    Raises:
+        CorpusError: if none can be used, or for broken="error" if one cannot.
+    """
+    tunes: list[Tune] = []
+    errors: list[CorpusError] = []
+    files = corpus_files(path, SUFFIXES)
+    for file in files:
+        try:
+            found, wrong = read_tunes(file, options.grid)
+        except CorpusError as error:
+            found, wrong = [], [error]
+        tunes += found
+        errors += wrong
+        if errors and options.broken == "error":
+            raise errors[0]
+    if not tunes:
+        if len(files) == 1:
+            raise errors[0]
+        raise CorpusError(f"none of {len(files)} files can be used; the first: {errors[0]}", path)
+    return tunes, [str(error) for error in errors], len(files)
+
+
+def _windows(tunes: Sequence[Tune], options: MusicOptions) -> tuple[list[IntArray], IntArray, int]:
+    """Consecutive windows of T symbols, the tune of each (ascending), and the steps after the last whole ones."""
+    windows: list[IntArray] = []
+    tune_of: list[int] = []
+    remainders = 0
+    length = options.sequence_length
+    for number, tune in enumerate(tunes):
+        if tune.polyphonic_steps and options.polyphony == "drop":
+            continue
+        symbols = without_rests(tune.symbols) if options.rests == "prolong" else tune.symbols.copy()
+        struck = without_holds(symbols)
+        if options.holds:  # a window that begins within a note strikes it
+            symbols[::length] = struck[::length]
+        else:
+            symbols = struck
+        whole = len(symbols) // length * length
+        remainders += len(symbols) - whole
+        stop = len(symbols) if options.remainder == "keep" else whole
+        found = [symbols[start : start + length] for start in range(0, stop, length)]
+        windows += found
+        tune_of += [number] * len(found)
+    return windows, np.array(tune_of, dtype=np.int64), remainders
+
+
+def _split(
+    windows: Sequence[IntArray], tune_of: IntArray, options: MusicOptions, first_test: int | None
+) -> tuple[Parts, int, IntArray]:
+    """The windows of each split, how many held-out ones also stood in an earlier one, and a key of each window."""
+    known: dict[bytes, int] = {}
+    keys = np.array([known.setdefault(window.tobytes(), row) for row, window in enumerate(windows)], dtype=np.int64)
+    parts = draw_parts(
+        tune_of, validation=options.validation, test=options.test, seed=options.split_seed, first_test=first_test
+    )
+    parts, shared = resolve_duplicates(keys, parts, options.duplicates)
+    return parts, shared, keys
+
+
+def _vocabulary(windows: Sequence[IntArray], options: MusicOptions) -> tuple[Vocabulary, IntArray]:
+    """Keys from low to high, then rest, hold and EOS; and the id of each symbol, at index symbol - HOLD."""
+    used = set(np.unique(np.concatenate(windows)).tolist())
+    symbols = list(range(1, KEYS + 1)) if options.keys == "all" else sorted(used - {REST, HOLD})
+    for symbol, is_chosen in ((REST, options.rests == "token"), (HOLD, options.holds)):
+        if symbol in used or (is_chosen and options.keys == "all"):
+            symbols.append(symbol)
+    names = [symbol_name(symbol) for symbol in symbols]
+    is_shorter = any(len(window) < options.sequence_length for window in windows)
+    id_of = np.full(KEYS + 1 - HOLD, -1, dtype=np.int64)
+    id_of[np.array(symbols) - HOLD] = np.arange(len(symbols))
+    return Vocabulary([*names, EOS] if is_shorter else names, EOS if is_shorter else None), id_of
+
+
+def _unit(options: MusicOptions, path: Path) -> str:
+    """What a token is."""
+    if path.is_file() and path.suffix.lower() not in SUFFIXES:
+        step = "step of the text"
+    else:
+        step = f"{options.step_seconds:g} s" if options.step_beats is None else f"{options.step_beats:g} crotchets"
+    tokens = [name for name, has in (("rest", options.rests == "token"), ("hold", options.holds)) if has]
+    return f"a pitch every {step}" + (f", or {' or '.join(tokens)}" if tokens else "")

@@ -1,0 +1,422 @@
+"""The text task: a generator's real sequences are lines or sentences of a corpus of the user's own.
+
+In: `TextOptions`. Out: a `Task` with a vocabulary that gives text back, and with the statistics of the corpus, which is
+read in a stream: what is kept are four bytes a token and eight a sequence.
+
+A sequence of fewer than T tokens ends with EOS; one of T tokens ends because it is full, so a corpus whose sequences
+all have T tokens has no EOS at all. The vocabulary is that of the training split; everything else is <unk>.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from array import array
+from collections.abc import Iterator
+from dataclasses import dataclass
+from hashlib import blake2b
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+import regex
+import torch
+from torch import Tensor
+
+from seqgan_env.tasks.corpus import (
+    CorpusError,
+    CorpusStatistics,
+    Duplicates,
+    IntArray,
+    Parts,
+    TooLong,
+    draw_parts,
+    expect_filled,
+    repeated_within,
+    resolve_duplicates,
+)
+from seqgan_env.tasks.lines import SplitBy, TextSource
+from seqgan_env.tasks.segmentation import (
+    SAMPLE_LINES,
+    UNKNOWN,
+    Punctuation,
+    Segmentation,
+    Unit,
+    choose_segmentation,
+    train_tokenizer,
+)
+from seqgan_env.tasks.task import Task
+from seqgan_env.vocabulary import Vocabulary
+
+LONGEST_DEFAULT = 128  # T is never more unless asked for: the search of Eq. 4 costs T^2
+_TOWER = regex.compile(r"\p{M}{200}")
+_CHUNK = 1 << 15  # sequences that are looked at together
+_CACHED_FIELDS = 1 << 17  # words whose tokens are remembered
+
+
+@dataclass(frozen=True)
+class TextOptions:
+    """What is read, and how it becomes sequences of tokens. Field comments are the help texts of the command line."""
+
+    corpus: str | None = None
+    """A UTF-8 text file, a folder of .txt files, hf:NAME[,CONFIG][:SPLIT[:COLUMN]]; None: the bundled sentences."""
+    test_corpus: str | None = None
+    """A test set of its own, of the same kinds; None: a share of the corpus is held out."""
+    split_by: SplitBy = "line"
+    """A sequence is a line, or a sentence of running text."""
+    unit: Unit = "auto"
+    """A token is a character, a word or a subword; auto looks at the text and says what it chose."""
+    punctuation: Punctuation = "auto"
+    """For words: split marks off as tokens, keep what is between two spaces whole, or auto: as the text needs it."""
+    sequence_length: int | None = None
+    """T, tokens in a sequence; None: as many as the longest has, at most 128 [P: poems 20; else not said]."""
+    too_long: TooLong = "error"
+    """What to do with sequences of more than T tokens; cut and drop are counted."""
+    minimum_count: int = 2
+    """A token that occurs less often in the training split is <unk>, so that <unk> is learned; subwords: no matter."""
+    max_vocabulary: int = 20_000
+    """The most frequent tokens up to this number; the others are <unk>."""
+    subword_vocabulary: int = 4_000
+    """For subwords: tokens that are learned from the training split."""
+    unknown: Literal["token", "error"] = "token"
+    """What to do with tokens that are not in the vocabulary: <unk>, counted, or an error."""
+    lowercase: bool = False
+    """Make all letters small."""
+    nfc: bool = True
+    """Bring letters with accents into one form, Unicode's NFC."""
+    validation: float = 0.1
+    """Share of the sequences that is held out to choose by."""
+    test: float = 0.1
+    """Share of the sequences that is held out to measure by; not with a test corpus."""
+    split_block: int = 1
+    """So many consecutive sequences stay in one split, such as the stanzas of a poem."""
+    split_seed: int = 0
+    """Seed of the draw of validation and test."""
+    duplicates: Duplicates = "drop"
+    """Held-out sequences that also stand in an earlier split: drop them, keep them, or error."""
+    max_sequences: int | None = None
+    """Read the first so many sequences of the corpus; None: all."""
+
+    def __post_init__(self) -> None:
+        choices = {"split_by": SplitBy, "unit": Unit, "punctuation": Punctuation, "too_long": TooLong}
+        for name, kind in (choices | {"duplicates": Duplicates}).items():
+            if getattr(self, name) not in get_args(kind):
+                raise ValueError(f"{name}={getattr(self, name)!r} must be one of {get_args(kind)}")
+        if self.unknown not in ("token", "error"):
+            raise ValueError(f"unknown={self.unknown!r} must be 'token' or 'error'")
+        least = {"minimum_count": 1, "max_vocabulary": 1, "subword_vocabulary": 3, "split_block": 1}
+        for name, smallest in (least | {"sequence_length": 1, "max_sequences": 1}).items():
+            value = getattr(self, name)
+            if value is None and name in ("sequence_length", "max_sequences"):
+                continue
+            if isinstance(value, bool) or not isinstance(value, int):
+                raise TypeError(f"{name}={value!r} must be an int")
+            if value < smallest:
+                raise ValueError(f"{name}={value} must be at least {smallest}")
+
+
+def text_task(corpus: str | Path | None = None, **options: Any) -> Task:
+    """Real sequences from text, in three splits, with a vocabulary and statistics.
+
+    Args:
+        corpus: as in `TextOptions`.
+        options: the other fields of `TextOptions`.
+
+    Returns:
+        A task whose `statistics` say what was read, chosen, cut, dropped and not known.
+
+    Raises:
+        TypeError: for an option that does not exist.
+        ValueError: for an option out of range.
+        CorpusError: a ValueError: for a corpus that cannot be used; it names the file and the remedy.
+        ImportError: without the library that subwords or a data set need.
+    """
+    chosen = TextOptions(corpus=None if corpus is None else str(corpus), **options)
+    lines = _Lines(chosen)
+    try:
+        return _task(chosen, lines)
+    except CorpusError as error:
+        if error.source is not None:
+            raise
+        raise CorpusError(str(error), lines.name) from error
+
+
+def _task(options: TextOptions, lines: _Lines) -> Task:
+    sample = list(islice(lines, SAMPLE_LINES))
+    if not sample:
+        raise CorpusError("holds no text; give a corpus of at least three sequences")
+    segmentation = choose_segmentation(sample, options.unit, options.punctuation)
+    tokenizer = None
+    if segmentation.unit == "subword":
+        keys = np.frombuffer(array("Q", map(_key, lines)), dtype=np.uint64)
+        parts, shared = _split(options, keys, lines)
+        tokenizer = train_tokenizer(_chosen_lines(lines, parts["train"]), options.subword_vocabulary)
+        table = _subword_table(lines, tokenizer, len(keys))
+    else:
+        table, keys = _token_table(lines, segmentation)
+        parts, shared = _split(options, keys, lines)
+    parts, length, too_long = _fit(table, parts, options)
+    vocabulary, unknown_rate = _index(table, parts, length, segmentation, tokenizer, options)
+    lengths = np.minimum(table.lengths(np.concatenate(list(parts.values()))), length)
+    statistics = CorpusStatistics(
+        source=lines.name,
+        unit=segmentation.description,
+        sequences={split: len(rows) for split, rows in parts.items()},
+        vocab_size=len(vocabulary),
+        sequence_length=length,
+        tokens=int(lengths.sum()),
+        length_min=int(lengths.min()),
+        length_median=float(np.median(lengths)),
+        length_mean=float(lengths.mean()),
+        length_max=int(lengths.max()),
+        unknown_rate=unknown_rate,
+        repeated=repeated_within(keys, parts),
+        shared=shared,
+        duplicates=options.duplicates,
+        too_long=too_long,
+        too_long_choice=options.too_long,
+        skipped=lines.skipped,
+    )
+    return Task(
+        "text",
+        len(vocabulary),
+        length,
+        lambda split: _padded(table, parts[split], length, vocabulary),
+        eos_token=vocabulary.eos_token,
+        vocabulary=vocabulary,
+        statistics=statistics,
+    )
+
+
+def _padded(table: _TokenTable, rows: IntArray, length: int, vocabulary: Vocabulary) -> Tensor:
+    """Some sequences, (len(rows), length) int64: EOS behind those that are shorter, then PAD."""
+    sequences = torch.empty((len(rows), length), dtype=torch.int64)
+    done = 0
+    for ids in table.matrices(rows, length):
+        block = torch.from_numpy(ids).long()
+        counts = (block >= 0).sum(dim=1)
+        block[block < 0] = vocabulary.pad_token
+        if vocabulary.eos_token is not None:
+            short = (counts < length).nonzero().squeeze(1)
+            block[short, counts[short]] = vocabulary.eos_token
+        sequences[done : done + len(block)] = block
+        done += len(block)
+    return sequences
+
+
+class _Lines:
+    """The corpus and then the test corpus, normalised, as an iterable that may be walked again.
+
+    Attributes:
+        name: of both.
+        first_test: the index of the test corpus' first line after a whole walk, or None without one.
+    """
+
+    def __init__(self, options: TextOptions) -> None:
+        self._options = options
+        self._sources = [TextSource(options.corpus, options.split_by, options.max_sequences)]
+        if options.test_corpus is not None:
+            self._sources.append(TextSource(options.test_corpus, options.split_by))
+        self.name = " and ".join(source.name for source in self._sources)
+        if options.max_sequences is not None:
+            self.name += f" (the first {options.max_sequences:,} sequences)"
+        self.first_test: int | None = None
+
+    @property
+    def skipped(self) -> int:
+        """Empty lines of the last whole walk."""
+        return sum(source.skipped for source in self._sources)
+
+    def __iter__(self) -> Iterator[str]:
+        count = 0
+        for number, source in enumerate(self._sources):
+            if number:
+                self.first_test = count
+            for line in source:
+                count += 1
+                yield line if line.isascii() and not self._options.lowercase else self._normal(line, count)
+
+    def _normal(self, line: str, number: int) -> str:
+        if self._options.lowercase:
+            line = line.lower()
+        if not self._options.nfc:
+            return line
+        if _TOWER.search(line):  # Python sorts the marks of one letter in quadratic time: 80,000 of them take 20 s
+            raise CorpusError(
+                f"sequence {number} has a letter with 200 accents or more; remove it, or choose nfc=False"
+            )
+        return unicodedata.normalize("NFC", line)
+
+
+@dataclass
+class _TokenTable:
+    """All sequences one after another.
+
+    Attributes:
+        tokens: (n,) int32 ids.
+        offsets: (M + 1,) int64: sequence i is tokens[offsets[i] : offsets[i + 1]].
+        names: the token string of each id.
+    """
+
+    tokens: npt.NDArray[np.int32]
+    offsets: npt.NDArray[np.int64]
+    names: list[str]
+
+    def lengths(self, rows: IntArray) -> npt.NDArray[np.int64]:
+        """Tokens of some sequences."""
+        return self.offsets[rows + 1] - self.offsets[rows]
+
+    def matrices(self, rows: IntArray, length: int) -> Iterator[npt.NDArray[np.int32]]:
+        """Some sequences, cut after `length` tokens and filled up with -1, in blocks of (at most _CHUNK, length)."""
+        for start in range(0, len(rows), _CHUNK):
+            chunk = rows[start : start + _CHUNK]
+            present = np.arange(length) < self.lengths(chunk)[:, None]
+            matrix = np.full(present.shape, -1, dtype=np.int32)
+            matrix[present] = self.tokens[(self.offsets[chunk][:, None] + np.arange(length))[present]]
+            yield matrix
+
+    def counts(self, rows: IntArray, length: int) -> npt.NDArray[np.int64]:
+        """(len(names),) int64: how often each token occurs in some sequences cut after `length` tokens."""
+        counts = np.zeros(len(self.names), dtype=np.int64)
+        for matrix in self.matrices(rows, length):
+            counts += np.bincount(matrix[matrix >= 0], minlength=len(counts))
+        return counts
+
+
+def _key(line: str) -> int:
+    """A number that equal sequences share; two others among a million share one with probability 3e-8."""
+    return int.from_bytes(blake2b(line.encode(), digest_size=8).digest(), "little")
+
+
+def _token_table(lines: _Lines, segmentation: Segmentation) -> tuple[_TokenTable, npt.NDArray[np.uint64]]:
+    """Every line cut into tokens, which get ids in the order of their first occurrence; and the key of every line."""
+    ids: dict[str, int] = {}
+    tokens, offsets, keys = array("i"), array("q", [0]), array("Q")
+    known: dict[str, list[int]] = {}
+    for line in lines:
+        fields = segmentation.fields(line)
+        for field in fields:
+            row = known.get(field)
+            if row is None:
+                row = [ids.setdefault(piece, len(ids)) for piece in segmentation.pieces(field)]
+                if segmentation.unit == "word":
+                    if len(known) >= _CACHED_FIELDS:
+                        known.clear()
+                    known[field] = row
+            tokens.extend(row)
+        offsets.append(len(tokens))
+        keys.append(_key(" ".join(fields)))
+    table = _TokenTable(np.frombuffer(tokens, np.int32), np.frombuffer(offsets, np.int64), list(ids))
+    return table, np.frombuffer(keys, dtype=np.uint64)
+
+
+def _subword_table(lines: _Lines, tokenizer: Any, count: int) -> _TokenTable:
+    """Every line cut into subwords, with the tokenizer's ids."""
+    tokens, offsets = array("i"), array("q", [0])
+    walk = iter(lines)
+    while chunk := list(islice(walk, 1 << 10)):
+        for encoding in tokenizer.encode_batch(chunk, add_special_tokens=False):
+            tokens.extend(encoding.ids)
+            offsets.append(len(tokens))
+    if len(offsets) != count + 1:
+        raise CorpusError("has changed while it was read; read it again when it is at rest")
+    names = [tokenizer.id_to_token(number) for number in range(tokenizer.get_vocab_size())]
+    return _TokenTable(np.frombuffer(tokens, np.int32), np.frombuffer(offsets, np.int64), names)
+
+
+def _chosen_lines(lines: _Lines, rows: IntArray) -> Iterator[str]:
+    """Some lines, by ascending index."""
+    wanted = iter(rows.tolist())
+    row = next(wanted, None)
+    for number, line in enumerate(lines):
+        if number == row:
+            yield line
+            row = next(wanted, None)
+
+
+def _split(options: TextOptions, keys: npt.NDArray[np.uint64], lines: _Lines) -> tuple[Parts, int]:
+    """The rows of each split, and how many held-out sequences also stood in an earlier one."""
+    parts = draw_parts(
+        np.arange(len(keys)) // options.split_block,
+        validation=options.validation,
+        test=options.test,
+        seed=options.split_seed,
+        first_test=lines.first_test,
+    )
+    return resolve_duplicates(keys, parts, options.duplicates)
+
+
+def _fit(table: _TokenTable, parts: Parts, options: TextOptions) -> tuple[Parts, int, int]:
+    """T, with the splits after the choice about longer sequences, and how many of those there were."""
+    lengths = table.lengths(np.concatenate(list(parts.values())))
+    longest = int(lengths.max())
+    length = min(longest, LONGEST_DEFAULT) if options.sequence_length is None else options.sequence_length
+    too_long = int((lengths > length).sum())
+    if too_long and options.too_long == "error":
+        usual = int(np.quantile(lengths, 0.95))
+        raise CorpusError(
+            f"{too_long:,} of {len(lengths):,} sequences have over {length} tokens (95 of 100 have at most {usual:,}, "
+            f'the longest {longest:,}); choose too_long="cut" or "drop", or a larger sequence_length'
+        )
+    if too_long and options.too_long == "drop":
+        parts = {split: rows[table.lengths(rows) <= length] for split, rows in parts.items()}
+        expect_filled(parts, f"its sequences have more than {length} tokens; choose a larger sequence_length")
+        if options.sequence_length is None:
+            length = int(table.lengths(np.concatenate(list(parts.values()))).max())
+    return parts, length, too_long
+
+
+def _index(
+    table: _TokenTable,
+    parts: Parts,
+    length: int,
+    segmentation: Segmentation,
+    tokenizer: Any,
+    options: TextOptions,
+) -> tuple[Vocabulary, dict[str, float]]:
+    """The vocabulary of the training split, to whose ids it turns the table's, and the share of <unk> in each split."""
+    names, counts = table.names, {split: table.counts(rows, length) for split, rows in parts.items()}
+    if tokenizer is not None:
+        known = [number for number, name in enumerate(names) if name != UNKNOWN]
+    else:
+        frequent = np.flatnonzero(counts["train"] >= options.minimum_count).tolist()
+        known = sorted(
+            (number for number in frequent if names[number] != UNKNOWN),
+            key=lambda number: (-counts["train"][number], names[number]),
+        )[: options.max_vocabulary]
+    if not known:
+        raise CorpusError(
+            f"no token occurs {options.minimum_count} times in the training split; lower minimum_count, or choose "
+            "smaller units"
+        )
+    is_known = np.zeros(len(names), dtype=bool)
+    is_known[known] = True
+    unknown = {split: int(count[~is_known].sum()) for split, count in counts.items()}
+    if options.unknown == "error" and any(unknown.values()):
+        missing = np.where(is_known, 0, sum(counts.values()))
+        raise CorpusError(
+            f"{sum(unknown.values()):,} tokens are not in the vocabulary of {len(known):,}, most often "
+            f'{names[int(missing.argmax())]!r}; choose unknown="token", or lower minimum_count'
+        )
+    tokens = [names[number] for number in known] + [UNKNOWN] * any(unknown.values())
+    eos = None
+    if any(bool((table.lengths(rows) < length).any()) for rows in parts.values()):
+        eos = "<eos>"
+        while eos in tokens:
+            eos = f"<{eos}>"
+        tokens.append(eos)
+    id_of = np.full(len(names), len(known), dtype=np.int32)
+    id_of[known] = np.arange(len(known))
+    for start in range(0, len(table.tokens), _CHUNK):
+        block = table.tokens[start : start + _CHUNK]
+        block[:] = id_of[block]
+    vocabulary = Vocabulary(
+        tokens,
+        eos,
+        segmentation.separator,
+        unknown=UNKNOWN if any(unknown.values()) else None,
+        replace=segmentation.replace,
+        tokenizer=None if tokenizer is None else tokenizer.to_str(),
+    )
+    return vocabulary, {split: unknown[split] / int(count.sum()) for split, count in counts.items()}
