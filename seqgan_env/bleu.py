@@ -63,6 +63,10 @@ class _Statistics:
     lengths: IntArray
     closest: IntArray
 
+    def up_to(self, order: int) -> _Statistics:
+        """The same without the orders above `order`."""
+        return _Statistics(self.matches[:, :order], self.totals[:, :order], self.lengths, self.closest)
+
 
 class BLEU:
     """BLEU of hypotheses that share one set of references, prepared once; equal weights of orders 1 to N.
@@ -90,12 +94,14 @@ class BLEU:
         self.vocab_size = vocab_size
         self.max_order = max_order
         self.smoothing: Smoothing = smoothing
-        tokens = _checked("references", references, vocab_size)
+        tokens = checked_sequences("references", references, vocab_size)
         if not len(tokens):
             raise ValueError("references is empty; BLEU needs at least one reference")
         self._lengths = (tokens < vocab_size).sum(axis=1)
         self._tables: list[IntArray] = []
-        self._clips = [_clip(rows, numbers) for rows, numbers in _ngrams(tokens, vocab_size, max_order, self._tables)]
+        self._clips = [
+            _clip(rows, numbers) for rows, numbers in numbered_ngrams(tokens, vocab_size, max_order, self._tables)
+        ]
 
     def sentences(self, hypotheses: npt.ArrayLike) -> FloatArray:
         """Sentence BLEU of each hypothesis, as nltk's `sentence_bleu`; an empty hypothesis scores 0.
@@ -107,7 +113,18 @@ class BLEU:
         Returns:
             (R,) float64 in [0, 1].
         """
-        return self._score(self._statistics(_checked("hypotheses", hypotheses, self.vocab_size)))
+        return self._score(self._statistics(checked_sequences("hypotheses", hypotheses, self.vocab_size)))
+
+    def sentences_by_order(self, hypotheses: npt.ArrayLike) -> FloatArray:
+        """Sentence BLEU-1 to BLEU-N of each hypothesis, from one count of its n-grams.
+
+        Args:
+            hypotheses: (R, T) int64, PAD after the end.
+
+        Returns:
+            (R, N) float64 in [0, 1]; the last column is what `sentences` gives.
+        """
+        return self._by_order(self._statistics(checked_sequences("hypotheses", hypotheses, self.vocab_size)))
 
     def corpus(self, hypotheses: npt.ArrayLike) -> float:
         """Corpus BLEU: matches, n-grams and lengths are summed over the hypotheses before the precisions are taken.
@@ -121,7 +138,7 @@ class BLEU:
         Raises:
             ValueError: if there are no hypotheses.
         """
-        tokens = _checked("hypotheses", hypotheses, self.vocab_size)
+        tokens = checked_sequences("hypotheses", hypotheses, self.vocab_size)
         if not len(tokens):
             raise ValueError("hypotheses is empty; corpus BLEU needs at least one hypothesis")
         s = self._statistics(tokens)
@@ -132,7 +149,7 @@ class BLEU:
         """Matches and lengths; with `leave_own_out`, hypothesis i is reference i, and is not matched with itself."""
         lengths = (tokens < self.vocab_size).sum(axis=1)
         matches = np.empty((len(tokens), self.max_order), dtype=np.int64)
-        ngrams = _ngrams(tokens, self.vocab_size, self.max_order, self._tables)
+        ngrams = numbered_ngrams(tokens, self.vocab_size, self.max_order, self._tables)
         for n, (clip, (rows, numbers)) in enumerate(zip(self._clips, ngrams, strict=True)):
             rows, numbers, counts = _count(rows, numbers)
             most = clip.most[numbers]
@@ -141,6 +158,10 @@ class BLEU:
             matches[:, n] = np.bincount(rows, np.minimum(counts, most), minlength=len(tokens))
         totals = np.maximum(lengths[:, None] - np.arange(self.max_order), 0)
         return _Statistics(matches, totals, lengths, _closest_lengths(lengths, self._lengths, leave_own_out))
+
+    def _by_order(self, statistics: _Statistics) -> FloatArray:
+        """BLEU-1 to BLEU-N of each row of statistics, (R, N) float64."""
+        return np.stack([self._score(statistics.up_to(order)) for order in range(1, self.max_order + 1)], axis=1)
 
     def _score(self, statistics: _Statistics) -> FloatArray:
         """BLEU of each row of statistics, (R,) float64."""
@@ -178,15 +199,27 @@ def self_bleu(
     Raises:
         TypeError, ValueError: as `BLEU`, and for fewer than two sequences.
     """
-    tokens = _checked("sequences", sequences, vocab_size)
+    return self_bleu_by_order(sequences, vocab_size, max_order, smoothing)[:, -1]
+
+
+def self_bleu_by_order(
+    sequences: npt.ArrayLike, vocab_size: int, max_order: int = 4, smoothing: Smoothing = "none"
+) -> FloatArray:
+    """Self-BLEU-1 to self-BLEU-N of each sequence, (R, N) float64; see `self_bleu`, which is its last column."""
+    tokens = checked_sequences("sequences", sequences, vocab_size)
     if len(tokens) < 2:
         raise ValueError(f"sequences has {len(tokens)} rows; self-BLEU compares each with others and needs at least 2")
     bleu = BLEU(tokens, vocab_size, max_order, smoothing)
-    return bleu._score(bleu._statistics(tokens, leave_own_out=True))
+    return bleu._by_order(bleu._statistics(tokens, leave_own_out=True))
 
 
-def _checked(name: str, sequences: npt.ArrayLike, vocab_size: int) -> IntArray:
-    """Sequences as (R, T) int64, after a look at what could be wrong with them."""
+def checked_sequences(name: str, sequences: npt.ArrayLike, vocab_size: int) -> IntArray:
+    """Sequences as (R, T) int64, after a look at what could be wrong with them.
+
+    Raises:
+        TypeError: if they are not integers.
+        ValueError: if they are not (R, T), or tokens lie outside 0..V or follow PAD; names the argument `name`.
+    """
     tokens = np.asarray(sequences)
     if tokens.ndim != 2:
         raise ValueError(f"{name} has shape {tokens.shape}; expected (R, T), padded with {vocab_size}")
@@ -204,7 +237,7 @@ def _checked(name: str, sequences: npt.ArrayLike, vocab_size: int) -> IntArray:
     return tokens.astype(np.int64)
 
 
-def _ngrams(
+def numbered_ngrams(
     tokens: IntArray, vocab_size: int, max_order: int, tables: list[IntArray]
 ) -> Iterator[tuple[IntArray, IntArray]]:
     """For n = 1..N: row and number of each n-gram that is in the n-th table, in the order of numbers.

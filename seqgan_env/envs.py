@@ -18,8 +18,10 @@ from gymnasium.vector.utils import batch_space
 
 from seqgan_env.mdp import RewardMode, SequenceMDP
 from seqgan_env.rendering import rgb_frame, text_frame
+from seqgan_env.tasks.music import music_task
 from seqgan_env.tasks.oracle import oracle_task
 from seqgan_env.tasks.task import Task
+from seqgan_env.tasks.text import text_task
 from seqgan_env.tasks.toy import toy_task
 
 RENDER_MODES = ["ansi", "rgb_array", "human"]
@@ -251,6 +253,128 @@ class ToyEnv(SequenceEnv):
         )
 
 
+class TextEnv(SequenceEnv):
+    """Text: lines or sentences that cannot be told from those of a corpus (Yu et al., AAAI 2017, section 4).
+
+    ## Description
+    Generate a line of text, token by token, that cannot be told from the lines of a file of your own. Every action
+    appends a character, a word or a subword; the transition is deterministic.
+
+    ## Action Space
+    `Discrete(V)`: the next token; <unk> and EOS, where the corpus needs them, are tokens too.
+
+    ## Observation Space
+    `Box(0, V, (T,), int64)`: the prefix, padded with PAD = V. An id is not a magnitude: use an embedding.
+
+    ## Rewards
+    As in `OracleEnv`.
+
+    ## Starting State
+    The empty prefix.
+
+    ## Episode End
+    Terminated by EOS or after T tokens. There is no EOS where all lines have T tokens. Never truncated.
+
+    ## Information
+    At the end: `sequence` (T,) int64 with PAD behind EOS, and `text`.
+
+    ## Arguments
+    - `corpus`: a UTF-8 text file, a folder of .txt files, or hf:NAME[,CONFIG][:SPLIT[:COLUMN]]; None: sentences of
+      Python's documentation, which come with this package;
+    - `sequence_length`: T; None: as many tokens as the longest line has, at most 128;
+    - `test_corpus`, `split_by`, `unit`, `punctuation`, `too_long`, `minimum_count` and the other fields of
+      `tasks.text.TextOptions`;
+    - `reward_model`, `reward_mode`, `rollout_policy`, `n_rollouts` (16), `render_mode`: see `SequenceEnv`.
+
+    What the corpus holds, and what was cut, dropped or not known of it, is `env.unwrapped.task.statistics`.
+
+    ## Version History
+    - v0: first version.
+    """
+
+    def __init__(
+        self,
+        corpus: str | Path | None = None,
+        sequence_length: int | None = None,
+        *,
+        reward_model: Any = None,
+        reward_mode: RewardMode = "action_value",
+        rollout_policy: Any = None,
+        n_rollouts: int = 16,
+        render_mode: str | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(
+            text_task(corpus, sequence_length=sequence_length, **options),
+            reward_model=reward_model,
+            reward_mode=reward_mode,
+            rollout_policy=rollout_policy,
+            n_rollouts=n_rollouts,
+            render_mode=render_mode,
+        )
+
+
+class MusicEnv(SequenceEnv):
+    """Music: melodies that cannot be told from those of a corpus (Yu et al., AAAI 2017, section 4).
+
+    ## Description
+    Generate a window of a melody, one pitch per step, that cannot be told from windows of real tunes. Every action
+    appends a piano key, a rest or a hold; the transition is deterministic.
+
+    ## Action Space
+    `Discrete(V)`: the next token, named by its note, such as C4; rest, hold and EOS where asked for.
+
+    ## Observation Space
+    `Box(0, V, (T,), int64)`: the prefix, padded with PAD = V. An id is not a magnitude: use an embedding.
+
+    ## Rewards
+    As in `OracleEnv`.
+
+    ## Starting State
+    The empty prefix.
+
+    ## Episode End
+    Terminated after T tokens, or by EOS with `remainder="keep"`. Never truncated.
+
+    ## Information
+    At the end: `sequence` (T,) int64 with PAD behind EOS, and `text`, the names of the notes.
+
+    ## Arguments
+    - `corpus`: a MIDI, ABC or text file, or a folder of MIDI and ABC files (extra "music"); None: 42 traditional tunes,
+      which come with this package;
+    - `sequence_length` (32): T;
+    - `test_corpus`, `step_seconds` (0.4), `step_beats`, `rests`, `holds`, `polyphony`, `remainder`, `keys` and the
+      other fields of `tasks.music.MusicOptions`;
+    - `reward_model`, `reward_mode`, `rollout_policy`, `n_rollouts` (16), `render_mode`: see `SequenceEnv`.
+
+    What the corpus holds, and what was dropped of it, is `env.unwrapped.task.statistics`.
+
+    ## Version History
+    - v0: first version.
+    """
+
+    def __init__(
+        self,
+        corpus: str | Path | None = None,
+        sequence_length: int = 32,
+        *,
+        reward_model: Any = None,
+        reward_mode: RewardMode = "action_value",
+        rollout_policy: Any = None,
+        n_rollouts: int = 16,
+        render_mode: str | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(
+            music_task(corpus, sequence_length=sequence_length, **options),
+            reward_model=reward_model,
+            reward_mode=reward_mode,
+            rollout_policy=rollout_policy,
+            n_rollouts=n_rollouts,
+            render_mode=render_mode,
+        )
+
+
 class SequenceVectorEnv(VectorEnv[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[Any]]):
     """B sequences generated side by side, natively batched, for any task.
 
@@ -453,3 +577,73 @@ class ToyVectorEnv(SequenceVectorEnv):
         **kwargs: Any,
     ) -> None:
         super().__init__(toy_task(vocab_size, sequence_length, oracle), num_envs, **kwargs)
+
+
+class TextVectorEnv(SequenceVectorEnv):
+    """`TextEnv`, natively batched: `gym.make_vec("SeqGAN-Text-v0", num_envs=B, corpus="lines.txt")`.
+
+    Args:
+        corpus, sequence_length: as in `TextEnv`.
+        autoreset_mode, reward_model, reward_mode, rollout_policy, n_rollouts, render_mode: as in `SequenceVectorEnv`.
+        options: the other fields of `tasks.text.TextOptions`.
+    """
+
+    def __init__(
+        self,
+        num_envs: int = 1,
+        corpus: str | Path | None = None,
+        sequence_length: int | None = None,
+        *,
+        autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
+        reward_model: Any = None,
+        reward_mode: RewardMode = "action_value",
+        rollout_policy: Any = None,
+        n_rollouts: int = 16,
+        render_mode: str | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(
+            text_task(corpus, sequence_length=sequence_length, **options),
+            num_envs,
+            autoreset_mode=autoreset_mode,
+            reward_model=reward_model,
+            reward_mode=reward_mode,
+            rollout_policy=rollout_policy,
+            n_rollouts=n_rollouts,
+            render_mode=render_mode,
+        )
+
+
+class MusicVectorEnv(SequenceVectorEnv):
+    """`MusicEnv`, natively batched: `gym.make_vec("SeqGAN-Music-v0", num_envs=B, corpus="tunes/")`.
+
+    Args:
+        corpus, sequence_length: as in `MusicEnv`.
+        autoreset_mode, reward_model, reward_mode, rollout_policy, n_rollouts, render_mode: as in `SequenceVectorEnv`.
+        options: the other fields of `tasks.music.MusicOptions`.
+    """
+
+    def __init__(
+        self,
+        num_envs: int = 1,
+        corpus: str | Path | None = None,
+        sequence_length: int = 32,
+        *,
+        autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
+        reward_model: Any = None,
+        reward_mode: RewardMode = "action_value",
+        rollout_policy: Any = None,
+        n_rollouts: int = 16,
+        render_mode: str | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(
+            music_task(corpus, sequence_length=sequence_length, **options),
+            num_envs,
+            autoreset_mode=autoreset_mode,
+            reward_model=reward_model,
+            reward_mode=reward_mode,
+            rollout_policy=rollout_policy,
+            n_rollouts=n_rollouts,
+            render_mode=render_mode,
+        )

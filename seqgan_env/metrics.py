@@ -5,6 +5,8 @@ scores below the oracle's own entropy. NLL_test = -E_{Y ~ data} log G(Y) punishe
 apart. Further: the entropy H(G), KL(G || oracle) = NLL_oracle - H(G), KL(oracle || G) = NLL_test - H(oracle), and the
 share of distinct samples. In: models and token sequences. Out: nats per token, with standard errors;
 log-probabilities are exact, so Monte Carlo is the only error.
+Where sequences differ in length, "per token" is all nats over all tokens, EOS among them and PAD not: a long sequence
+counts for more than a short one, as in a language model's perplexity, exp(NLL_test).
 """
 
 from __future__ import annotations
@@ -70,18 +72,42 @@ class GeneratorMetrics:
     distinct: float
     n_samples: int
 
+    @property
+    def perplexity(self) -> float | None:
+        """exp(NLL_test): among how many equally likely tokens the generator seems to choose on held-out sequences."""
+        return None if self.nll_test is None else float(np.exp(self.nll_test.mean))
+
 
 def negative_log_likelihood(model: LikelihoodModel, sequences: Tensor) -> np.ndarray:
     """-log p(Y) of each sequence divided by its number of tokens, (M,) float64, nats per token."""
     log_probs = model.log_probs(sequences)
-    tokens = (sequences < model.vocab_size).sum(dim=1).clamp(min=1).to(log_probs.device)
-    return (-log_probs.double().sum(dim=1) / tokens).cpu().numpy()
+    return -log_probs.double().sum(dim=1).cpu().numpy() / token_counts(sequences, model.vocab_size)
 
 
-def estimate(values: np.ndarray) -> Estimate:
-    """Mean and standard error of independent values, (M,)."""
-    error = values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else float("nan")
-    return Estimate(float(values.mean()), float(error))
+def token_counts(sequences: Tensor, vocab_size: int) -> np.ndarray:
+    """Tokens of each sequence, EOS among them, (M,) int64; 1 for an empty one, whose likelihood is 1."""
+    return (sequences < vocab_size).sum(dim=1).clamp(min=1).cpu().numpy()
+
+
+def nll_per_token(model: LikelihoodModel, sequences: Tensor) -> Estimate:
+    """NLL of all sequences (M, T) over the number of all their tokens."""
+    return estimate(negative_log_likelihood(model, sequences), token_counts(sequences, model.vocab_size))
+
+
+def estimate(values: np.ndarray, tokens: np.ndarray | None = None) -> Estimate:
+    """Mean and standard error of independent values, (M,).
+
+    Args:
+        values: one a sequence.
+        tokens: (M,) the weights of the mean, where values are means over so many tokens each. The mean then is a ratio
+            of two sums that both vary, and its error that of the linearised ratio; equal weights change nothing.
+    """
+    weights = np.ones(len(values)) if tokens is None else tokens / tokens.mean()
+    mean = float((weights * values).mean())
+    if len(values) < 2:
+        return Estimate(mean, float("nan"))
+    variance = float(((weights * (values - mean)) ** 2).sum()) / (len(values) - 1)
+    return Estimate(mean, float(np.sqrt(variance / len(values))))
 
 
 def measure_generator(
@@ -109,23 +135,32 @@ def measure_generator(
     if n_samples < 1:
         raise ValueError(f"n_samples={n_samples} must be at least 1")
     samples = sample_sequences(generator, n_samples, test_sequences.shape[1], rng, eos_token)
+    return measure_samples(generator, samples, test_sequences, oracle)
+
+
+def measure_samples(
+    generator: RolloutPolicy, samples: Tensor, test_sequences: Tensor, oracle: LikelihoodModel | None = None
+) -> GeneratorMetrics:
+    """The same of samples that are drawn already, (R, T) int64."""
+    sampled_tokens = token_counts(samples, generator.vocab_size)
+    tested_tokens = token_counts(test_sequences, generator.vocab_size)
     oracle_nll = None if oracle is None else negative_log_likelihood(oracle, samples)
     own_nll = test_nll = None
     if isinstance(generator, LikelihoodModel):
         own_nll = negative_log_likelihood(generator, samples)
         test_nll = negative_log_likelihood(generator, test_sequences)
-    kl_from = None if oracle_nll is None or own_nll is None else estimate(oracle_nll - own_nll)
+    kl_from = None if oracle_nll is None or own_nll is None else estimate(oracle_nll - own_nll, sampled_tokens)
     kl_to = None
     if oracle is not None and test_nll is not None:
-        kl_to = estimate(test_nll - negative_log_likelihood(oracle, test_sequences))
+        kl_to = estimate(test_nll - negative_log_likelihood(oracle, test_sequences), tested_tokens)
     return GeneratorMetrics(
-        nll_oracle=None if oracle_nll is None else estimate(oracle_nll),
-        nll_test=None if test_nll is None else estimate(test_nll),
-        entropy=None if own_nll is None else estimate(own_nll),
+        nll_oracle=None if oracle_nll is None else estimate(oracle_nll, sampled_tokens),
+        nll_test=None if test_nll is None else estimate(test_nll, tested_tokens),
+        entropy=None if own_nll is None else estimate(own_nll, sampled_tokens),
         kl_from_oracle=kl_from,
         kl_to_oracle=kl_to,
         distinct=distinct_share(samples),
-        n_samples=n_samples,
+        n_samples=len(samples),
     )
 
 

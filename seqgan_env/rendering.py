@@ -1,28 +1,71 @@
 """Pictures of a sequence so far: each token with its Q, as text or as an RGB array.
 
-In: token texts and their values. Out: a str for "ansi" and "human", (height, width, 3) uint8 for "rgb_array".
+In: token texts and their values. Out: a str for "ansi" and "human", (height, width, 3) uint8 for "rgb_array". Tokens
+may be anything that text holds: wide characters take two columns, blanks and control characters are made visible, and
+what no installed font can draw is shown by its code point.
 """
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 _COLUMNS = 10  # tokens a line
+_BOX_COLUMNS = 6  # characters of a line of a box at full size; longer tokens get a second line, then a smaller font
+_LONGEST_LINE = 9
+_BLANKS = {" ": "␣", "\n": "⏎", "\t": "⇥"}
+_FONTS = (  # those that are installed draw a token together, in this order
+    "DejaVu Sans",
+    "Noto Sans CJK SC",
+    "Noto Sans CJK JP",
+    "Source Han Sans SC",
+    "WenQuanYi Zen Hei",
+    "WenQuanYi Micro Hei",
+    "PingFang SC",
+    "Hiragino Sans GB",
+    "Microsoft YaHei",
+    "SimHei",
+    "Arial Unicode MS",
+    "Noto Emoji",
+)
 
 
 def text_frame(tokens: Sequence[str], values: Sequence[float], horizon: int) -> str:
     """The sequence so far in lines of ten tokens, with Q (Eq. 4) under each token; "-" where no Q was computed."""
     cells = [f"{value:.3f}" if np.isfinite(value) else "-" for value in values]
-    width = max([6, *map(len, tokens)]) + 1
+    tokens = [visible(token) for token in tokens]
+    width = max([6, *map(display_width, tokens)]) + 1
     lines = [f"t = {len(tokens)}/{horizon}"]
     for start in range(0, len(tokens), _COLUMNS):
         stop = start + _COLUMNS
-        lines.append("token " + "".join(token.rjust(width) for token in tokens[start:stop]))
-        lines.append("Q     " + "".join(cell.rjust(width) for cell in cells[start:stop]))
+        lines.append("token " + "".join(_right(token, width) for token in tokens[start:stop]))
+        lines.append("Q     " + "".join(_right(cell, width) for cell in cells[start:stop]))
     return "\n".join(lines) + "\n"
+
+
+def visible(token: str) -> str:
+    """A token whose blanks and control characters can be seen: " " is "␣", a bell "U+0007"."""
+    return "".join(
+        _BLANKS.get(character, f"U+{ord(character):04X}" if unicodedata.category(character) == "Cc" else character)
+        for character in token
+    )
+
+
+def display_width(text: str) -> int:
+    """Columns that a text takes in a terminal: two for wide characters, none for marks on the one before."""
+    return sum(
+        0 if unicodedata.combining(character) else 1 + (unicodedata.east_asian_width(character) in "WF")
+        for character in text
+    )
+
+
+def _right(text: str, width: int) -> str:
+    return " " * (width - display_width(text)) + text
 
 
 def rgb_frame(tokens: Sequence[str], values: Sequence[float], horizon: int) -> npt.NDArray[np.uint8]:
@@ -53,14 +96,48 @@ def rgb_frame(tokens: Sequence[str], values: Sequence[float], horizon: int) -> n
         if t < len(tokens):
             ink = "white" if np.isfinite(value) and sum(face[:3]) < 1.5 else "black"
             label = f"{value:.3f}" if np.isfinite(value) else ""
-            axes.text(column + 0.5, row + 0.38, tokens[t], ha="center", va="center", color=ink, fontsize=11)
-            axes.text(column + 0.5, row + 0.72, label, ha="center", va="center", color=ink, fontsize=7)
+            lines = _box_lines(tokens[t])
+            size = 11 * min(1.0, _BOX_COLUMNS / max([1, *map(display_width, lines)]))
+            centred: dict[str, Any] = {"ha": "center", "va": "center", "color": ink, "parse_math": False}
+            token, fonts = "\n".join(lines), list(_characters_by_font())
+            axes.text(column + 0.5, row + 0.38, token, fontsize=size, family=fonts, linespacing=1.0, **centred)
+            axes.text(column + 0.5, row + 0.72, label, fontsize=7, **centred)
     axes.set(xlim=(0, _COLUMNS), ylim=(n_lines, 0))
     axes.axis("off")
     figure.text(0.02, 0.9, f"t = {len(tokens)}/{horizon}", fontsize=11)
     figure.colorbar(colours, cax=figure.add_axes((0.89, 0.08, 0.02, 0.7))).set_label("Q per token (Eq. 4)", fontsize=8)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def _box_lines(token: str) -> list[str]:
+    """The one or two lines that stand in the box of a token; code points for what no font has."""
+    drawable = set().union(*_characters_by_font().values())
+    pieces = [character if ord(character) in drawable else f"U+{ord(character):04X}" for character in visible(token)]
+    total = sum(map(display_width, pieces))
+    room = total if total <= _BOX_COLUMNS + 1 else min(_LONGEST_LINE, -(-total // 2))
+    lines = [""]
+    for piece in pieces:
+        if lines[-1] and display_width(lines[-1] + piece) > room:
+            if len(lines) == 2:
+                lines[-1] += "…"
+                break
+            lines.append("")
+        lines[-1] += piece
+    return lines
+
+
+@lru_cache(maxsize=1)
+def _characters_by_font() -> dict[str, frozenset[int]]:
+    """The installed ones of `_FONTS`, and the code points that each can draw. The first comes with matplotlib."""
+    from matplotlib import font_manager
+
+    installed = {entry.name for entry in font_manager.fontManager.ttflist}
+    return {
+        name: frozenset(font_manager.get_font(font_manager.findfont(name)).get_charmap())
+        for name in _FONTS
+        if name in installed
+    }
 
 
 def _box(column: int, row: int, face: tuple[float, float, float, float]):  # type: ignore[no-untyped-def]

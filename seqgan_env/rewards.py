@@ -59,7 +59,7 @@ class DiscriminatorReward:
 
 
 class LogitReward(DiscriminatorReward):
-    """log(D / (1 - D)), D's logit: for the best D the log of p_real(Y) / G(Y), with the G that D was trained against."""
+    """log(D / (1 - D)), D's logit: for the best D the log of p_real(Y) / G(Y), with the G that D learned from."""
 
     def __call__(self, sequences: Tensor, /) -> Tensor:
         return self.logits(sequences)

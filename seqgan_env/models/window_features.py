@@ -5,6 +5,8 @@ Two ways to the same numbers. Training multiplies: all windows of a length times
 product, and the backward pass adds up the windows that stood at a maximum. Scoring looks up: tokens are discrete, so a
 filter's response is a sum of rows of a table, embedding times filter, and windows in a prefix that neighbouring
 sequences share are looked up once.
+Windows lie wholly inside a sequence: behind its end there is nothing to find, however long the others are. A sequence
+shorter than a window has one, at its beginning, in which PAD adds nothing.
 Departure from the paper: none; only the order of the work differs from convolving.
 """
 
@@ -24,17 +26,23 @@ Filters = Sequence[tuple[int, int]]
 class WindowMaxima(torch.autograd.Function):
     """max_i (w_k . E_{i:i+l-1}) for every filter k, with a gradient to embeddings and filters.
 
+    Only windows that lie inside the sequence count, see `beyond_the_end`.
+
     Written out because the maximum passes a gradient to one window of a sequence and filter alone: the backward pass
     adds up these windows, where PyTorch's convolution multiplies by a matrix that is almost all zeros.
     """
 
     @staticmethod
-    def forward(ctx, embedded: Tensor, *kernels: Tensor) -> Tensor:  # type: ignore[no-untyped-def, override]
-        """Embeddings (T, B, E), step first, and kernels (count, l * E) -> (B, F)."""
+    def forward(ctx, embedded: Tensor, lengths: Tensor | None, *kernels: Tensor) -> Tensor:  # type: ignore[no-untyped-def, override]
+        """Embeddings (T, B, E), step first, lengths (B,) or None for T, and kernels (count, l * E) -> (B, F)."""
         batch, size = embedded.shape[1:]
         maxima, places_of_maxima = [], []
         for kernel in kernels:
-            responses = (_windows(embedded, kernel.shape[1] // size) @ kernel.t()).view(-1, batch, len(kernel))
+            window = kernel.shape[1] // size
+            responses = (_windows(embedded, window) @ kernel.t()).view(-1, batch, len(kernel))
+            if lengths is not None:
+                beyond = beyond_the_end(len(responses), lengths, window).t()
+                responses.masked_fill_(beyond.unsqueeze(2), -torch.inf)
             maxima.append(responses.amax(dim=0))
             if any(ctx.needs_input_grad):
                 places_of_maxima.append(_last_places(responses, maxima[-1]))
@@ -68,12 +76,25 @@ class WindowMaxima(torch.autograd.Function):
             by_offset = grad_windows.view(-1, batch, window, size)
             for offset in range(window):
                 grad_embedded[offset : offset + len(by_offset)] += by_offset[:, :, offset]
-        return grad_embedded, *grad_kernels
+        return grad_embedded, None, *grad_kernels
 
 
 def _windows(embedded: Tensor, length: int) -> Tensor:
     """All windows of a length, a row each: (T, B, E) -> ((T - length + 1) * B, length * E), place first."""
     return embedded.unfold(0, length, 1).permute(0, 1, 3, 2).reshape(-1, length * embedded.shape[2])
+
+
+def beyond_the_end(places: int, lengths: Tensor, window: int, first: int = 0) -> Tensor:
+    """Where windows reach beyond the end: (B, places) bool; never at place 0, which every sequence has.
+
+    Args:
+        places: how many there are.
+        lengths: (B,) int64, tokens of each sequence.
+        window: l.
+        first: the first of the places.
+    """
+    last = (lengths - window).clamp(min=0)
+    return torch.arange(first, first + places, device=lengths.device) > last.unsqueeze(1)
 
 
 def _last_places(responses: Tensor, maxima: Tensor) -> Tensor:
@@ -120,9 +141,17 @@ class WindowFeatures(nn.Module):
         """F, the number of filters."""
         return sum(count for _, count in self.filters)
 
-    def forward(self, embedded: Tensor) -> Tensor:
-        """Features of embedded sequences, differentiable once: (T, B, E) float32, step first -> (B, F) float32."""
-        maxima: Tensor = WindowMaxima.apply(embedded, *self.kernels)
+    def forward(self, embedded: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Features of embedded sequences, differentiable once.
+
+        Args:
+            embedded: (T, B, E) float32, step first; zeros at PAD.
+            lengths: (B,) int64, tokens of each sequence; None where all have T.
+
+        Returns:
+            (B, F) float32.
+        """
+        maxima: Tensor = WindowMaxima.apply(embedded, lengths, *self.kernels)
         return maxima + self.bias
 
     def table_bytes(self, vocab_size: int) -> int:
@@ -130,12 +159,13 @@ class WindowFeatures(nn.Module):
         return 4 * vocab_size * sum(window * count for window, count in self.filters)
 
     @torch.no_grad()
-    def look_up(self, sequences: Tensor, tables: Sequence[Tensor]) -> Tensor:
+    def look_up(self, sequences: Tensor, tables: Sequence[Tensor], lengths: Tensor | None = None) -> Tensor:
         """The same features by table look-up, without gradient.
 
         Args:
             sequences: (R, T) int64 in 0..V'-1. Neighbours that share a prefix, as completions do, share its work.
             tables: of the embedding, by `token_tables`.
+            lengths: (R,) int64, tokens of each sequence; None where all have T.
 
         Returns:
             (R, F) float32.
@@ -146,16 +176,25 @@ class WindowFeatures(nn.Module):
         for (window, _), table in zip(self.filters, tables, strict=True):
             offsets = torch.arange(window, dtype=torch.int32) * (len(table) // window)
 
-            def maximum(rows: Tensor, window: int = window, table: Tensor = table, offsets: Tensor = offsets) -> Tensor:
+            def responses(
+                rows: Tensor, window: int = window, table: Tensor = table, offsets: Tensor = offsets
+            ) -> Tensor:
                 index = rows.unfold(1, window, 1) + offsets  # (rows, places, window)
-                sums = F.embedding_bag(index.flatten(0, 1), table, mode="sum")
-                return sums.view(*index.shape[:2], -1).amax(dim=1)
+                return F.embedding_bag(index.flatten(0, 1), table, mode="sum").view(*index.shape[:2], -1)
 
             # Windows that end behind the shared prefix, of all sequences; those inside it, of one in each group.
-            behind = maximum(sequences[:, max(0, shared - window + 1) :])
+            first = max(0, shared - window + 1)
+            behind = responses(sequences[:, first:])
+            if lengths is not None:
+                behind.masked_fill_(beyond_the_end(behind.shape[1], lengths, window, first).unsqueeze(2), -torch.inf)
+            maximum = behind.amax(dim=1)
             if window <= shared:
-                behind = torch.maximum(behind, maximum(sequences[leaders, :shared])[leader_of])
-            maxima.append(behind)
+                inside = responses(sequences[leaders, :shared])
+                if lengths is not None:  # who shares a prefix that holds an end ends there too
+                    beyond = beyond_the_end(inside.shape[1], lengths[leaders], window)
+                    inside.masked_fill_(beyond.unsqueeze(2), -torch.inf)
+                maximum = torch.maximum(maximum, inside.amax(dim=1)[leader_of])
+            maxima.append(maximum)
         return torch.cat(maxima, dim=1) + self.bias
 
     @torch.no_grad()

@@ -30,27 +30,29 @@ def discriminator() -> CNNDiscriminator:
 
 
 def sequences(rows: int = 40, seed: int = 0) -> Tensor:
-    """Random sequences; the last is one token, then PAD."""
+    """Random sequences; the last five have 5, 4, 3, 2 tokens and one, then PAD."""
     drawn = torch.randint(V, (rows, T), generator=torch.Generator().manual_seed(seed))
-    drawn[-1, 1:] = V
+    for length in range(1, min(rows, T) + 1):
+        drawn[-length, length:] = V
     return drawn
 
 
 def numpy_logits(model: CNNDiscriminator, batch: Tensor) -> list[float]:
-    """Eq. 11-12 as they read, window by window, in float64; PAD embeds to zero."""
+    """Eq. 11-12 as they read, window by window inside the sequence, in float64; PAD embeds to zero."""
     weights = {name: tensor.double().numpy() for name, tensor in model.state_dict().items()}
     table = weights["embedding.weight"].copy()
     table[V] = 0
     kernels = [weights[f"windows.kernels.{number}"] for number in range(len(model.filters))]
     logits = []
     for sequence in batch.tolist():
+        length = sum(token < V for token in sequence)
         features = []
         for kernel, (window, _) in zip(kernels, model.filters, strict=True):
             for w in kernel:
                 b = weights["windows.bias"][len(features)]
                 c = [
                     max(0, w @ np.concatenate([table[token] for token in sequence[i : i + window]]) + b)
-                    for i in range(T - window + 1)
+                    for i in range(max(length - window, 0) + 1)
                 ]
                 features.append(max(c))
         f = np.array(features)

@@ -26,9 +26,9 @@ from seqgan_env.tasks.task import Task
 from seqgan_env.tasks.toy import toy_task
 from tests.toy_world import DigitsReward, PointPolicy, SuccessorPolicy, TableReward, eos_task
 
-IDS = sorted(env_id for env_id in gym.registry if env_id.startswith("SeqGAN-"))
 REWARD_MODES = ["action_value", "potential", "terminal"]
 SMALL = {"SeqGAN-Oracle-v0": {"vocab_size": 50, "sequence_length": 6}, "SeqGAN-Toy-v0": {}}
+IDS = sorted(SMALL)
 
 
 def episode(env: gym.Env, actions: list[int], seed: int) -> list[tuple]:
@@ -60,8 +60,8 @@ def assert_same(actual: Any, expected: Any) -> None:
 # --- Gymnasium's and SB3's contracts ---------------------------------------------------------------------------------
 
 
-def test_both_tasks_are_registered() -> None:
-    assert IDS == ["SeqGAN-Oracle-v0", "SeqGAN-Toy-v0"]
+def test_the_tasks_are_registered() -> None:
+    assert {*IDS, "SeqGAN-Text-v0"} <= set(gym.registry)
 
 
 @pytest.mark.parametrize("reward_mode", REWARD_MODES)

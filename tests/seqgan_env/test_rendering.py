@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
+import warnings
 
 import numpy as np
 import pytest
 
-from seqgan_env.rendering import rgb_frame, text_frame
+from seqgan_env.rendering import _box_lines, display_width, rgb_frame, text_frame, visible
 
 NAN = float("nan")
 
@@ -55,3 +56,50 @@ def test_without_matplotlib_a_picture_names_the_extra_to_install(monkeypatch: py
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(ImportError, match=r"rgb_array.*matplotlib.*\[plots\]"):
         rgb_frame(["a"], [0.5], 3)
+
+
+def test_blanks_and_control_characters_can_be_seen() -> None:
+    assert [visible(token) for token in (" ", "a\nb", "\t", "\x07", "né", "明")] == [
+        "␣",
+        "a⏎b",
+        "⇥",
+        "U+0007",
+        "né",
+        "明",
+    ]
+
+
+def test_wide_characters_take_two_columns_of_the_text() -> None:
+    assert [display_width(text) for text in ("ab", "明月", "e\u0301", "")] == [2, 4, 1, 0]
+    assert text_frame(["明", "a"], [0.5, 0.25], 2) == (
+        "t = 2/2\n"  # seven columns each, of which the first token takes two
+        "token      明      a\n"
+        "Q       0.500  0.250\n"
+    )
+
+
+def test_a_box_has_room_for_long_words_and_for_what_no_font_has() -> None:
+    pytest.importorskip("matplotlib")
+    assert _box_lines("C#4") == ["C#4"]
+    assert _box_lines("assigned") == ["assi", "gned"]
+    assert _box_lines("antidisestablishmentarianism") == ["antidises", "tablishme…"]
+    assert _box_lines("\U0010ffff") == ["U+10FFFF"]
+    assert _box_lines("") == [""]
+
+
+@pytest.mark.parametrize("token", ["$x$", "$\\frac", "\n", "\U0010ffff" * 3, "", "明"])
+def test_a_picture_takes_any_token_without_a_warning(token: str) -> None:
+    pytest.importorskip("matplotlib")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert rgb_frame([token], [0.5], 1).shape == rgb_frame([], [], 1).shape
+
+
+def test_the_colour_of_a_box_tells_its_value() -> None:
+    """Low values are dark violet, high ones yellow: viridis."""
+    pytest.importorskip("matplotlib")
+    frame = rgb_frame(["a", "b", "c"], [0.0, 1.0, NAN], 3).astype(int)
+    low, high, unknown = (frame[120, 13 + 57 * column + 12] for column in range(3))
+    assert low.tolist() == [68, 1, 84]
+    assert high.tolist() == [253, 231, 37]
+    assert unknown.tolist() == [242, 242, 242]

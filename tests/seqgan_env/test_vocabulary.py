@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
@@ -56,3 +58,46 @@ def test_a_wrong_vocabulary_is_refused(arguments: dict, message: str) -> None:
 def test_encoding_an_unknown_token_names_it() -> None:
     with pytest.raises(ValueError, match="'z', which is not in this vocabulary of 3"):
         Vocabulary("abc").encode(["a", "z"])
+
+
+def test_what_is_not_in_the_vocabulary_is_the_unknown_token() -> None:
+    vocabulary = Vocabulary(["a", "<unk>", "b"], unknown="<unk>")
+    assert vocabulary.encode(["b", "z", "<unk>"]).tolist() == [2, 1, 1]
+    assert vocabulary.unknown_token == 1
+    assert vocabulary.decode([0, 1]) == "a <unk>"
+    assert Vocabulary("ab").unknown_token is None
+    with pytest.raises(ValueError, match="unknown='<unk>' is not one of the 2 tokens"):
+        Vocabulary("ab", unknown="<unk>")
+
+
+@pytest.mark.parametrize(
+    ("tokens", "separator", "replace", "text"),
+    [
+        (["Yes", "(‿", "no", "‿)", "‿."], " ", [(" ‿", ""), ("‿ ", "")], "Yes (no)."),
+        (["‿.", "Yes", "(‿"], " ", [(" ‿", ""), ("‿ ", "")], ". Yes ("),
+        (["▁the", "▁cat", "s", "▁"], "", [("▁", " ")], "the cats"),
+        (["a", "b"], "", [], "ab"),
+    ],
+)
+def test_decode_replaces_the_marks_of_attached_tokens(
+    tokens: list[str], separator: str, replace: list[tuple[str, str]], text: str
+) -> None:
+    vocabulary = Vocabulary(tokens, separator=separator, replace=replace)
+    assert vocabulary.decode(range(len(tokens))) == text
+
+
+def test_a_vocabulary_comes_back_from_its_state_and_json() -> None:
+    vocabulary = Vocabulary(
+        ["‿.", "é", "<unk>", "<eos>"], "<eos>", unknown="<unk>", replace=[(" ‿", "")], tokenizer='{"model": 1}'
+    )
+    again = Vocabulary.from_state(json.loads(json.dumps(vocabulary.state())))
+    assert vars(again) == vars(vocabulary)
+    assert again.decode([1, 0, 3]) == "é."
+    plain = Vocabulary("ab", separator="")
+    assert vars(Vocabulary.from_state(plain.state())) == vars(plain)
+
+
+@pytest.mark.parametrize("state", [{}, {"tokens": None}, Vocabulary("ab").state() | {"replace": 3}])
+def test_the_state_of_something_else_is_refused(state: dict) -> None:
+    with pytest.raises(ValueError, match="not the state of a vocabulary"):
+        Vocabulary.from_state(state)

@@ -61,7 +61,24 @@ def test_the_gradient_equals_finite_differences() -> None:
     def leaf(*shape: int) -> Tensor:
         return torch.randn(*shape, generator=generator, dtype=torch.float64).requires_grad_()
 
-    assert torch.autograd.gradcheck(WindowMaxima.apply, (leaf(T, 3, E), leaf(3, E), leaf(4, 2 * E), leaf(2, T * E)))
+    assert torch.autograd.gradcheck(
+        WindowMaxima.apply, (leaf(T, 3, E), None, leaf(3, E), leaf(4, 2 * E), leaf(2, T * E))
+    )
+
+
+def test_the_gradient_equals_finite_differences_where_sequences_end_early() -> None:
+    generator = torch.Generator().manual_seed(0)
+    lengths = torch.tensor([1, 3, T])
+    inside = (torch.arange(T).unsqueeze(1) < lengths).unsqueeze(2)
+
+    def features(embedded: Tensor, *kernels: Tensor) -> Tensor:
+        return WindowMaxima.apply(embedded * inside, lengths, *kernels)
+
+    leaves = [
+        torch.randn(*shape, generator=generator, dtype=torch.float64).requires_grad_()
+        for shape in ((T, 3, E), (3, E), (4, 2 * E), (2, T * E))
+    ]
+    assert torch.autograd.gradcheck(features, leaves)
 
 
 def test_large_batches_take_the_slow_sort_to_the_same_gradient() -> None:
@@ -88,6 +105,18 @@ def test_looking_up_equals_multiplying_whatever_neighbours_share(shared: int) ->
     torch.testing.assert_close(
         module.look_up(tokens, module.token_tables(embedding)), module(embedding[tokens.t()]).detach()
     )
+
+
+@pytest.mark.parametrize("shared", [0, 1, 3, 4, 5])
+def test_looking_up_equals_multiplying_whatever_neighbours_share_and_wherever_they_end(shared: int) -> None:
+    module, embedding = features_module(), torch.cat([random_embedding(), torch.zeros(1, E)])
+    tokens = random_tokens(16)
+    lengths = torch.tensor([1, 2, 3, 4, 5, 5, 5, 5, 4, 5, 4, 5, 3, 3, 2, 5])
+    tokens[:, :shared] = tokens[::4].repeat_interleave(4, dim=0)[:, :shared]
+    tokens[torch.arange(T) >= lengths.unsqueeze(1)] = V
+    looked_up = module.look_up(tokens, module.token_tables(embedding), lengths)
+    torch.testing.assert_close(looked_up, module(embedding[tokens.t()], lengths).detach())
+    assert bool(looked_up.isfinite().all())
 
 
 def test_looking_up_sequences_of_one_does_not_depend_on_the_batch() -> None:
