@@ -14,6 +14,7 @@ CORE = [
     "safetensors>=0.4",
     "tyro>=0.9",
     "rich>=13",
+    "regex>=2023.8",
     "tensorboard>=2.14",
     "matplotlib>=3.8",
 ]
@@ -21,19 +22,29 @@ EXTRAS = {
     "contrib": ["sb3-contrib>=2.6"],
     "plots": ["matplotlib>=3.8"],
     "reproduce": ["scipy>=1.11"],
+    "compare": ["sb3-contrib>=2.6", "scipy>=1.11", "pyyaml>=6"],
     "ray": ["ray>=2.9"],
+    "text": ["tokenizers>=0.19"],
+    "music": ["symusic>=0.6"],
+    "datasets": ["datasets>=2.19"],
     "test": [
         "pytest>=8",
         "pytest-cov>=5",
         "hypothesis>=6.100",
         "scipy>=1.11",
         "sb3-contrib>=2.6",
+        "pyyaml>=6",
+        "tokenizers>=0.19",
+        "symusic>=0.6",
         "nltk>=3.8",
         "sacrebleu>=2.4",
     ],
     "lint": ["ruff>=0.6", "mypy>=1.11"],
 }
 EXTRAS["all"] = sorted({requirement for group in EXTRAS.values() for requirement in group})
+# Other libraries bring some twenty packages each, so "all" leaves them out. RLlib pins another Gymnasium than
+# constraints.txt and wants an environment of its own: docs/libraries.md.
+EXTRAS |= {"zoo": ["rl-zoo3>=2.6"], "torchrl": ["torchrl>=0.14", "tensordict>=0.14"]}
 
 setup(
     name="seqgan-gym",
@@ -43,8 +54,14 @@ setup(
     long_description_content_type="text/markdown",
     license="MIT",
     python_requires=">=3.10",
-    packages=["seqgan_env", "seqgan_env.models", "seqgan_env.tasks", "seqgan_env.testing", "agents"],
-    package_data={"seqgan_env": ["py.typed"], "agents": ["py.typed"]},
+    packages=["seqgan_env", "seqgan_env.models", "seqgan_env.tasks", "seqgan_env.testing", "agents", "agents.settings"],
+    package_dir={"agents.settings": "examples/rl_zoo"},  # tuned settings of learners, one source for RL Zoo and us
+    package_data={
+        "seqgan_env": ["py.typed"],
+        "seqgan_env.tasks": ["data/*.txt", "data/*.abc"],
+        "agents": ["py.typed"],
+        "agents.settings": ["*.yml"],
+    },
     install_requires=CORE,
     extras_require=EXTRAS,
     entry_points={"console_scripts": ["seqgan=agents.cli:main"]},

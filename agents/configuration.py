@@ -81,7 +81,7 @@ class SeqGANConfig:
     reward_model: str = "discriminator"
     """Scores: discriminator, logit (D's), bleu, random, shuffled, constant:0.5, oracle, module:Attribute [P: D]."""
     anchor_weight: float = 0.0
-    """Weight in the reward of KL(G || G after MLE), in nats per sequence, so that G stays where D was trained [P: 0]."""
+    """Weight in the reward of KL(G || G after MLE), nats per sequence: G stays where D was trained [P: 0]."""
     reward_mode: RewardMode = "action_value"
     """How rewards reach prefixes: action_value (Monte-Carlo search), potential, terminal (R(Y) alone) [P: search]."""
     rounds: int = 200
@@ -193,7 +193,7 @@ PRESETS: dict[str, SeqGANConfig] = {
 
 # An adversarial phase that improves on MLE stopped at its best held-out NLL, where the paper's loses diversity. D is an
 # ensemble that sees short windows only, so that it generalises from 10,000 sequences. Its logit is the reward, which
-# an anchor ties to the generator that D was trained against. Chosen on seeds 101 and 102.
+# an anchor ties to the generator that D was trained against. Chosen on seed 101.
 BEST: dict[str, Any] = {
     "mle_patience": 10,
     "discriminator": "ensemble:cnn+cnn+cnn",

@@ -89,8 +89,8 @@ class DiscriminatorTrainer(BaseCallback):
         mean_reward: of the last rollout's steps; None before, and for off-policy learners.
 
     Raises:
-        ValueError: if g_steps or k_epochs is below 1, d_steps below 0, or batch_size below 2; when learning starts, if stored
-            rewards are to be computed anew in a buffer that does not allow it.
+        ValueError: if g_steps or k_epochs is below 1, d_steps below 0, or batch_size below 2; when learning starts, if
+            stored rewards are to be computed anew in a buffer that does not allow it.
     """
 
     def __init__(

@@ -19,6 +19,7 @@ from agents.methods import CONTROLS, METHODS
 from agents.run_folder import RunFolder
 
 _PANELS = (("nll_oracle", "NLL_oracle"), ("nll_test", "NLL_test"))
+_CORPUS_PANELS = (("nll_test", "NLL_test"), ("bleu2", "BLEU-2"), ("self_bleu2", "self-BLEU-2"))
 _COLOURS = {
     "random": "#999999",
     "mle": "#0072B2",
@@ -30,10 +31,21 @@ _COLOURS = {
     "random_reward": "#7F5A2A",
     "constant_reward": "#444444",
     "oracle": "#000000",
+    "best": "#8B0000",
+    "best_random_reward": "#777777",
 }
-_MARKERS = {"shuffled_reward": "v", "random_reward": "^", "constant_reward": "s", "mle_held_out": "D"}
+_MARKERS = {
+    "shuffled_reward": "v",
+    "random_reward": "^",
+    "constant_reward": "s",
+    "mle_held_out": "D",
+    "best": "*",
+    "best_random_reward": "x",
+}
 
 _NLLS = ("nll_oracle", "nll_test")
+_BLEU_ORDERS = (2, 3, 4, 5)
+_REAL = "real"  # held-out real sequences, measured as if they were samples
 
 Row = Mapping[str, str]
 
@@ -57,8 +69,10 @@ def plot_csv(path: Path, out: Path) -> None:
     columns = set(rows[0]) if rows else set()
     for needed, draw in (
         ({"method", "seed", "temperature", *_NLLS}, _plot_points),
+        ({"method", "seed", "temperature", *_both_bleus(2), *_both_bleus(5)}, _plot_quality),
         ({"method", "seed", "stage", "epoch", *_NLLS}, _plot_methods),
         ({"g_steps", "d_steps", "k_epochs", "seed", "updates", *_NLLS}, _plot_schedules),
+        ({"learner", "seed", "step", "reward", "fraction", *_NLLS}, _plot_learners),
     ):
         if needed <= columns:
             try:
@@ -68,8 +82,8 @@ def plot_csv(path: Path, out: Path) -> None:
             figure.savefig(out)
             return
     raise ValueError(
-        f"{str(path)!r} is not the CSV of a figure; give table1.csv, fig2.csv, fig3.csv or curves.csv as "
-        "`seqgan reproduce` writes them, or run folders"
+        f"{str(path)!r} is not the CSV of a figure; give table1.csv, fig2.csv, fig3.csv, curves.csv, or that of real "
+        "sequences, as `seqgan reproduce` writes them, or run folders"
     )
 
 
@@ -95,7 +109,8 @@ def _new_figure(width: float, height: float) -> Any:
 
 
 def plot_learning_curves(runs: Sequence[RunFolder], out: Path, floor: float | None = None) -> None:
-    """Both NLLs of each run over its epochs, with bands of two standard errors and the MLE / adversarial border.
+    """Curves of each run over its epochs, with the MLE / adversarial border: both NLLs, or for runs on a corpus
+    NLL_test, BLEU-2 and self-BLEU-2. Bands are two standard errors, where those are logged.
 
     Args:
         runs: one run, or several to compare.
@@ -103,31 +118,35 @@ def plot_learning_curves(runs: Sequence[RunFolder], out: Path, floor: float | No
         floor: the oracle's entropy in nats per token, if known.
 
     Raises:
-        ValueError: if a run has no measurement yet.
+        ValueError: if a run has no measurement yet, or only some of them know an oracle.
         ImportError: if matplotlib is not installed.
     """
-    figure = _new_figure(7.5, 6.5)
-    panels = figure.subplots(2, 1, sharex=True)
+    have_oracle = {"nll_oracle" in run.metric_columns for run in runs}
+    if len(have_oracle) > 1:
+        raise ValueError("runs on a corpus and runs with an oracle are measured by other numbers; plot them apart")
+    chosen = _PANELS if have_oracle == {True} else _CORPUS_PANELS
+    figure = _new_figure(7.5, 3 * len(chosen) + 0.5)
+    panels = figure.subplots(len(chosen), 1, sharex=True)
     borders = set()
     for run in runs:
-        measured = [row for row in run.metrics() if row["nll_oracle"]]
+        measured = [row for row in run.metrics() if row["nll_test"]]
         if not measured:
             raise ValueError(f"{str(run.path)!r} has no measurement yet; train further before plotting")
         epochs = [float(row["epoch"]) for row in measured]
         borders.add(max([float(row["epoch"]) for row in measured if row["stage"] == "mle"], default=0.0))
-        for axes, (column, _) in zip(panels, _PANELS, strict=True):
+        for axes, (column, _) in zip(panels, chosen, strict=True):
             values = [float(row[column]) for row in measured]
-            errors = [2 * float(row[f"{column}_se"]) for row in measured]
+            errors = [2 * float(row.get(f"{column}_se", 0.0)) for row in measured]
             (line,) = axes.plot(epochs, values, marker=".", label=run.path.name)
             low = [value - error for value, error in zip(values, errors, strict=True)]
             high = [value + error for value, error in zip(values, errors, strict=True)]
             axes.fill_between(epochs, low, high, alpha=0.25, color=line.get_color(), linewidth=0)
-    for axes, (_, label) in zip(panels, _PANELS, strict=True):
+    for axes, (_, label) in zip(panels, chosen, strict=True):
         for border in sorted(borders):
             axes.axvline(border, color="grey", linestyle="--", linewidth=1)
         if floor is not None:
             axes.axhline(floor, color="black", linestyle=":", linewidth=1)
-        axes.set_ylabel(f"{label} (nats per token)")
+        axes.set_ylabel(f"{label} (nats per token)" if label.startswith("NLL") else label)
         axes.grid(alpha=0.3)
     if floor is not None:
         panels[0].annotate(
@@ -144,9 +163,14 @@ def plot_learning_curves(runs: Sequence[RunFolder], out: Path, floor: float | No
             va="top",
             ha="right",
         )
-    panels[0].set_title("Lower is better in both panels; lower in the first alone is lost diversity", fontsize=10)
+    panels[0].set_title(
+        "Lower is better in both panels; lower in the first alone is lost diversity"
+        if chosen is _PANELS
+        else "NLL: lower is better; BLEU: higher, but not where self-BLEU rises with it",
+        fontsize=10,
+    )
     panels[0].legend(fontsize=8)
-    panels[1].set_xlabel("MLE epochs, then adversarial rounds")
+    panels[-1].set_xlabel("MLE epochs, then adversarial rounds")
     figure.savefig(out)
 
 
@@ -311,6 +335,77 @@ def _plot_temperatures(rows: Sequence[Row]) -> Any:
     bars = f", bars: {CONFIDENCE:.0%} intervals" if len({row["seed"] for row in rows}) > 1 else ""
     _title(figure, rows, f"Lower and further left is better. Filled: temperature 1{bars}")
     _finish(figure, axes, 4)
+    return figure
+
+
+def _both_bleus(order: int) -> tuple[str, str]:
+    """Columns of diversity, the x axis, and of quality, the y axis."""
+    return f"self_bleu{order}", f"bleu{order}"
+
+
+def _plot_quality(rows: Sequence[Row]) -> Any:
+    """Tables 2-4: BLEU against self-BLEU of every method over its temperatures, a panel an order."""
+    figure = _new_figure(9, 8.5)
+    panels = figure.subplots(2, 2)
+    for axes, order in zip(panels.flat, _BLEU_ORDERS, strict=True):
+        for method in dict.fromkeys(row["method"] for row in rows):
+            own = [row for row in rows if row["method"] == method]
+            temperatures = sorted({row["temperature"] for row in own}, key=float, reverse=True)
+            measured = [
+                [[float(row[column]) for row in own if row["temperature"] == one] for one in temperatures]
+                for column in _both_bleus(order)
+            ]
+            x, y = ([float(np.mean(values)) for values in column] for column in measured)
+            style = _style(method)
+            if method == _REAL:
+                axes.plot(x, y, marker="*", markersize=14, color="#000000", linestyle="", label="real data", zorder=5)
+                continue
+            x_errors, y_errors = ([_half_interval(values) for values in column] for column in measured)
+            marker = _MARKERS.get(method, "o")
+            axes.plot(x, y, linewidth=1.6, marker=marker, markersize=5, markerfacecolor="white", **style)
+            axes.errorbar(x, y, y_errors, x_errors, fmt="none", ecolor=style["color"], elinewidth=0.8, alpha=0.35)
+            trained = [(a, b) for a, b, one in zip(x, y, temperatures, strict=True) if float(one) == 1]
+            if trained:
+                look = {"marker": marker, "markersize": 7, "color": style["color"], "zorder": style["zorder"] + 2}
+                axes.plot(*zip(*trained, strict=True), linestyle="", **look)
+        axes.set_xlabel(f"self-BLEU-{order}: how much samples repeat each other")
+        axes.set_ylabel(f"BLEU-{order} against the test set")
+        _tidy(axes)
+    _title(
+        figure, rows, "Higher and further left is better; the star is what real sequences score. Filled: temperature 1"
+    )
+    _finish(figure, panels.flat[0], 3)
+    return figure
+
+
+def _plot_learners(rows: Sequence[Row]) -> Any:
+    """What each learner wins while it learns, and both NLLs of what it plays: means and intervals over seeds."""
+    has_optimum = all(row["fraction"] for row in rows)
+    won = ("fraction", "share of the optimum") if has_optimum else ("reward", "mean reward")
+    panels_of = [won, *((column, f"{label} (nats per token)") for column, label in _PANELS)]
+    figure = _new_figure(7.5, 9.5)
+    panels = figure.subplots(3, 1, sharex=True)
+    learners = list(dict.fromkeys(row["learner"] for row in rows))
+    for axes, (column, label) in zip(panels, panels_of, strict=True):
+        for place, learner in enumerate(learners):
+            own: dict[float, list[float]] = {}
+            for row in rows:
+                if row["learner"] == learner and row[column]:
+                    own.setdefault(float(row["step"]), []).append(float(row[column]))
+            steps = sorted(own)
+            mean = np.array([np.mean(own[step]) for step in steps])
+            half = np.array([_half_interval(own[step]) for step in steps])
+            colour, line = list(_COLOURS.values())[place % len(_COLOURS)], "-" if place < 5 else "--"
+            axes.plot(steps, mean, color=colour, linestyle=line, linewidth=1.8, label=learner)
+            axes.fill_between(steps, mean - half, mean + half, color=colour, alpha=0.13, linewidth=0)
+        axes.set_ylabel(label)
+        _tidy(axes)
+    if has_optimum:
+        panels[0].axhline(0.9, color="grey", linestyle=":", linewidth=1.2, zorder=1)
+        panels[0].set_ylim(-0.15, 1.05)
+    panels[-1].set_xlabel("tokens played")
+    _title(figure, rows, f"Bands: {CONFIDENCE:.0%} intervals of the mean over seeds")
+    _finish(figure, panels[0], 4)
     return figure
 
 

@@ -5,18 +5,21 @@ In: observations (B, T), prefixes padded with PAD = V, which SB3 may have cast t
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import torch
 from gymnasium import spaces
 from stable_baselines3.common.distributions import CategoricalDistribution, Distribution
-from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import Tensor, nn
 
 from seqgan_env.models.sampling import draw_from_logits, draw_tokens
 from seqgan_env.models.sequence_models import LSTMSequenceModel, SequenceModel, State, shift_right
+
+_ROWS = 4096  # sequences that are scored together, so that logits over V tokens fit into memory
 
 
 class SequencePolicy(ActorCriticPolicy):
@@ -149,36 +152,144 @@ class TokenPrefixExtractor(BaseFeaturesExtractor):
         return outputs[torch.arange(len(sequences), device=outputs.device), lengths]
 
 
+class LastTokenExtractor(BaseFeaturesExtractor):
+    """Reads the last token of a prefix alone, for policies that remember what came before: RecurrentPPO.
+
+    Args:
+        observation_space: Box(0, V, (T,), int64).
+        features_dim: size of the embedding.
+    """
+
+    def __init__(self, observation_space: spaces.Box, features_dim: int = 32) -> None:
+        super().__init__(observation_space, features_dim)
+        self.pad_token = int(observation_space.high.max())
+        self.embedding = nn.Embedding(self.pad_token + 1, features_dim)  # row PAD is the start symbol
+
+    def forward(self, observations: Tensor) -> Tensor:
+        """(B, T) of any dtype -> (B, features_dim) float32."""
+        sequences = observations.round().long() if observations.is_floating_point() else observations.long()
+        last = (sequences < self.pad_token).sum(dim=1, keepdim=True) - 1  # (B, 1), -1 for the empty prefix
+        tokens = sequences.gather(1, last.clamp(min=0)).squeeze(1)  # PAD where the prefix is empty
+        return self.embedding(tokens)
+
+
 class ActorRolloutPolicy:
-    """Any SB3 actor-critic policy over tokens as a roll-out policy; its state is the prefix itself.
+    """Any SB3 or sb3-contrib policy over tokens as a roll-out policy, as it acts when it is trained.
+
+    The state is the prefix, and for recurrent policies also the LSTM's memory of it, so that forking a state forks the
+    memory. What a policy plays:
+
+    - with a distribution (PPO, A2C, TRPO, MaskablePPO, RecurrentPPO): that distribution; all tokens are allowed.
+    - with action values (DQN, QR-DQN): epsilon-greedy. Each token with probability epsilon / V, and the best one with
+      1 - epsilon more. SB3 tosses one coin for all environments of a step, here each sequence has its own: the
+      distribution of a sequence is the same.
 
     The policy is read as it is at each call, so that this never lags behind it.
 
     Args:
-        policy: an SB3 policy with a categorical `get_distribution`.
+        policy: an SB3 policy over Discrete(V).
+        exploration_rate: epsilon of a value-based policy, in [0, 1]; SB3 keeps it in the algorithm.
+
+    Raises:
+        TypeError: if the policy has neither a distribution nor action values.
     """
 
-    def __init__(self, policy: ActorCriticPolicy) -> None:
+    def __init__(self, policy: BasePolicy, exploration_rate: float = 0.0) -> None:
+        if not can_be_asked(policy):
+            raise TypeError(f"{type(policy).__name__} has neither get_distribution nor q_net nor quantile_net")
         assert isinstance(policy.action_space, spaces.Discrete)
         assert policy.observation_space.shape is not None
         self.policy = policy
+        self.exploration_rate = exploration_rate
         self.vocab_size = int(policy.action_space.n)
         self.sequence_length = policy.observation_space.shape[0]
 
+    def frozen_copy(self) -> ActorRolloutPolicy:
+        """A copy with parameters of its own, that `follow` moves."""
+        with torch.no_grad():  # SB3 keeps its last distribution; one with a gradient could not be copied
+            self._logits(self.initial_state(1))
+        policy = copy.deepcopy(self.policy)
+        return ActorRolloutPolicy(policy.requires_grad_(False), self.exploration_rate)
+
+    @torch.no_grad()
+    def follow(self, learner: ActorRolloutPolicy, rate: float = 0.0) -> None:
+        """beta <- rate * beta + (1 - rate) * theta. States made before are stale.
+
+        Args:
+            learner: what to move towards; its exploration is taken over at once.
+            rate: share of the old parameters that is kept, in [0, 1].
+        """
+        for own, theirs in zip(self.policy.parameters(), learner.policy.parameters(), strict=True):
+            own.mul_(rate).add_(theirs, alpha=1 - rate) if rate else own.copy_(theirs)
+        for statistic, new in zip(self.policy.buffers(), learner.policy.buffers(), strict=True):
+            statistic.copy_(new)
+        self.exploration_rate = learner.exploration_rate
+
+    @torch.no_grad()
     def initial_state(self, batch_size: int) -> State:
         shape = (batch_size, self.sequence_length)
-        return (torch.full(shape, self.vocab_size, dtype=torch.int64, device=self.policy.device),)
+        sequences = torch.full(shape, self.vocab_size, dtype=torch.int64, device=self.policy.device)
+        if not hasattr(self.policy, "lstm_actor"):
+            return (sequences,)
+        policy: Any = self.policy
+        layers, _, size = policy.lstm_hidden_state_shape
+        memory = torch.zeros(batch_size, layers, size, device=self.policy.device)
+        return self._remember(sequences, memory, memory)
 
+    @torch.no_grad()
     def advance(self, state: State, tokens: Tensor) -> State:
         sequences = state[0].clone()
         lengths = (sequences < self.vocab_size).sum(dim=1)
         grows = lengths < self.sequence_length
         sequences[grows, lengths[grows]] = tokens[grows]
-        return (sequences,)
+        return self._remember(sequences, *state[1:]) if len(state) > 1 else (sequences,)
 
     @torch.no_grad()
     def draw(self, state: State, uniforms: Tensor) -> Tensor:
-        self.policy.set_training_mode(False)
-        distribution = self.policy.get_distribution(state[0])
-        assert isinstance(distribution, CategoricalDistribution)
-        return draw_from_logits(distribution.distribution.logits, uniforms)
+        return draw_from_logits(self._logits(state), uniforms)
+
+    @torch.no_grad()
+    def log_probs(self, sequences: Tensor) -> Tensor:
+        """log p of every token in nats, 0 at PAD: (B, T) int64 -> (B, T) float32. -inf for what is never played."""
+        sequences = sequences.to(self.policy.device)
+        found = torch.zeros(sequences.shape)
+        for start in range(0, len(sequences), _ROWS):
+            rows = sequences[start : start + _ROWS]
+            state = self.initial_state(len(rows))
+            for t, column in enumerate(rows.unbind(1)):
+                tokens = column.clamp(max=self.vocab_size - 1)
+                chosen = torch.log_softmax(self._logits(state), dim=1).gather(1, tokens.unsqueeze(1)).squeeze(1)
+                found[start : start + _ROWS, t] = torch.where(column < self.vocab_size, chosen, 0.0).cpu()
+                state = self.advance(state, tokens)
+        return found.to(sequences.device)
+
+    def _remember(self, sequences: Tensor, hidden: Tensor, cell: Tensor) -> State:
+        """A recurrent policy's state once it has seen the prefixes: (B, T) and the memory before, (B, layers, H)."""
+        policy: Any = self.policy
+        policy.set_training_mode(False)
+        features = BasePolicy.extract_features(policy, sequences, policy.pi_features_extractor)
+        memory = (hidden.transpose(0, 1).contiguous(), cell.transpose(0, 1).contiguous())  # (layers, B, H), as in torch
+        _, (hidden, cell) = policy.lstm_actor(features.unsqueeze(0), memory)
+        return sequences, hidden.transpose(0, 1), cell.transpose(0, 1)
+
+    def _logits(self, state: State) -> Tensor:
+        """(B, V): logits of the next tokens; the softmax of epsilon-greedy's is what it plays."""
+        policy: Any = self.policy
+        policy.set_training_mode(False)
+        if len(state) > 1:
+            return policy.action_net(policy.mlp_extractor.forward_actor(state[1][:, -1]))
+        sequences = state[0]
+        if hasattr(policy, "get_distribution"):
+            return policy.get_distribution(sequences).distribution.logits
+        if hasattr(policy, "q_net"):
+            action_values = policy.q_net(sequences)
+        else:
+            action_values = policy.quantile_net(sequences).mean(dim=1)
+        probabilities = torch.full_like(action_values, self.exploration_rate / self.vocab_size)
+        greedy = action_values.argmax(dim=1, keepdim=True)
+        return probabilities.scatter_add_(1, greedy, torch.full_like(action_values, 1 - self.exploration_rate)).log()
+
+
+def can_be_asked(policy: BasePolicy) -> bool:
+    """Whether the distribution that a policy plays is known to us, so that it can be a roll-out policy."""
+    return any(hasattr(policy, name) for name in ("get_distribution", "q_net", "quantile_net"))

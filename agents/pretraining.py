@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from seqgan_env.metrics import Estimate, estimate, negative_log_likelihood
+from seqgan_env.metrics import Estimate, nll_per_token
 from seqgan_env.models.sequence_models import SequenceModel, shift_right
 
 
@@ -33,6 +33,8 @@ class Pretrainer:
         curriculum_rate_step: scheduled sampling: the probability of feeding the real token falls by this each epoch
             (paper: 0.002); 0 is plain MLE.
         reshuffle: draw new batches each epoch; False keeps those of the given order, as the authors' code.
+        epoch_sequences: sequences of an epoch at most, drawn anew each time, so that its work is bounded on a corpus of
+            any size; None takes all.
         rng: source of all randomness.
 
     Attributes:
@@ -53,10 +55,17 @@ class Pretrainer:
         patience: int | None = None,
         curriculum_rate_step: float = 0.0,
         reshuffle: bool = True,
+        epoch_sequences: int | None = None,
         rng: np.random.Generator,
     ) -> None:
         if len(sequences) < batch_size:
-            raise ValueError(f"batch_size={batch_size} exceeds the {len(sequences)} training sequences; lower it")
+            raise ValueError(
+                f"batch_size={batch_size} exceeds the {len(sequences)} training sequences; lower it, or give more"
+            )
+        if epoch_sequences is not None and epoch_sequences < batch_size:
+            raise ValueError(f"epoch_sequences={epoch_sequences} must be at least batch_size={batch_size}")
+        if epoch_sequences is not None and not reshuffle:
+            raise ValueError(f"epoch_sequences={epoch_sequences} needs reshuffle=True: they are drawn anew each epoch")
         if not 0 <= curriculum_rate_step <= 1:
             raise ValueError(f"curriculum_rate_step={curriculum_rate_step} must lie in [0, 1]")
         self.generator = generator
@@ -68,6 +77,7 @@ class Pretrainer:
         self.patience = patience
         self.curriculum_rate_step = curriculum_rate_step
         self.reshuffle = reshuffle
+        self.epoch_sequences = epoch_sequences
         self.rng = rng
         self.optimizer = torch.optim.Adam(generator.parameters(), lr=learning_rate, fused=True)
         self.epochs = 0
@@ -82,20 +92,21 @@ class Pretrainer:
         return ran_out or self.epochs >= self.max_epochs
 
     def epoch(self) -> tuple[float, Estimate]:
-        """One pass over the training sequences; (mean training NLL, held-out NLL), nats per token.
+        """One pass over the training sequences, or those of the epoch; (training NLL, held-out NLL), nats per token.
 
         The training NLL is that of the inputs that were fed; the held-out NLL always is that of real prefixes.
         """
         sequences = self.sequences
         if self.reshuffle:
-            sequences = sequences[torch.from_numpy(self.rng.permutation(len(sequences))).to(sequences.device)]
+            order = self.rng.permutation(len(sequences))[: self.epoch_sequences]
+            sequences = sequences[torch.from_numpy(order).to(sequences.device)]
         total, tokens = 0.0, 0
         for batch in sequences.split(self.batch_size):
             count = int((batch < self.generator.vocab_size).sum())
             total += self._step(batch, count) * count
             tokens += count
         self.epochs += 1
-        held_out = estimate(negative_log_likelihood(self.generator, self.validation))
+        held_out = nll_per_token(self.generator, self.validation)
         if self.patience is not None:
             self._remember_best(held_out.mean)
         return total / tokens, held_out

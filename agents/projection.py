@@ -6,6 +6,7 @@ the run itself is touched; only the global random state is, which a run sets ane
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -14,14 +15,19 @@ import numpy as np
 import torch
 
 from agents.configuration import SeqGANConfig
+from agents.measurements import TaskMeasures
 from agents.pretraining import Pretrainer
 from agents.seqgan import SeqGAN
-from seqgan_env.metrics import measure_generator
+from seqgan_env.models.sequence_models import SequenceModel
 from seqgan_env.rollout_policies import sample_sequences
 from seqgan_env.tasks.task import Task
 
 _BATCHES = 4  # of MLE and of the discriminator that are tried
 _SAMPLES = 500  # that are drawn and measured
+_TABLE_LINES = 7
+# Tokens that the search of one update may draw while it is tried; beyond that a share of its sequences is.
+_SEARCHED = 64 * 16 * 20 * 20
+_SECONDS_KEPT = 0.05  # share of a time limit that is left for what cannot be foreseen
 
 
 @dataclass(frozen=True)
@@ -33,7 +39,7 @@ class UnitCosts:
         discriminator_draw: drawing fresh negatives and reporting, without the epochs; 0 if no discriminator is trained.
         discriminator_epoch: one epoch on a draw; likewise.
         generator_update: search, scoring and policy gradient of one batch.
-        measurement: both NLLs on the way.
+        measurement: of the generator, on the way.
     """
 
     mle_epoch: float
@@ -43,7 +49,7 @@ class UnitCosts:
     measurement: float
 
     def projection(self, config: SeqGANConfig) -> Projection:
-        """Seconds of a whole run, stage by stage; early stopping of MLE is not foreseen."""
+        """Seconds of a whole run, stage by stage; early stopping of MLE is not foreseen, its closing table is."""
         d_step = self.discriminator_draw + config.k_epochs * self.discriminator_epoch
         measured_epochs = config.mle_epochs / config.evaluate_every_epochs
         measured_rounds = config.rounds / config.evaluate_every_rounds
@@ -52,24 +58,31 @@ class UnitCosts:
             mle=config.mle_epochs * self.mle_epoch + measured_epochs * self.measurement,
             discriminator=config.discriminator_pretraining_steps * d_step,
             adversarial=config.rounds * a_round + measured_rounds * self.measurement,
+            table=_TABLE_LINES * self.measurement * config.final_samples / config.evaluation_samples,
         )
 
 
 @dataclass(frozen=True)
 class Projection:
-    """Seconds that the stages of a run will take, without its closing table."""
+    """Seconds that the stages of a run will take."""
 
     mle: float
     discriminator: float
     adversarial: float
+    table: float = 0.0
 
     @property
     def total(self) -> float:
         """Of all stages, in seconds."""
-        return self.mle + self.discriminator + self.adversarial
+        return self.mle + self.discriminator + self.adversarial + self.table
 
     def __str__(self) -> str:
-        stages = (("MLE", self.mle), ("D pretraining", self.discriminator), ("game", self.adversarial))
+        stages = (
+            ("MLE", self.mle),
+            ("D pretraining", self.discriminator),
+            ("game", self.adversarial),
+            ("table", self.table),
+        )
         parts = ", ".join(f"{name} {duration(seconds)}" for name, seconds in stages if seconds)
         return f"projected time on this machine: {duration(self.total)} ({parts})"
 
@@ -93,31 +106,37 @@ def try_units(task: Task, config: SeqGANConfig, device: str | torch.device = "cp
         config: likewise.
         device: where models will live.
     """
-    game = SeqGAN(task, replace(config, g_steps=1), device)
+    searched = config.generator_batch_size * config.n_rollouts * task.sequence_length**2
+    rows = max(1, round(config.generator_batch_size * min(1.0, _SEARCHED / searched)))
+    game = SeqGAN(task, replace(config, g_steps=1, generator_batch_size=rows), device)
+    _expect_real_lengths(game.generator, task)
     rng = np.random.default_rng(0)
     train = task.real_sequences("train")
-    tried = train[: _BATCHES * config.batch_size]
+    of_an_epoch = min(len(train), config.epoch_sequences or len(train))
+    tried = train[: min(_BATCHES * config.batch_size, of_an_epoch)]
+    validation = task.some_sequences("validation", config.held_out_sequences)
     pretrainer = Pretrainer(
-        game.generator, tried, tried, learning_rate=config.mle_learning_rate, batch_size=config.batch_size, rng=rng
+        game.generator,
+        tried,
+        validation[: max(1, round(len(validation) * len(tried) / of_an_epoch))],
+        learning_rate=config.mle_learning_rate,
+        batch_size=config.batch_size,
+        rng=rng,
     )
     real = tried.to(game.discriminator.device)
     draw_size = min(config.discriminator_sample_size or len(train), len(train))
+    measures = TaskMeasures(task, config.held_out_sequences)
+    measured = config.evaluation_samples if measures.is_corpus else _SAMPLES
 
     def draw() -> object:
         return sample_sequences(game.generator, _SAMPLES, task.sequence_length, rng, task.eos_token)
 
     def update() -> object:
-        return game.agent.learn(config.generator_batch_size * task.sequence_length, reset_num_timesteps=False)
+        return game.agent.learn(rows * task.sequence_length, reset_num_timesteps=False)
 
     def measure() -> object:
-        return measure_generator(
-            game.generator,
-            task.real_sequences("test")[:_SAMPLES],
-            rng,
-            oracle=task.oracle,
-            n_samples=_SAMPLES,
-            eos_token=task.eos_token,
-        )
+        tested = None if measures.is_corpus else measures.test[:_SAMPLES]
+        return measures.generator(game.generator, measured, rng, tested)
 
     game.trainer.sync(game.generator)
     game.env.env_method("set_rollout_policy", game.trainer.rollout_policy)
@@ -127,12 +146,39 @@ def try_units(task: Task, config: SeqGANConfig, device: str | torch.device = "cp
         draw_seconds = _seconds(draw) * (draw_size + 4 * _SAMPLES) / _SAMPLES
         epoch_seconds = _seconds(lambda: game.trainer.epoch(real, real)) * draw_size / len(real)
     return UnitCosts(
-        mle_epoch=_seconds(pretrainer.epoch) * len(train) / len(tried),
+        mle_epoch=_seconds(pretrainer.epoch) * of_an_epoch / len(tried),
         discriminator_draw=draw_seconds,
         discriminator_epoch=epoch_seconds,
-        generator_update=_seconds(update),
-        measurement=_seconds(measure) * config.evaluation_samples / _SAMPLES,
+        generator_update=_seconds(update) * config.generator_batch_size / rows,
+        measurement=_seconds(measure) * config.evaluation_samples / measured,
     )
+
+
+@torch.no_grad()
+def _expect_real_lengths(generator: SequenceModel, task: Task) -> None:
+    """Let a new generator's sequences be about as long as real ones; else they hardly ever end, and cost more."""
+    if task.eos_token is None:
+        return
+    sequences = task.some_sequences("validation", 1000)
+    tokens = float((sequences < task.vocab_size).sum(dim=1).float().mean())
+    generator.output.bias[task.eos_token] = math.log(max(1, task.vocab_size - 1) / max(tokens - 1, 0.1))
+
+
+def within(config: SeqGANConfig, costs: UnitCosts, minutes: float) -> SeqGANConfig:
+    """Settings whose projected time is at most so long: with fewer rounds, and fewer MLE epochs if these take half.
+
+    Returns:
+        `config` itself where it fits.
+    """
+    limit = 60 * minutes * (1 - _SECONDS_KEPT)
+    projection = costs.projection(config)
+    if projection.total <= limit or not projection.adversarial:
+        return config
+    if projection.mle > limit / 2:
+        config = replace(config, mle_epochs=max(1, int(config.mle_epochs * limit / 2 / projection.mle)))
+        projection = costs.projection(config)
+    left = limit - (projection.total - projection.adversarial)
+    return replace(config, rounds=max(1, int(config.rounds * max(0.0, left) / projection.adversarial)))
 
 
 def _seconds(work: Callable[[], object]) -> float:

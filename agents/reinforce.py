@@ -4,6 +4,8 @@ Eq. 6-7: grad J = E_{Y ~ G}[ sum_t grad log G(y_t | Y_{1:t-1}) Q(Y_{1:t-1}, y_t)
 grad J. In: experience of an SB3 vector environment. Out: one Adam step per batch of experience.
 With `reward_mode="action_value"` a step's reward already is Q, so the discount is 0; with "potential" and "terminal"
 rewards the weight of a step is its return to go, discount 1.
+Where sequences differ in length, an update's last ones are cut and go on in the next. What they earn there reaches
+their earlier tokens with that update, so that every token gets its whole return, wherever the cuts are.
 As in the authors' code the loss is summed over batch and time and then clipped to a global norm of 5, which under Adam
 acts as a normalisation, and there is no baseline unless asked for.
 """
@@ -140,8 +142,11 @@ class REINFORCE(OnPolicyAlgorithm):
             buffer.observations, buffer.actions[..., 0], buffer.episode_starts, self.policy.generator.vocab_size
         )
         advantages = subtract_baseline(buffer.returns, step, buffer.values, self.baseline)
-        weights = np.zeros(sequences.shape, dtype=np.float32)  # 0 where this buffer holds no experience
+        weights = np.zeros(sequences.shape, dtype=np.float32)
         weights[row, step] = advantages
+        for column in np.flatnonzero(step[0]):  # sequences that an earlier buffer began
+            late = buffer.returns[0, column] - buffer.values[0, column]  # less what that buffer expected
+            weights[row[0, column], : step[0, column]] = late * self.gamma ** np.arange(step[0, column], 0, -1)
         targets, weights_tensor = self._to_device(sequences), self._to_device(weights)
 
         log_likelihood = self.policy.generator.weighted_log_likelihood(targets, weights_tensor)

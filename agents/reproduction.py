@@ -25,25 +25,28 @@ from typing import Any, Literal
 import torch
 from rich.console import Console
 
-from agents import evidence
+from agents import evidence, real_data
 from agents.cells import minutes_of
 from agents.checkpoints import write_atomically
-from agents.configuration import PRESETS, TOY, SeqGANConfig
-from agents.experiment import make_task, resolve_device
+from agents.configuration import MUSIC, PRESETS, TEXT, TOY, SeqGANConfig
+from agents.experiment import resolve_device
 from agents.figures import Curves, Fig2, Fig3, Figure, Table1, schedule_sentence
 from agents.grid import GridReport, run_grid
 from agents.plots import plot_csv, require_matplotlib
+from agents.real_data import REAL_DATA, CorpusKind, CorpusStudy, RealData, RealTable
 from agents.study import Study
 from agents.tables import Row
 from agents.workers import Processes, RayCluster, ThisProcess, Workers, usable_cores
 from seqgan_env.models.sequence_models import SequenceModel
+from seqgan_env.tasks.corpus import TooLong
 
-Preset = Literal["fast", "paper", "repo2016", "repo2018"]
-FigureName = Literal["table1", "fig2", "fig3", "curves"]
+Preset = Literal["fast", "best", "paper", "repo2016", "repo2018"]
+FigureName = Literal["table1", "fig2", "fig3", "curves", "poems", "speeches", "music", "text"]
 
 SAMPLES, FAST_SAMPLES = 100_000, 10_000  # the paper draws 100,000
 SEEDS, FAST_SEEDS = (0, 1, 2, 3, 4), (0, 1)
 FIG3_UPDATES = 200  # generator updates of each schedule, unless the preset has more rounds
+CORPUS_SETTINGS: dict[CorpusKind, SeqGANConfig] = {"text": TEXT, "music": MUSIC}
 # SHA-256 of the parameters that the authors published; the paper's levels may belong to them, not to another oracle.
 AUTHORS_ORACLE = "5f0d0a498d1169b1dc380387b0d74c023425cdcb65dc032f65df7021256e9d66"
 
@@ -54,8 +57,16 @@ class ReproductionOptions:
 
     oracle: str | None = None
     """Oracle: None or a number seeds N(0, 1) parameters; a path loads the authors' .npz or pickle."""
+    corpus: str | None = None
+    """For poems, speeches, music, text: file or folder with real sequences; music and text have bundled ones."""
+    test_corpus: str | None = None
+    """A test set of its own; by default a part of the corpus is kept for the test."""
+    sequence_length: int | None = None
+    """T of real sequences; None: as the task chooses."""
+    too_long: TooLong | None = None
+    """What to do with real sequences longer than T: error, cut or drop; None: as the task chooses."""
     seeds: tuple[int, ...] = ()
-    """Seeds of the runs; 0 1 2 3 4 if none is given, 0 1 with --fast."""
+    """Seeds of the runs; 0 1 2 3 4 if none is given (of real sequences 0 1 2), 0 1 with --fast."""
     preset: Preset = "fast"
     """Schedule: fast (table1: some 25 minutes of a core a seed), paper, or the authors' code of 2016 or 2018 (days)."""
     mle_epochs: int | None = None
@@ -65,7 +76,7 @@ class ReproductionOptions:
     fast: bool = False
     """Two seeds and 10,000 samples, to see the shape of the result."""
     samples: int | None = None
-    """Sequences drawn for each measurement; 100,000 as in the paper if not given, 10,000 with --fast."""
+    """Sequences drawn for each measurement; 100,000 as in the paper if not given, 10,000 with --fast or a corpus."""
     out: Path | None = None
     """Folder of the results; by default one under runs/ named after preset and oracle. All figures may share it."""
     workers: int | None = None
@@ -99,8 +110,15 @@ class ReproductionOptions:
             base, oracle=oracle, mle_epochs=self.mle_epochs or base.mle_epochs, rounds=self.rounds or base.rounds
         )
 
-    def folder(self) -> Path:
-        """Where the results go; the same options give the same folder, so that the same command goes on."""
+    def folder(self, name: FigureName = "table1") -> Path:
+        """Where the results go; the same options give the same folder, so that the same command goes on.
+
+        Args:
+            name: of the result; only those of real sequences have a folder each.
+        """
+        if name in REAL_DATA:
+            corpus = "" if self.corpus is None else f"-{Path(self.corpus).stem}"
+            return self.out or Path("runs") / f"reproduce-{name}{corpus}"
         oracle = "" if self.oracle is None else f"-{Path(self.oracle).stem}"
         return self.out or Path("runs") / f"reproduce-{'toy' if self.task == 'toy' else self.preset}{oracle}"
 
@@ -114,6 +132,39 @@ class ReproductionOptions:
             samples=self.samples or (FAST_SAMPLES if self.fast else SAMPLES),
             folder=self.folder() / "cells",
             device=self.device_name(),
+        )
+
+    def corpus_study(self, data: RealData) -> CorpusStudy:
+        """The common part of cells whose real sequences are a corpus.
+
+        Raises:
+            ValueError: if there is no corpus, or an option is not for this task.
+        """
+        for option, value, default in (("task", self.task, "oracle"), ("preset", self.preset, "fast")):
+            if value != default:
+                raise ValueError(f"{option}={value!r} is not for {data.name}, which has its own; leave it out")
+        if data.kind == "music" and self.too_long is not None:
+            raise ValueError(
+                f"too_long={self.too_long!r} is not for music, whose tunes are cut into windows of T steps"
+            )
+        if self.corpus is None and not data.is_bundled:
+            raise ValueError(f"corpus is not given; {data.name} needs one: --corpus FILE")
+        base = CORPUS_SETTINGS[data.kind]
+        asked = {
+            "test_corpus": _absolute(self.test_corpus),
+            "sequence_length": self.sequence_length,
+            "too_long": self.too_long,
+        }
+        return CorpusStudy(
+            task=data.kind,
+            preset=data.kind,
+            config=replace(base, mle_epochs=self.mle_epochs or base.mle_epochs, rounds=self.rounds or base.rounds),
+            seeds=self.seeds or (FAST_SEEDS if self.fast else real_data.SEEDS),
+            samples=self.samples or (real_data.FAST_SAMPLES if self.fast else real_data.SAMPLES),
+            folder=self.folder(data.name) / "cells",  # type: ignore[arg-type]
+            device=self.device_name(),
+            corpus=_absolute(self.corpus),
+            options=data.options | {option: value for option, value in asked.items() if value is not None},
         )
 
     def device_name(self) -> str:
@@ -132,6 +183,11 @@ class ReproductionOptions:
 
     def figure(self, name: FigureName) -> Figure:
         """What `name` needs and shows."""
+        if name in REAL_DATA:
+            return RealTable(self.corpus_study(REAL_DATA[name]), REAL_DATA[name])
+        for option in ("corpus", "test_corpus", "sequence_length", "too_long"):
+            if (value := getattr(self, option)) is not None:
+                raise ValueError(f"{option}={value!r} is not for {name}; use it with one of {', '.join(REAL_DATA)}")
         study = self.study()
         if name == "fig3":
             return Fig3(study, self.rounds or max(FIG3_UPDATES, study.config.rounds))
@@ -143,7 +199,7 @@ class ReproductionOptions:
         """The command line that these options came from, its folder named."""
         words = ["seqgan", "reproduce", name]
         for field in fields(self):
-            value = self.folder() if field.name == "out" else getattr(self, field.name)
+            value = self.folder(name) if field.name == "out" else getattr(self, field.name)
             option = field.name.replace("_", "-")
             if value == field.default:
                 continue
@@ -152,6 +208,11 @@ class ReproductionOptions:
             else:
                 words += [f"--{option}", *map(str, value if isinstance(value, tuple) else (value,))]
         return shlex.join(words)
+
+
+def _absolute(source: str | None) -> str | None:
+    """A path that workers find wherever they stand; what is no path here (hf:NAME) stays as it is."""
+    return source if source is None or not Path(source).exists() else str(Path(source).absolute())
 
 
 def reproduce(name: FigureName, options: ReproductionOptions, console: Console) -> GridReport:
@@ -163,8 +224,12 @@ def reproduce(name: FigureName, options: ReproductionOptions, console: Console) 
     """
     evidence.scipy("stats")
     require_matplotlib()
-    figure, study, folder = options.figure(name), options.study(), options.folder()
-    make_task(study.task, study.config)  # so that an oracle that cannot be read is one error, not one a cell
+    figure, folder = options.figure(name), options.folder(name)
+    study = figure.study
+    task = study.make_task()  # so that an oracle or corpus that cannot be read is one error, not one a cell
+    if task.statistics is not None:
+        for heading, value in task.statistics.lines():
+            console.print(f"{heading}: {value}", highlight=False, markup=False)
     cells = figure.cells()
     workers = options.make_workers()
     console.print(f"results folder: {folder}", highlight=False, soft_wrap=True)
@@ -190,6 +255,7 @@ def reproduce(name: FigureName, options: ReproductionOptions, console: Console) 
         "config": asdict(replace(study.config, oracle=options.oracle)),
         "oracle_sha256": fingerprint,
         "is_authors_oracle": fingerprint == AUTHORS_ORACLE,
+        "corpus": None if task.statistics is None else asdict(task.statistics),
         "seeds": list(study.seeds),
         "samples": study.samples,
         "hardware": hardware(study.device) | {"threads_a_cell": getattr(workers, "threads", torch.get_num_threads())},

@@ -5,13 +5,14 @@ only its module can build it, so `RunFolder.generator` imports that module. It i
 from a stranger's run, look at `generator` in its run.json; before you go on with it, at `discriminator` and
 `reward_model` too.
 
-run.json             what this is: task, configuration, versions, how it was started
-task.safetensors     real sequences and the oracle, so that the run needs no other file
+run.json             what this is: task, configuration, corpus and what it holds, versions, how it was started
+task.safetensors     real sequences, vocabulary and oracle, so that the run needs no other file, the corpus included
 metrics.csv          a line a measurement; the same seed gives the same bytes
 tensorboard/         the same numbers for TensorBoard
+samples/             what the generator wrote at each measurement, where tokens can be read
 checkpoints/         latest.safetensors (all that resuming needs) and mle.safetensors (the same at the end of MLE)
 results.csv          the closing table
-learning_curve.png   both NLLs over epochs, as Fig. 2
+learning_curve.png   both NLLs over epochs, as Fig. 2; without an oracle NLL_test, BLEU and self-BLEU
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import json
 import os
 import platform
 import sys
+from collections.abc import Iterable
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -34,11 +36,14 @@ from agents.checkpoints import read_tensors, write_atomically, write_tensors
 from agents.configuration import SeqGANConfig
 from seqgan_env.components import build_generator
 from seqgan_env.models.sequence_models import LSTMSequenceModel, SequenceModel
+from seqgan_env.tasks.corpus import CorpusStatistics
+from seqgan_env.tasks.music import MusicStatistics
 from seqgan_env.tasks.task import Split, Task
 from seqgan_env.vocabulary import Vocabulary
 
 _KIND = "seqgan-run"
 _SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+_STATISTICS: dict[str, type[CorpusStatistics]] = {kind.__name__: kind for kind in (CorpusStatistics, MusicStatistics)}
 # Settings that decide what MLE makes and what is measured of it, beside the real sequences, which are compared.
 PRETRAINING_SETTINGS = (
     "seed",
@@ -54,10 +59,12 @@ PRETRAINING_SETTINGS = (
     "mle_epochs",
     "mle_patience",
     "mle_reshuffle",
+    "epoch_sequences",
     "mle_learning_rate",
     "curriculum_rate_step",
     "evaluate_every_epochs",
     "evaluation_samples",
+    "held_out_sequences",
 )
 
 METRIC_COLUMNS = (
@@ -76,6 +83,14 @@ METRIC_COLUMNS = (
     "discriminator_accuracy",
     "discriminator_calibration_error",
     "mean_reward",
+)
+# Of a run on a corpus, whose distribution nobody knows.
+CORPUS_METRIC_COLUMNS = (
+    *(name for name in METRIC_COLUMNS if not name.startswith("nll_oracle")),
+    "perplexity",
+    *(f"{name}{order}" for name in ("bleu", "self_bleu") for order in (2, 3, 4, 5)),
+    "distinct2",
+    "copied",
 )
 
 
@@ -104,7 +119,13 @@ class RunFolder:
 
     @classmethod
     def create(
-        cls, path: Path, task: Task, config: SeqGANConfig, preset: str, pretrained: RunFolder | None = None
+        cls,
+        path: Path,
+        task: Task,
+        config: SeqGANConfig,
+        preset: str,
+        pretrained: RunFolder | None = None,
+        corpus_options: dict[str, Any] | None = None,
     ) -> RunFolder:
         """A new run folder; one that was interrupted while it was made may be made again.
 
@@ -115,14 +136,14 @@ class RunFolder:
             preset: the name of the settings that `config` was made from.
             pretrained: a run that has finished MLE with the same settings. The new run starts at that point and ends,
                 bit for bit, as if it had done its own; only its TensorBoard log lacks the MLE epochs.
+            corpus_options: what the task was made with, where there is a corpus; to look at, and to play music by.
 
         Raises:
             ValueError: if the folder already holds anything, or `pretrained` has not finished MLE or made it otherwise;
                 names the setting that differs.
         """
         path = Path(path)
-        if path.exists() and (not path.is_dir() or not all(map(_is_left_by_create, path.iterdir()))):
-            raise ValueError(f"out={str(path)!r} is already used; choose another folder, or go on with --resume {path}")
+        cls.expect_unused(path)
         (path / "checkpoints").mkdir(parents=True, exist_ok=True)
         _write_task(path / "task.safetensors", task)
         if pretrained is not None:
@@ -135,6 +156,8 @@ class RunFolder:
             "command": " ".join(["seqgan", *sys.argv[1:]]),
             "pretrained": None if pretrained is None else str(pretrained.path),
             "config": asdict(config),
+            "corpus_options": corpus_options,
+            "statistics": None if task.statistics is None else asdict(task.statistics),
             "versions": {
                 "python": platform.python_version(),
                 "platform": platform.platform(),
@@ -145,6 +168,12 @@ class RunFolder:
         # Last, so that a folder with a run.json is whole.
         write_atomically(path / "run.json", json.dumps(description, indent=2).encode())
         return cls(path)
+
+    @staticmethod
+    def expect_unused(path: Path) -> None:
+        """Raise ValueError unless a run folder can be made there."""
+        if path.exists() and (not path.is_dir() or not all(map(_is_left_by_create, path.iterdir()))):
+            raise ValueError(f"out={str(path)!r} is already used; choose another folder, or go on with --resume {path}")
 
     def config(self) -> SeqGANConfig:
         """The run's settings.
@@ -158,7 +187,7 @@ class RunFolder:
             raise ValueError(f"{str(self.path / 'run.json')!r} holds no valid configuration: {error}") from error
 
     def task(self) -> Task:
-        """The run's real sequences and oracle."""
+        """The run's real sequences, read when they are asked for, with vocabulary, statistics and oracle."""
         return _read_task(self.path / "task.safetensors")
 
     # Checkpoints.
@@ -172,6 +201,14 @@ class RunFolder:
     def mle_checkpoint(self) -> Path:
         """The game as MLE left it; absent before that."""
         return self.path / "checkpoints" / "mle.safetensors"
+
+    # Samples.
+
+    def write_samples(self, stage: str, index: int, lines: Iterable[str]) -> None:
+        """Keep what the generator wrote after a unit of work, a line a sequence: samples/mle-005.txt."""
+        folder = self.path / "samples"
+        folder.mkdir(exist_ok=True)
+        write_atomically(folder / f"{stage}-{index:03d}.txt", "".join(f"{line}\n" for line in lines).encode())
 
     def remove_remains(self) -> None:
         """Delete what killed processes left of half-written checkpoints."""
@@ -219,10 +256,15 @@ class RunFolder:
         """The CSV of measurements."""
         return self.path / "metrics.csv"
 
+    @property
+    def metric_columns(self) -> tuple[str, ...]:
+        """Of that CSV."""
+        return METRIC_COLUMNS if self.description.get("statistics") is None else CORPUS_METRIC_COLUMNS
+
     def rewind_metrics(self, size: int) -> None:
         """Drop what was logged after a checkpoint was taken: keep the first `size` bytes, and at least the header."""
         if size == 0:
-            self.metrics_path.write_text(",".join(METRIC_COLUMNS) + "\n", encoding="utf-8")
+            self.metrics_path.write_text(",".join(self.metric_columns) + "\n", encoding="utf-8")
             return
         with self.metrics_path.open("r+b") as file:
             file.truncate(size)
@@ -233,7 +275,7 @@ class RunFolder:
 
     def log(self, row: dict[str, str | int | float | None]) -> None:
         """Append a line to metrics.csv, synced to disk, and its numbers to TensorBoard."""
-        cells = [_cell(row.get(column)) for column in METRIC_COLUMNS]
+        cells = [_cell(row.get(column)) for column in self.metric_columns]
         with self.metrics_path.open("a", encoding="utf-8", newline="") as file:
             csv.writer(file, lineterminator="\n").writerow(cells)
             file.flush()
@@ -271,7 +313,11 @@ def _copy_pretraining(pretrained: RunFolder, path: Path, config: SeqGANConfig) -
                 f"pretrained={str(pretrained.path)!r} has {name}={getattr(theirs, name)!r}, the new run "
                 f"{getattr(config, name)!r}; both must agree, or the new run must do its own pretraining"
             )
-    if (pretrained.path / "task.safetensors").read_bytes() != (path / "task.safetensors").read_bytes():
+    (theirs_tensors, theirs_state), (tensors, state) = (
+        read_tensors(folder / "task.safetensors") for folder in (pretrained.path, path)
+    )
+    same = theirs_tensors.keys() == tensors.keys() and theirs_state["eos_token"] == state["eos_token"]
+    if not same or not all(torch.equal(tensors[name], tensor) for name, tensor in theirs_tensors.items()):
         raise ValueError(f"pretrained={str(pretrained.path)!r} has other real sequences or another oracle")
     if not pretrained.mle_checkpoint.is_file():
         raise ValueError(f"pretrained={str(pretrained.path)!r} has not finished its MLE; train it further first")
@@ -298,34 +344,43 @@ def _write_task(path: Path, task: Task) -> None:
     tensors: dict[str, Tensor] = {split: task.real_sequences(split).int() for split in _SPLITS}
     if task.oracle is not None:
         tensors |= {f"oracle.{name}": tensor for name, tensor in task.oracle.state_dict().items()}
-    vocabulary = task.vocabulary
+    statistics = task.statistics
     state = {
         "name": task.name,
         "vocab_size": task.vocab_size,
         "sequence_length": task.sequence_length,
         "eos_token": task.eos_token,
-        "tokens": None if vocabulary is None else list(vocabulary.tokens),
-        "separator": None if vocabulary is None else vocabulary.separator,
+        "vocabulary": None if task.vocabulary is None else task.vocabulary.state(),
+        "statistics": None if statistics is None else {"kind": type(statistics).__name__, **asdict(statistics)},
     }
     write_tensors(path, tensors, state)
 
 
 def _read_task(path: Path) -> Task:
-    tensors, state = read_tensors(path)
-    oracle = {name.removeprefix("oracle."): tensor for name, tensor in tensors.items() if name.startswith("oracle.")}
-    vocabulary = None
-    if state["tokens"] is not None:
-        eos = None if state["eos_token"] is None else state["tokens"][state["eos_token"]]
-        vocabulary = Vocabulary(state["tokens"], eos, state["separator"])
+    tensors, state = read_tensors(path, lambda name: name.startswith("oracle."))
+    oracle = {name.removeprefix("oracle."): tensor for name, tensor in tensors.items()}
+    vocabulary, statistics = state.get("vocabulary"), state.get("statistics")
+
+    def draw_split(split: Split) -> Tensor:
+        return read_tensors(path, lambda name: name == split)[0][split].long()
+
     return Task(
         state["name"],
         state["vocab_size"],
         state["sequence_length"],
-        draw_split=lambda split: tensors[split].long(),
+        draw_split,
         eos_token=state["eos_token"],
-        vocabulary=vocabulary,
+        vocabulary=None if vocabulary is None else Vocabulary.from_state(vocabulary),
         oracle=_lstm(oracle).requires_grad_(False) if oracle else None,
+        statistics=None if statistics is None else _read_statistics(dict(statistics)),
     )
+
+
+def _read_statistics(state: dict[str, Any]) -> CorpusStatistics:
+    """Statistics of the kind that was written; JSON has made lists of tuples."""
+    kind = _STATISTICS[state.pop("kind")]
+    fields: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in state.items()}
+    return kind(**fields)
 
 
 def _lstm(parameters: dict[str, Tensor]) -> LSTMSequenceModel:

@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from agents.real_data import REAL_DATA, markdown_table
+from benchmarks import models
+
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "docs" / "results"
 
@@ -61,3 +64,27 @@ def test_the_performance_page_says_what_its_csv_says() -> None:
     for row in rows(ROOT / "benchmarks" / "results" / "scaling.csv"):
         if row["stage"] == "search" and row["axis"] != "base":
             assert f"| {row['axis']} | {int(row[row['axis']]):,} | {float(row['seconds']):.3g} |" in text
+
+
+def test_the_performance_pages_models_are_those_of_their_csv() -> None:
+    """Without the CSV, no number stands there."""
+    text = (ROOT / "docs" / "performance.md").read_text(encoding="utf-8")
+    path = ROOT / "benchmarks" / "results" / "models.csv"
+    between = text[text.index("<!-- models.csv -->") : text.index("<!-- end of models.csv -->")]
+    if not path.is_file():
+        assert between == "<!-- models.csv -->\n"
+        return
+    assert models.markdown(models.read_csv(path), "../benchmarks/results/models.csv") in between
+
+
+@pytest.mark.parametrize("path", sorted(RESULTS.glob("real_*_summary.csv")), ids=lambda path: path.stem)
+def test_the_page_of_real_data_has_the_table_of_each_committed_summary(path: Path) -> None:
+    assert markdown_table(rows(path)) in (ROOT / "docs" / "real-data.md").read_text(encoding="utf-8")
+
+
+def test_the_page_of_real_data_has_the_papers_figures() -> None:
+    text = (ROOT / "docs" / "real-data.md").read_text(encoding="utf-8")
+    figures = text[text.index("## The paper's figures") : text.index("## What differs")]
+    for data in REAL_DATA.values():
+        for value in [value for columns in data.paper.values() for value in columns.values()]:
+            assert re.search(rf"\| {value}0? \|", figures), (data.name, value)

@@ -6,14 +6,16 @@ In the toy world (V = 3, T = 3) every sequence has its own reward, so a reward o
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import get_args
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from seqgan_env.models.sequence_models import SequenceModel, State
+from seqgan_env.rollout_policies import UniformPolicy, sample_sequences
 from seqgan_env.tasks.oracle import seeded_oracle
-from seqgan_env.tasks.task import Task
+from seqgan_env.tasks.task import Split, Task
 from seqgan_env.tasks.toy import enumerate_sequences
 from seqgan_env.vocabulary import Vocabulary
 
@@ -88,6 +90,28 @@ def eos_task() -> Task:
         return torch.tensor([[0, 1, 3, 4, 4], [2, 2, 2, 2, 2]])
 
     return Task("eos", 4, 5, draw_split, eos_token=3, vocabulary=Vocabulary("abc.", eos="."), oracle=oracle)
+
+
+def mixed_length_task(n_sequences: int = 64) -> Task:
+    """V = 6, T = 7; token 5 ends a sequence, after any number of tokens from none on, or not at all.
+
+    Every split has sequences of all lengths, and is another one.
+    """
+    oracle = seeded_oracle(3, 6, 4)
+
+    def draw_split(split: Split) -> Tensor:
+        rng = np.random.default_rng(get_args(Split).index(split))
+        sequences = sample_sequences(UniformPolicy(6), n_sequences, 7, rng, eos_token=5)
+        lengths = (sequences < 6).sum(dim=1)
+        assert set(lengths.tolist()) == set(range(1, 8)), "take more sequences"
+        return sequences
+
+    return Task("mixed", 6, 7, draw_split, eos_token=5, vocabulary=Vocabulary("abcde.", eos="."), oracle=oracle)
+
+
+def cut_to_length(sequences: Tensor, vocab_size: int) -> list[Tensor]:
+    """Each sequence alone and without its PAD, (1, its length)."""
+    return [row[row < vocab_size].unsqueeze(0) for row in sequences]
 
 
 def sequence_probabilities(model: SequenceModel, sequences: Tensor) -> np.ndarray:

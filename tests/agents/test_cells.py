@@ -49,10 +49,10 @@ def test_a_setting_that_did_not_exist_yet_counts_as_its_default(tmp_path: Path) 
     compute(Cell("a", COUNT, {"rounds": 1, "inner": {"x": 1}}), tmp_path)
     settings = {"rounds": 1, "inner": {"x": 1, "new": "plain"}}
     compute(Cell("a", COUNT, settings, defaults={"inner": {"x": 7, "new": "plain"}}), tmp_path)
-    with pytest.raises(ValueError, match="inner.new=None, not 'plain'"):
+    with pytest.raises(ValueError, match=r"inner\.new=None, not 'plain'"):
         refuse_another(Cell("a", COUNT, settings), tmp_path)
-    with pytest.raises(ValueError, match="inner.new='plain', not 'fancy'"):
-        changed = {"rounds": 1, "inner": {"x": 1, "new": "fancy"}}
+    changed = {"rounds": 1, "inner": {"x": 1, "new": "fancy"}}
+    with pytest.raises(ValueError, match=r"inner\.new='plain', not 'fancy'"):
         refuse_another(Cell("a", COUNT, changed, defaults={"inner": {"new": "plain"}}), tmp_path)
 
 

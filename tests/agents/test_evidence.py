@@ -211,7 +211,8 @@ def comparison(place: str, gain: float = 0.0) -> CurveComparison:
 def test_the_answer_is_plain() -> None:
     places = {"A": comparison("not below"), "B": comparison("beyond"), "C": comparison("not below")}
     assert answer("MLE", places) == (
-        "Below the curve of MLE: no point (of 3 points, 0 below, 0 below by repeating themselves, 2 not below, 1 beyond its ends)."
+        "Below the curve of MLE: no point (of 3 points, 0 below, 0 below by repeating themselves, 2 not below, 1 "
+        "beyond its ends)."
     )
     assert answer("MLE", places | {"D at temperature 0.9": comparison("below", 0.2)}) == (
         "Below the curve of MLE: D at temperature 0.9 (by 0.200 nats per token, 95% interval 0.190 to 0.210) "

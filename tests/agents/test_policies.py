@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,8 @@ from stable_baselines3 import A2C, DQN, PPO
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.env_util import make_vec_env
 
-from agents.discriminator_trainer import DiscriminatorTrainer
-from agents.policies import ActorRolloutPolicy, SequencePolicy, TokenPrefixExtractor
+from agents.discriminator_trainer import DiscriminatorTrainer, generator_of
+from agents.policies import ActorRolloutPolicy, LastTokenExtractor, SequencePolicy, TokenPrefixExtractor
 from agents.vec_env import make_sequence_vec_env
 from seqgan_env.envs import action_space, observation_space
 from seqgan_env.models.discriminators import CNNDiscriminator
@@ -22,6 +23,7 @@ from seqgan_env.models.sequence_models import LSTMSequenceModel
 from seqgan_env.rollout_policies import RolloutPolicy, sample_sequences
 from seqgan_env.tasks.task import Task
 from seqgan_env.tasks.toy import enumerate_sequences
+from seqgan_env.testing import check_rollout_policy
 from tests.toy_world import exact_next_token, sequence_probabilities
 
 PREFIXES = torch.tensor([[3, 3, 3], [0, 3, 3], [2, 3, 3], [2, 1, 3], [0, 0, 3]])
@@ -35,7 +37,11 @@ ALGORITHMS: dict[str, tuple[type[BaseAlgorithm], Any, dict[str, Any]]] = {
     "PPO, SequencePolicy": (PPO, SequencePolicy, {"n_steps": 12, "batch_size": 12, "n_epochs": 1}),
     "A2C": (A2C, "MlpPolicy", {"policy_kwargs": EXTRACTOR, "n_steps": 12}),
     "A2C, SequencePolicy": (A2C, SequencePolicy, {"n_steps": 12}),
-    "DQN": (DQN, "MlpPolicy", {"policy_kwargs": EXTRACTOR, "learning_starts": 24, "train_freq": 12, "batch_size": 12}),
+    "DQN": (
+        DQN,
+        "MlpPolicy",
+        {"policy_kwargs": EXTRACTOR, "learning_starts": 24, "train_freq": 12, "batch_size": 12, "buffer_size": 100},
+    ),
 }
 CONTRIB = {
     "RecurrentPPO": ("MlpLstmPolicy", {"n_steps": 12, "batch_size": 12, "n_epochs": 1}),
@@ -262,6 +268,99 @@ def test_an_actor_as_rollout_policy_draws_what_the_actor_would(actor: ActorRollo
     shares = np.bincount(index, minlength=27) / 20_000
     standard_error = np.sqrt(expected * (1 - expected) / 20_000)
     assert (np.abs(shares - expected) < 4 * standard_error + 1e-9).all()
+
+
+# Every kind of policy through the one adaptor.
+
+
+def played_by(name: str) -> ActorRolloutPolicy:
+    """The roll-out policy of an agent, far from uniform; by chance, since nothing is learned."""
+    algorithms = {"PPO": PPO, "DQN": DQN}
+    algorithm = algorithms[name] if name in algorithms else getattr(pytest.importorskip("sb3_contrib"), name)
+    env = make_sequence_vec_env("SeqGAN-Toy-v0", 1, reward_mode="terminal")
+    kwargs, policy, keywords = dict(EXTRACTOR), "MlpPolicy", {}
+    if name == "RecurrentPPO":
+        reader = {"features_extractor_class": LastTokenExtractor, "features_extractor_kwargs": {"features_dim": 4}}
+        kwargs, policy = reader | {"lstm_hidden_size": 8, "n_lstm_layers": 2, "net_arch": [8]}, "MlpLstmPolicy"
+    if name in ("DQN", "QRDQN"):
+        keywords["buffer_size"] = 10
+    agent = algorithm(policy, env, policy_kwargs=kwargs, seed=0, device="cpu", **keywords)
+    agent.exploration_rate, agent.num_timesteps = 0.3, 1000
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in agent.policy.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator))
+    found = generator_of(agent)
+    assert isinstance(found, ActorRolloutPolicy)
+    return found
+
+
+KINDS = ("PPO", "DQN", "TRPO", "MaskablePPO", "RecurrentPPO", "QRDQN")
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_every_kind_of_policy_passes_the_checks_of_rollout_policies(name: str) -> None:
+    """Forked states among them: for RecurrentPPO they hold the LSTM's memory."""
+    check_rollout_policy(played_by(name))
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_frozen_copy_plays_the_same_until_it_is_told_to_follow(name: str) -> None:
+    policy = played_by(name)
+    sequences = enumerate_sequences(3, 3)
+    before = policy.log_probs(sequences)
+    copied = policy.frozen_copy()
+    with torch.no_grad():
+        for parameter in policy.policy.parameters():
+            parameter.mul_(-0.5)
+    policy.exploration_rate = 0.6
+    assert torch.equal(copied.log_probs(sequences), before)
+    assert not torch.allclose(policy.log_probs(sequences), before)
+    copied.follow(policy)
+    assert torch.equal(copied.log_probs(sequences), policy.log_probs(sequences))
+
+
+@pytest.mark.parametrize("name", ["DQN", "QRDQN"])
+def test_a_value_based_policy_plays_the_best_token_and_explores_at_its_rate(name: str) -> None:
+    policy = played_by(name)
+    action, _ = policy.policy.predict(np.array([[2, 1, 3]]), deterministic=True)
+    state = (torch.tensor([[2, 1, 3]]),)
+    probabilities = torch.softmax(policy._logits(state), dim=1)[0]
+    expected = [0.1, 0.1, 0.1]
+    expected[int(action[0])] = 0.8  # 1 - 0.3 + 0.3 / 3
+    assert probabilities.tolist() == pytest.approx(expected)
+    policy.exploration_rate = 0.0
+    uniforms = torch.rand(1, 100)
+    assert (policy.draw(state, uniforms) == int(action[0])).all()
+
+
+def test_a_recurrent_policy_draws_what_its_agent_would(task: Task) -> None:
+    """Token by token through `predict` and its own memory, as an environment would ask."""
+    policy = played_by("RecurrentPPO")
+    rows = 5000
+    torch.manual_seed(0)
+    sequences, memory = np.full((rows, 3), 3), None
+    for t in range(3):
+        starts = np.full(rows, t == 0)
+        sequences[:, t], memory = policy.policy.predict(sequences, memory, starts)
+    expected = policy.log_probs(enumerate_sequences(3, 3)).double().sum(dim=1).exp().numpy()
+    assert expected.std() > 0.01
+    shares = np.bincount(sequences @ np.array([9, 3, 1]), minlength=27) / rows
+    assert (np.abs(shares - expected) < 4 * np.sqrt(expected * (1 - expected) / rows) + 1e-9).all()
+
+
+def test_a_policy_without_distribution_or_action_values_is_refused(policy: SequencePolicy) -> None:
+    with pytest.raises(TypeError, match="SimpleNamespace has neither get_distribution nor q_net"):
+        ActorRolloutPolicy(SimpleNamespace())  # type: ignore[arg-type]
+
+
+def test_the_last_tokens_reader_reads_the_last_token_alone() -> None:
+    box: Any = spaces.Box(0, 3, (3,), np.int64)
+    extractor = LastTokenExtractor(box, 4)
+    rows = torch.tensor([[3, 3, 3], [1, 3, 3], [2, 1, 3], [0, 2, 1], [0, 0, 2]])
+    expected = extractor.embedding(torch.tensor([3, 1, 1, 1, 2]))
+    assert torch.equal(extractor(rows), expected)
+    assert torch.equal(extractor(rows.float()), expected)
 
 
 def test_a_sequence_policy_and_its_generator_sample_alike(policy: SequencePolicy, model: LSTMSequenceModel) -> None:

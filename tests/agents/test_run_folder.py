@@ -22,6 +22,7 @@ from agents.experiment import Experiment, close_run, evaluate_run
 from agents.run_folder import METRIC_COLUMNS, PRETRAINING_SETTINGS, RunFolder
 from seqgan_env.components import GENERATORS
 from seqgan_env.rollout_policies import sample_sequences
+from seqgan_env.tasks.music import music_task
 from seqgan_env.tasks.oracle import oracle_task, seeded_oracle
 from seqgan_env.tasks.task import Task
 from seqgan_env.tasks.toy import enumerate_sequences, toy_task
@@ -39,6 +40,8 @@ def test_a_run_folder_has_everything_in_its_place(finished_run: RunFolder) -> No
         "metrics.csv",
         "checkpoints/latest.safetensors",
         "checkpoints/mle.safetensors",
+        *(f"samples/{stage}.txt" for stage in ("mle-001", "mle-002")),
+        *(f"samples/adversarial-{index:03d}.txt" for index in (1, 2, 3)),
     }
 
 
@@ -60,6 +63,7 @@ def test_it_describes_how_it_came_about(finished_run: RunFolder) -> None:
         Task(
             "words", 3, 4, lambda _: torch.tensor([[0, 2, 3, 3], [1, 1, 1, 1]]), 2, Vocabulary(["a", "b", "."], eos=".")
         ),
+        music_task(),
     ],
     ids=lambda task: task.name,
 )
@@ -132,9 +136,9 @@ def test_resuming_evaluating_and_sampling_run_no_pickle(tmp_path: Path, monkeypa
     sample_sequences(again.generator(), 5, 3, np.random.default_rng(0))
 
 
-def test_every_file_of_a_run_is_json_csv_safetensors_png_or_tensorboard(finished_run: RunFolder) -> None:
+def test_every_file_of_a_run_is_json_csv_safetensors_png_text_or_tensorboard(finished_run: RunFolder) -> None:
     kinds = {path.suffix for path in finished_run.path.rglob("*") if path.is_file() and "tensorboard" not in path.parts}
-    assert kinds <= {".json", ".csv", ".safetensors", ".png"}
+    assert kinds <= {".json", ".csv", ".safetensors", ".png", ".txt"}
     for path in finished_run.path.rglob("*.safetensors"):
         header = int.from_bytes(path.read_bytes()[:8], "little")
         assert json.loads(path.read_bytes()[8 : 8 + header])["__metadata__"]["state"]
@@ -361,7 +365,7 @@ def test_a_pretraining_with_other_settings_is_refused_and_the_setting_named(
 ) -> None:
     was = getattr(finished_run.config(), setting)
     special = {"mle_patience": 3, "curriculum_rate_step": 0.5, "mle_reshuffle": not was, "batch_size": 32}
-    special["generator"] = "gru"
+    special |= {"generator": "gru", "epoch_sequences": 64, "held_out_sequences": 64}
     other = special[setting] if setting in special else was + 1
     message = rf"pretrained='.*' has {setting}={was!r}, the new run {other!r}; both must agree"
     with pytest.raises(ValueError, match=message):

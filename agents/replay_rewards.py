@@ -1,0 +1,148 @@
+"""Replayed experience holds rewards of old discriminators and old roll-out policies; here they are computed anew.
+
+A stored transition is enough to do so: observation Y_{1:t-1} and action y_t are the prefix Y_{1:t}. Rewards are those
+of `mdp` in the same mode, under today's reward model and G_beta:
+
+- "terminal": R(Y) where the sequence ends and 0 elsewhere. Exact, one batch of scores.
+- "action_value": Q(Y_{1:t-1}, y_t) of Eq. 4, by the same search with N completions. Equal in distribution to what the
+  environment would give today.
+- "potential": Q_t - Q_{t-1}. A prefix has one value, however many transitions share it, so the rewards of every stored
+  sequence sum to R(Y) exactly.
+
+In: a buffer of SB3. Out: the same buffer with new rewards. Each different prefix is searched once, in blocks. With a
+search the work is that of collecting the different prefixes in the buffer again, so a small buffer serves best; old
+negatives of a generator that has moved on teach little anyway.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from stable_baselines3.common.buffers import DictReplayBuffer, ReplayBuffer
+
+from seqgan_env.mdp import FloatArray, IntArray, RewardMode
+from seqgan_env.monte_carlo import action_values
+from seqgan_env.rewards import RewardModel
+from seqgan_env.rollout_policies import RolloutPolicy, replay
+from seqgan_env.tasks.task import Task
+
+_COMPLETIONS = 16_384  # that are searched together
+
+
+@dataclass(frozen=True)
+class RewardSource:
+    """What rewards follow from: the environment as it stands.
+
+    Attributes:
+        task: horizon, vocabulary, end of sequence.
+        reward_mode: "action_value", "potential" or "terminal".
+        reward_model: R(Y).
+        rollout_policy: G_beta.
+        n_rollouts: N.
+    """
+
+    task: Task
+    reward_mode: RewardMode
+    reward_model: RewardModel
+    rollout_policy: RolloutPolicy
+    n_rollouts: int
+
+    def rewards(self, observations: IntArray, actions: IntArray, rng: np.random.Generator) -> FloatArray:
+        """Rewards of transitions, as the environment would give them today.
+
+        Args:
+            observations: (M, T) int64, prefixes Y_{1:t-1}, PAD after their end.
+            actions: (M,) int64, the tokens y_t.
+            rng: of the completions.
+
+        Returns:
+            (M,) float64.
+        """
+        transitions = np.arange(len(observations))
+        before = (observations < self.task.vocab_size).sum(axis=1)
+        prefixes = observations.copy()
+        prefixes[transitions, before] = actions
+        finished = before + 1 == self.task.sequence_length
+        if self.task.eos_token is not None:
+            finished |= actions == self.task.eos_token
+        rewards = np.zeros(len(observations))
+        if self.reward_mode == "terminal":
+            rewards[finished] = self._values(prefixes[finished], finished[finished], rng)
+        elif self.reward_mode == "action_value":
+            rewards = self._values(prefixes, finished, rng)
+        else:
+            begun = before > 0  # Q_0 = 0
+            needed = np.concatenate([prefixes, observations[begun]])
+            values = self._values(needed, np.concatenate([finished, np.zeros(begun.sum(), dtype=bool)]), rng)
+            rewards = values[: len(prefixes)]
+            rewards[begun] -= values[len(prefixes) :]
+        return rewards
+
+    def _values(self, prefixes: IntArray, finished: npt.NDArray[np.bool_], rng: np.random.Generator) -> FloatArray:
+        """Eq. 4 of (M, T) prefixes of at least one token; equal prefixes share one search. (M,) float64."""
+        different, first, place = np.unique(prefixes, axis=0, return_index=True, return_inverse=True)
+        ended = finished[first]
+        values = np.empty(len(different))
+        for kind, block in ((ended, _COMPLETIONS), (~ended, max(_COMPLETIONS // self.n_rollouts, 1))):
+            which = np.flatnonzero(kind)
+            for start in range(0, len(which), block):
+                rows = which[start : start + block]
+                values[rows] = self._search(different[rows], ended[rows], rng)
+        return values[place.reshape(-1)]
+
+    def _search(self, prefixes: IntArray, finished: npt.NDArray[np.bool_], rng: np.random.Generator) -> FloatArray:
+        lengths = (prefixes < self.task.vocab_size).sum(axis=1)
+        state = None
+        if not finished.all():
+            state = replay(self.rollout_policy, torch.from_numpy(prefixes), torch.from_numpy(lengths))
+        return action_values(
+            self.rollout_policy,
+            state,
+            prefixes,
+            lengths,
+            finished,
+            self.reward_model,
+            self.n_rollouts,
+            [rng] * len(prefixes),
+            self.task.eos_token,
+        )
+
+
+def check_can_relabel(buffer: ReplayBuffer, task: Task) -> None:
+    """Nothing, if a buffer's rewards can be computed anew.
+
+    Raises:
+        ValueError: if its observations are not the task's prefixes, or its rewards are not the environment's (HER).
+    """
+    remedy = "pass relabel_replay=False to keep the rewards as they were when they were collected"
+    if isinstance(buffer, DictReplayBuffer):  # HerReplayBuffer is one
+        raise ValueError(f"relabel_replay=True cannot compute the rewards of a {type(buffer).__name__} anew; {remedy}")
+    shape = (task.sequence_length,)
+    if buffer.obs_shape != shape:
+        raise ValueError(
+            f"relabel_replay=True needs the environment's own observations of shape {shape}, and the replay buffer "
+            f"holds {buffer.obs_shape}; take the wrapper away, or {remedy}"
+        )
+
+
+def relabel(buffer: ReplayBuffer, source: RewardSource, rng: np.random.Generator) -> int:
+    """Replace the reward of each transition in a buffer, and return how many there are.
+
+    Args:
+        buffer: of an off-policy learner, rewards not normalised, as SB3 stores them.
+        source: what rewards follow from.
+        rng: of the completions.
+    """
+    steps = np.arange(buffer.size())
+    if buffer.full and buffer.optimize_memory_usage:
+        steps = np.delete(steps, buffer.pos)  # its observation is the newest transition's next one; never sampled
+    if not len(steps):
+        return 0
+    observations = buffer.observations[steps].reshape(-1, *buffer.obs_shape).astype(np.int64)
+    actions = buffer.actions[steps].reshape(-1).astype(np.int64)
+    rewards = source.rewards(observations, actions, rng)
+    buffer.rewards[steps] = rewards.reshape(len(steps), buffer.n_envs)
+    return rewards.size
