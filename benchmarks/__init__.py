@@ -6,4 +6,5 @@ with our way of doing the same work; `roofline` counts what the work needs, `mac
 Both sides of a pair run in one process, on the same parameters and data, with the same number of threads, so that the
 ratio outlives the machine that it was measured on.
 `python -m benchmarks scaling` times ours alone over growing sizes, with its memory: `scaling`, drawn by `pictures`.
+`python -m benchmarks models` counts the parameters of every generator and discriminator and times them: `models`.
 """

@@ -1,4 +1,7 @@
-"""The command `python -m benchmarks`: time every stage, ours and plain in turn, and print tables; or `scaling`."""
+"""The command `python -m benchmarks`: time every stage, ours and plain in turn, and print tables.
+
+Or, with a word more, `scaling` and `models`.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from agents.workers import usable_cores
-from benchmarks import report, scaling
+from benchmarks import models, report, scaling
 from benchmarks.machine import measure_rates, seconds_of, this_machine, use_threads
 from benchmarks.pictures import draw_scaling, read_scaling
 from benchmarks.report import Result
@@ -33,8 +36,8 @@ class StagesOptions:
 
     Every number is the minimum over the repeats after a warm-up; ours and plain take turns, so that both meet the same
     machine. `bound` is the least time that the machine's own rates allow, measured in the same run; `reached` is the
-    share of it that ours comes to. `python -m benchmarks scaling --help` shows the other subcommand: cost and memory
-    as sizes grow.
+    share of it that ours comes to. There are two other subcommands: `python -m benchmarks scaling --help`, cost and
+    memory as sizes grow, and `python -m benchmarks models --help`, every generator and discriminator.
     """
 
     threads: tuple[int, ...] = (1,)
@@ -80,7 +83,27 @@ class ScalingOptions:
     """Where everything runs. On a GPU, memory is PyTorch's own on it."""
 
 
-Options = TypeVar("Options", StagesOptions, ScalingOptions)
+@dataclass(frozen=True)
+class ModelsOptions:
+    """Count the parameters of every generator and discriminator, and time each, at the paper's sizes (some minutes)."""
+
+    threads: int = 1
+    """PyTorch threads. With more than one, let nothing else run: PyTorch's threads wait for each other."""
+    repeats: int | None = None
+    """Timings of each model and work, of which the fastest counts; 3 if not given, 1 with --quick."""
+    quick: bool = False
+    """Tiny sizes, to see that everything runs; the numbers mean nothing."""
+    csv: Path | None = None
+    """File for the results, a line for each model and work; an existing one is replaced."""
+    page: Path | None = None
+    """Markdown page whose tables are filled with the results, docs/performance.md; needs --csv, which it links to."""
+    page_only: bool = False
+    """Measure nothing: fill --page from the lines of --csv."""
+    device: Device = "cpu"
+    """Where everything runs."""
+
+
+Options = TypeVar("Options", StagesOptions, ScalingOptions, ModelsOptions)
 
 
 def measure(pair: Pair, threads: tuple[int, ...], repeats: int, device: torch.device) -> tuple[dict[int, float], float]:
@@ -110,7 +133,7 @@ def refuse(message: str) -> NoReturn:
     raise SystemExit(2)
 
 
-def check(options: StagesOptions | ScalingOptions) -> None:
+def check(options: StagesOptions | ScalingOptions | ModelsOptions) -> None:
     """Refuse options that cannot be used, before minutes are spent on them."""
     threads = options.threads if isinstance(options.threads, tuple) else (options.threads,)
     if not threads:
@@ -231,6 +254,47 @@ def run_scaling(options: ScalingOptions) -> None:
         draw_scaling(rows, options.picture)
 
 
+def run_models(options: ModelsOptions) -> None:
+    """Measure, print, save and fill the page; or fill the page alone."""
+    if (options.page is not None or options.page_only) and (options.csv is None or options.page is None):
+        refuse("--page is filled from the lines of --csv; give both")
+    try:
+        if options.page is not None:
+            models.check_page(options.page)
+        if options.csv is not None and options.page_only:
+            rows = models.read_csv(options.csv)
+        else:
+            rows = measure_models(options)
+        if options.csv is not None and not options.page_only:
+            models.write_csv(options.csv, rows)
+        if options.csv is not None and options.page is not None:
+            models.fill_page(options.page, rows, options.csv)
+    except ValueError as error:
+        refuse(str(error))
+
+
+def measure_models(options: ModelsOptions) -> list[models.Row]:
+    """Measure every model and print the tables; the rows of the CSV."""
+    device = torch.device(options.device)
+    use_threads(options.threads)
+    console = Console()
+    machine = this_machine(device)
+    sizes = QUICK_SIZES if options.quick else PAPER_SIZES
+    for line in (str(machine), str(sizes)):
+        console.print(line, highlight=False, soft_wrap=True)
+    repeats = options.repeats or (1 if options.quick else 3)
+    rows: list[models.Row] = []
+    with new_progress(Console(stderr=True)) as progress:
+        bar = progress.add_task("", total=len(models.SUBJECTS))
+        for subject in models.SUBJECTS:
+            progress.update(bar, description=f"{subject.kind} {subject}")
+            rows += models.measure(subject, sizes, device, options.threads, repeats, machine)
+            progress.advance(bar)
+    for kind in models.WORK:
+        console.print(models.table(rows, kind))
+    return rows
+
+
 def parse(kind: type[Options], prog: str, args: list[str]) -> Options:
     """Options from a command line, checked."""
     options = tyro.cli(kind, prog=prog, args=args, config=(tyro.conf.FlagCreatePairsOff,))
@@ -243,6 +307,8 @@ def main(args: list[str] | None = None) -> None:
     given = sys.argv[1:] if args is None else args
     if given[:1] == ["scaling"]:
         run_scaling(parse(ScalingOptions, "python -m benchmarks scaling", given[1:]))
+    elif given[:1] == ["models"]:
+        run_models(parse(ModelsOptions, "python -m benchmarks models", given[1:]))
     else:
         rest = given[1:] if given[:1] == ["stages"] else given
         time_stages(parse(StagesOptions, "python -m benchmarks", rest))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Literal
 
@@ -26,11 +26,12 @@ from agents.vec_env import SequenceVecEnv
 from benchmarks import plain
 from benchmarks.sizes import Sizes
 from seqgan_env.envs import SequenceEnv, SequenceVectorEnv
+from seqgan_env.mdp import SequenceMDP
 from seqgan_env.metrics import negative_log_likelihood
 from seqgan_env.models.discriminators import CNNDiscriminator
 from seqgan_env.models.sequence_models import LSTMSequenceModel
-from seqgan_env.rewards import DiscriminatorReward
-from seqgan_env.rollout_policies import DelayedCopy, sample_sequences
+from seqgan_env.rewards import ConstantReward, DiscriminatorReward
+from seqgan_env.rollout_policies import DelayedCopy, UniformPolicy, sample_sequences
 from seqgan_env.tasks.oracle import oracle_task, seeded_oracle
 from seqgan_env.tasks.task import Task
 
@@ -44,6 +45,7 @@ StageName = Literal[
     "stepping-1",
     "stepping-64",
     "stepping-1024",
+    "stepping-overhead",
 ]
 _LEARNING_RATE = 1e-2
 _REQUIRED_GAIN = 1.7
@@ -310,6 +312,53 @@ def stepping(world: World, num_envs: int) -> Pair:
     )
 
 
+def stepping_overhead(world: World, num_envs: int = 64) -> Pair:
+    """What an environment step costs beyond the bare MDP, whose reward model and G_beta never change.
+
+    Ours is what `gym.make_vec` builds from strings, with its parts swapped through the setters before each episode. The
+    bare MDP gets the same parts once, as objects, and is stepped without spaces, seeds, autoreset and copies. The task
+    has no oracle, whose NLL in `info` would cost ten times as much as all else.
+    """
+    sizes, task = world.sizes, replace(world.task, oracle=None)
+    episodes = max(1, sizes.env_steps // (num_envs * sizes.sequence_length))
+    actions = np.random.default_rng(0).integers(sizes.vocab_size, size=(sizes.sequence_length, num_envs))
+    reward_model, rollout_policy = ConstantReward(), UniformPolicy(sizes.vocab_size)
+    env = SequenceVectorEnv(
+        task,
+        num_envs,
+        autoreset_mode=AutoresetMode.SAME_STEP,
+        reward_model="constant",
+        reward_mode="terminal",
+        rollout_policy="uniform",
+    )
+    env.reset(seed=0)
+    mdp = SequenceMDP(task, num_envs, reward_model=reward_model, rollout_policy=rollout_policy, reward_mode="terminal")
+    rngs = [np.random.default_rng(row) for row in range(num_envs)]
+
+    def step_env() -> None:
+        for _ in range(episodes):
+            env.set_reward_model(reward_model)
+            env.set_rollout_policy(rollout_policy)
+            for row in actions:
+                env.step(row)
+
+    def step_mdp() -> None:
+        for _ in range(episodes):
+            for row in actions:
+                mdp.step(row, rngs)
+            mdp.end_info(mdp.finished)
+            mdp.reset()
+
+    return Pair(
+        work=f"{sizes.sequence_length} steps of {num_envs:,} envs",
+        ours=step_env,
+        plain=step_mdp,
+        per_call=episodes,
+        note="plain is the bare MDP behind the same environment, with parts that are never swapped; a ratio of 1 is an "
+        "environment that costs nothing beyond it",
+    )
+
+
 STAGES: dict[StageName, Callable[[World], Pair]] = {
     "sampling": sampling,
     "mle-epoch": mle_epoch,
@@ -320,4 +369,5 @@ STAGES: dict[StageName, Callable[[World], Pair]] = {
     "stepping-1": partial(stepping, num_envs=1),
     "stepping-64": partial(stepping, num_envs=64),
     "stepping-1024": partial(stepping, num_envs=1024),
+    "stepping-overhead": stepping_overhead,
 }
