@@ -15,7 +15,7 @@ from rich.table import Table
 from agents import evidence
 from agents.cells import Cell
 from agents.evidence import Claim, CurveComparison, level_claim, order_claim, over_seeds
-from agents.methods import CONTROLS, METHODS, PAPER_ORDER, SCHEDULES, Method, continued
+from agents.methods import CONTROLS, IMPROVED, METHODS, PAPER_ORDER, SCHEDULES, Method, continued
 from agents.study import Study
 from agents.tables import Row, claim_rows, claims_table, last_values, mean_and_error, new_table, number, values_of
 
@@ -68,13 +68,18 @@ def scheduled_sampling_sentence(epochs: int) -> str:
 
 
 class Table1:
-    """Table 1, with all that it does not show: NLL_test, entropy, both KLs, and the controls."""
+    """Table 1, with all that it does not show: NLL_test, entropy, both KLs, and the controls.
+
+    Args:
+        study: what the cells share.
+        methods: names of those to show; none takes the paper's and the controls.
+    """
 
     rules = (evidence.ORDER_RULE, evidence.HEADLINE_RULE, evidence.LEVEL_RULE)
 
-    def __init__(self, study: Study) -> None:
+    def __init__(self, study: Study, methods: Sequence[str] = ()) -> None:
         self.study = study
-        self.methods = list(METHODS.values())
+        self.methods = [METHODS[name] for name in methods or METHODS if methods or name not in IMPROVED]
 
     def cells(self) -> list[Cell]:
         """Every method, measured at temperature 1."""
@@ -104,22 +109,24 @@ class Table1:
         return summary
 
     def claims(self, rows: Sequence[Row], is_authors_oracle: bool) -> list[Claim]:
-        """Levels, the paper's order, its p-values for SeqGAN; and SeqGAN against the controls."""
+        """Levels, the paper's order, its p-values for SeqGAN; and SeqGAN against the controls, of what is shown."""
         values = {method.label: values_of(rows, method.name) for method in self.methods}
-        order = [METHODS[name] for name in PAPER_ORDER]
-        seqgan = order[-1]
+        order = [METHODS[name] for name in PAPER_ORDER if METHODS[name] in self.methods]
+        seqgan = METHODS["seqgan"]
         paper = {method.label: method.paper_nll_oracle or float("nan") for method in order}
         claims = [
             level_claim(one.label, values[one.label], paper[one.label], one is seqgan, is_authors_oracle)
             for one in order
         ]
         pairs = [(lower, higher, evidence.ALPHA) for higher, lower in pairwise(order)]
-        pairs += [(seqgan, rival, evidence.PAPER_ALPHA) for rival in order[:-1]]
+        if seqgan in order:
+            pairs += [(seqgan, rival, evidence.PAPER_ALPHA) for rival in order[:-1]]
         for lower, higher, alpha in pairs:
             difference = round(paper[lower.label] - paper[higher.label], 3)
             claims.append(order_claim(lower.label, higher.label, values, paper=difference, alpha=alpha))
         for name in CONTROLS:
-            claims.append(order_claim(seqgan.label, METHODS[name].label, values, is_the_papers=False))
+            if {seqgan.label, METHODS[name].label} <= values.keys():
+                claims.append(order_claim(seqgan.label, METHODS[name].label, values, is_the_papers=False))
         return claims
 
     def printed(self, rows: Sequence[Row], is_authors_oracle: bool) -> list[Table | str]:

@@ -32,6 +32,7 @@ from agents.configuration import MUSIC, PRESETS, TEXT, TOY, SeqGANConfig
 from agents.experiment import resolve_device
 from agents.figures import Curves, Fig2, Fig3, Figure, Table1, schedule_sentence
 from agents.grid import GridReport, run_grid
+from agents.methods import METHODS
 from agents.plots import plot_csv, require_matplotlib
 from agents.real_data import REAL_DATA, CorpusKind, CorpusStudy, RealData, RealTable
 from agents.study import Study
@@ -67,6 +68,8 @@ class ReproductionOptions:
     """What to do with real sequences longer than T: error, cut or drop; None: as the task chooses."""
     seeds: tuple[int, ...] = ()
     """Seeds of the runs; 0 1 2 3 4 if none is given (of real sequences 0 1 2), 0 1 with --fast."""
+    methods: tuple[str, ...] = ()
+    """Of table1: mle, seqgan, constant_reward, best, ...; the paper's and the controls if none is given."""
     preset: Preset = "fast"
     """Schedule: fast (table1: some 25 minutes of a core a seed), paper, or the authors' code of 2016 or 2018 (days)."""
     mle_epochs: int | None = None
@@ -93,6 +96,9 @@ class ReproductionOptions:
     def __post_init__(self) -> None:
         if len(set(self.seeds)) < len(self.seeds) or any(seed < 0 for seed in self.seeds):
             raise ValueError(f"seeds={self.seeds} must differ and be at least 0")
+        unknown = [method for method in self.methods if method not in METHODS]
+        if unknown:
+            raise ValueError(f"methods: {unknown[0]!r} is none; choose of {', '.join(METHODS)}")
         for name, least in (("samples", 2), ("workers", 0), ("mle_epochs", 1), ("rounds", 1)):
             value = getattr(self, name)
             if value is not None and value < least:
@@ -188,12 +194,14 @@ class ReproductionOptions:
         for option in ("corpus", "test_corpus", "sequence_length", "too_long"):
             if (value := getattr(self, option)) is not None:
                 raise ValueError(f"{option}={value!r} is not for {name}; use it with one of {', '.join(REAL_DATA)}")
+        if self.methods and name != "table1":
+            raise ValueError(f"methods={self.methods} is for table1; {name} needs them all")
         study = self.study()
         if name == "fig3":
             return Fig3(study, self.rounds or max(FIG3_UPDATES, study.config.rounds))
         if name == "fig2":
             return Fig2(study)
-        return Table1(study) if name == "table1" else Curves(study)
+        return Table1(study, self.methods) if name == "table1" else Curves(study)
 
     def command(self, name: FigureName) -> str:
         """The command line that these options came from, its folder named."""

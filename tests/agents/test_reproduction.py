@@ -14,7 +14,7 @@ import pytest
 
 from agents import cli
 from agents.configuration import PRESETS, TOY
-from agents.reproduction import AUTHORS_ORACLE, ReproductionOptions, oracle_fingerprint, write_rows
+from agents.reproduction import AUTHORS_ORACLE, FigureName, ReproductionOptions, oracle_fingerprint, write_rows
 from seqgan_env.tasks.oracle import load_oracle, seeded_oracle
 
 pytest.importorskip("scipy")
@@ -355,3 +355,15 @@ def test_rows_are_written_as_csv(tmp_path: Path) -> None:
     write_rows(tmp_path / "x.csv", written)
     assert rows(tmp_path / "x.csv") == written
     assert (tmp_path / "x.csv").read_text().startswith("a,b\n")
+
+
+@pytest.mark.parametrize(
+    ("name", "methods", "message"),
+    [
+        ("table1", ("mle", "gan"), "methods: 'gan' is none; choose of random, mle"),
+        ("curves", ("mle",), r"methods=\('mle',\) is for table1; curves needs them all"),
+    ],
+)
+def test_methods_that_do_not_fit_are_refused(name: FigureName, methods: tuple[str, ...], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ReproductionOptions(methods=methods).figure(name)
