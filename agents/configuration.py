@@ -89,7 +89,7 @@ class SeqGANConfig:
     g_steps: int = 1
     """g, generator updates a round [P: 1]."""
     d_steps: int = 5
-    """d, draws of fresh negatives a round; 0: D stays as its pretraining made it [P: 5]."""
+    """d, draws of fresh negatives a round [P: 5]; 0: D stays as its pretraining made it."""
     k_epochs: int = 3
     """k, discriminator epochs on each draw [P: 3]."""
     n_rollouts: int = 16

@@ -69,7 +69,9 @@ def test_settings_are_frozen() -> None:
     [
         *((name, 0, f"{name}=0 must be at least 1") for name in ("sequence_length", "vocab_size", "hidden_size")),
         *((name, 0, f"{name}=0 must be at least 1") for name in ("embedding_size", "batch_size", "n_rollouts")),
-        *((name, 0, f"{name}=0 must be at least 1") for name in ("g_steps", "d_steps", "k_epochs")),
+        *((name, 0, f"{name}=0 must be at least 1") for name in ("g_steps", "k_epochs")),
+        ("d_steps", -1, "d_steps=-1 must be at least 0"),
+        ("anchor_weight", -0.5, "anchor_weight=-0.5 must not be negative"),
         *((name, 0, f"{name}=0 must be at least 1") for name in ("evaluation_samples", "checkpoint_every")),
         *((name, -1, f"{name}=-1 must be at least 0") for name in ("seed", "data_seed", "mle_epochs", "rounds")),
         ("discriminator_pretraining_steps", -1, "discriminator_pretraining_steps=-1 must be at least 0"),

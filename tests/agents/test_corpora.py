@@ -137,7 +137,7 @@ def test_the_closing_table_fits_80_columns_and_knows_no_oracle(finished: tuple[R
     assert names[:5] == ["MLE", "MLE, temp. 0.9", "MLE, temp. 0.8", "MLE, temp. 0.7", "SeqGAN"]
     assert names[-1] == "real data"
     for name, row in zip(names, rows, strict=True):
-        line = next(line for line in text.splitlines() if line.strip().startswith(f"{name} "))
+        line = [line for line in text.splitlines() if line.strip().startswith(f"{name} ")][-1]
         assert f"{float(row['bleu2']):.3f} ±{float(row['bleu2_se']):.3f}" in line
         assert f"{float(row['self_bleu2']):.3f}" in line
         if name != "real data":
@@ -157,7 +157,7 @@ def test_a_temperature_is_found_at_which_a_generator_repeats_itself_as_much(plac
     assert 0.6 < found < 1.4
     matched = measures.generator(generator.at_temperature(found), 300, np.random.default_rng(2)).corpus
     assert matched is not None
-    assert matched.self_bleu[2].mean == pytest.approx(0.965, abs=0.008)
+    assert matched.self_bleu[2].mean == pytest.approx(0.965, abs=0.015)
     assert measures.matched_temperature(generator, 0.0, 300, np.random.default_rng(1)) is None  # nothing is so diverse
 
 

@@ -349,7 +349,8 @@ OTHER_SETTINGS = {
     *("discriminator", "filters", "discriminator_embedding_size", "dropout", "l2", "discriminator_learning_rate"),
     *("discriminator_weight_decay", "discriminator_pretraining_steps", "discriminator_sample_size"),
     *("reward_model", "rounds", "g_steps", "d_steps", "k_epochs", "n_rollouts", "rollout_rate"),
-    *("generator_batch_size", "generator_learning_rate", "baseline"),
+    *("generator_batch_size", "generator_learning_rate", "baseline", "reward_mode", "anchor_weight"),
+    "discriminator_batch_size",
     *("evaluate_every_rounds", "final_samples", "checkpoint_every"),
 }
 

@@ -225,8 +225,8 @@ def test_a_discriminators_epoch_is_one_on_its_sequences_one_by_one(kind: str, ta
     total = torch.zeros(())
     for sequences, label in ((real, 1.0), (generated, 0.0)):
         for row in sequences:
-            logit = discriminator(row.unsqueeze(0))
-            total = total + F.binary_cross_entropy_with_logits(logit, torch.tensor([label])) / 128  # Eq. 5
+            logits = discriminator.member_logits(row.unsqueeze(0))  # (M, 1)
+            total = total + F.binary_cross_entropy_with_logits(logits, torch.full_like(logits, label)) / 128  # Eq. 5
     (total + discriminator.penalty()).backward()
     assert loss == pytest.approx(total.item(), rel=1e-5)
     torch.testing.assert_close(got, flat_gradient(discriminator), atol=1e-6, rtol=1e-3)
