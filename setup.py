@@ -30,6 +30,7 @@ EXTRAS = {
     "test": [
         "pytest>=8",
         "pytest-cov>=5",
+        "pytest-xdist>=3.6",
         "hypothesis>=6.100",
         "scipy>=1.11",
         "sb3-contrib>=2.6",
