@@ -45,6 +45,11 @@ CURVE_RULE = (
     "repeating one likely sequence with probability p lowers NLL_oracle linearly and raises NLL_test by -log(1 - p) / T"
 )
 
+PAIRED_RULE = (
+    f"a method that starts from the runs of an MLE curve lies below its own if the {CONFIDENCE:.0%} interval over seeds "
+    "of its gain, its seed's curve minus its point, lies above 0; seeds differ more than gains, so this sees smaller ones"
+)
+
 
 def scipy(module: str) -> Any:
     """A module of SciPy.
@@ -278,3 +283,26 @@ def answer(curve: str, comparisons: Mapping[str, CurveComparison]) -> str:
         for label, found in below.items()
     )
     return f"Below the curve of {curve}: {named} ({counts} its ends)."
+
+
+def paired_answer(curve: str, comparisons: Mapping[str, CurveComparison]) -> str:
+    """PAIRED_RULE: what lies below the curve that it came from, in one sentence.
+
+    Args:
+        curve: the curve's label.
+        comparisons: label of each point of a method that starts from the curve's runs -> where it lies.
+    """
+    below = {
+        label: found
+        for label, found in comparisons.items()
+        if found.gain[1] > 0 and math.isfinite(found.gain[1]) and found.distinct >= DISTINCT_LEAST
+    }
+    if not below:
+        return f"Below its own seeds' curve of {curve}: no point of {len(comparisons)} that start from it."
+    named = "; ".join(
+        f"{label} (by {found.gain[0]:.3f}, {found.gain[1]:.3f} to {found.gain[2]:.3f})"
+        for label, found in below.items()
+    )
+    return (
+        f"Below its own seeds' curve of {curve}: {named}; {len(below)} of {len(comparisons)} points that start from it."
+    )

@@ -267,7 +267,7 @@ class Fig3:
 class Curves:
     """NLL_oracle against NLL_test over temperatures: does anything beat MLE that is sampled more sharply?"""
 
-    rules = (evidence.CURVE_RULE,)
+    rules = (evidence.CURVE_RULE, evidence.PAIRED_RULE)
 
     def __init__(self, study: Study) -> None:
         self.study = study
@@ -327,9 +327,24 @@ class Curves:
             for curve, found in self.comparisons(rows).items()
         ]
 
+    def paired_answers(self, rows: Sequence[Row]) -> list[str]:
+        """The same within seeds, for what starts from the runs of a curve."""
+        return [
+            evidence.paired_answer(
+                METHODS[curve].label,
+                {
+                    f"{METHODS[method].label} at temperature {t}": place
+                    for (method, t), place in found.items()
+                    if METHODS[method].starts_from == curve
+                },
+            )
+            for curve, found in self.comparisons(rows).items()
+        ]
+
     def printed(self, rows: Sequence[Row], is_authors_oracle: bool) -> list[Table | str]:
-        """The answers, the rule, the schedule."""
-        return [*self.answers(rows), f"Rule: {evidence.CURVE_RULE}.", schedule_sentence(self.study)]
+        """The answers, the rules, the schedule."""
+        rules = [f"Rule: {rule}." for rule in self.rules]
+        return [*self.answers(rows), *self.paired_answers(rows), *rules, schedule_sentence(self.study)]
 
 
 def _comparison_row(comparison: CurveComparison) -> Row:

@@ -157,7 +157,10 @@ def test_plot_draws_one_run_or_several(run: RunFolder, place: Path, capsys: pyte
         ("evaluate --help", ["(paper: 100,000)"]),
         ("sample --help", ["Below 1 sharpens"]),
         ("plot --help", ["Run folders", "CSV"]),
-        ("reproduce --help", ["{table1,fig2,fig3,curves,poems,speeches,music,text}", "100,000 as in the paper", "--ray", "0 1 2 3 4"]),
+        (
+            "reproduce --help",
+            ["{table1,fig2,fig3,curves,poems,speeches,music,text}", "100,000 as in the paper", "--ray", "0 1 2 3 4"],
+        ),
     ],
 )
 def test_help_ends_well_and_gives_the_papers_values(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ from agents.evidence import (
     order_claim,
     order_verdict,
     over_seeds,
+    paired_answer,
     value_at,
     welch_test,
 )
@@ -217,6 +219,18 @@ def test_the_answer_is_plain() -> None:
     assert answer("MLE", places | {"D at temperature 0.9": comparison("below", 0.2)}) == (
         "Below the curve of MLE: D at temperature 0.9 (by 0.200 nats per token, 95% interval 0.190 to 0.210) "
         "(of 4 points, 1 below, 0 below by repeating themselves, 2 not below, 1 beyond its ends)."
+    )
+
+
+def test_the_paired_answer_names_what_gains_on_every_seed_and_does_not_repeat() -> None:
+    places = {"A": comparison("not below", 0.2), "B": comparison("not below", 0.005), "C": comparison("beyond", -0.2)}
+    places["D"] = replace(comparison("not below", 0.3), distinct=0.9)
+    places["E"] = replace(comparison("not below"), gain=(math.nan, math.nan, math.nan))
+    assert paired_answer("MLE", places) == (
+        "Below its own seeds' curve of MLE: A (by 0.200, 0.190 to 0.210); 1 of 5 points that start from it."
+    )
+    assert paired_answer("MLE", {"C": places["C"]}) == (
+        "Below its own seeds' curve of MLE: no point of 1 that start from it."
     )
 
 
