@@ -46,8 +46,9 @@ CURVE_RULE = (
 )
 
 PAIRED_RULE = (
-    f"a method that starts from the runs of an MLE curve lies below its own if the {CONFIDENCE:.0%} interval over seeds "
-    "of its gain, its seed's curve minus its point, lies above 0; seeds differ more than gains, so this sees smaller ones"
+    f"a method that starts from the runs of an MLE curve lies below its own if the {CONFIDENCE:.0%} interval over "
+    "seeds of its gain, its seed's curve minus its point, lies above 0; seeds differ more than gains, so this sees "
+    "smaller ones"
 )
 
 
