@@ -28,6 +28,7 @@ from agents.configuration import MUSIC, PRESETS, TEXT, TOY, CorpusConfig, SeqGAN
 from agents.experiment import (
     Experiment,
     close_run,
+    curve_csv,
     evaluate_run,
     make_task,
     resolve_device,
@@ -335,17 +336,19 @@ def evaluate(
         samples: Sequences to draw for each line (paper: 100,000).
         temperatures: One line for each; below 1 sharpens.
         seed: Of the samples.
-        out: CSV to write as well.
+        out: CSV to write as well; of a run on a corpus `seqgan plot` draws it.
         device: auto, cpu, cuda, ...
     """
     _check_seed(seed)
     if samples < 1:
         raise ValueError(f"samples={samples} must be at least 1")
-    rows = evaluate_run(RunFolder(run), samples, temperatures, seed, resolve_device(device))
+    folder = RunFolder(run)
+    rows = evaluate_run(folder, samples, temperatures, seed, resolve_device(device))
     Console().print(results_table(rows))
     if out is not None:
+        text = results_csv(rows) if rows[0].corpus is None else curve_csv(rows, folder, temperatures)
         with _writing(out):
-            out.write_text(results_csv(rows), encoding="utf-8")
+            out.write_text(text, encoding="utf-8")
 
 
 def sample(

@@ -205,10 +205,12 @@ def summary(rows: Sequence[Row], minutes: dict[LearnerName, float]) -> list[Row]
 
 
 def _table(ends: Sequence[Row], options: ComparisonOptions) -> Table:
+    count = int(ends[0]["seeds"])
+    seeds = "One seed." if count == 1 else f"Means over {count} seeds with {CONFIDENCE:.0%} intervals."
     table = new_table(
         f"Learners on the task {options.task}, reward {options.reward_model}",
-        f"Means over {ends[0]['seeds']} seeds with {CONFIDENCE:.0%} intervals. fraction: 0 uniform noise, 1 the best "
-        "sequence alone. NLLs in nats per token, of the distribution that the learner plays.",
+        f"{seeds} fraction: 0 uniform noise, 1 the best sequence alone. NLLs in nats per token, of the distribution "
+        "that the learner plays.",
     )
     table.add_column("learner", no_wrap=True)
     table.add_column("mode", no_wrap=True)

@@ -236,25 +236,27 @@ TOY = SeqGANConfig(
     final_samples=5_000,
 )
 
-# For a text on two cores in a quarter of an hour, whatever its size: no unit of work grows with the corpus.
+# For a text on two cores in a quarter of an hour, whatever its size: no unit of work grows with the corpus. The game is
+# that of `BEST`, with larger steps. Chosen on Chinese quatrains, seed 100.
 TEXT = CorpusConfig(
-    embedding_size=64,
-    hidden_size=64,
-    mle_epochs=60,
-    mle_patience=3,
-    mle_learning_rate=5e-3,
-    epoch_sequences=10_000,
-    filters="light",
-    discriminator_pretraining_steps=10,
-    discriminator_sample_size=1_000,
-    rounds=60,
-    d_steps=1,
-    k_epochs=1,
-    n_rollouts=8,
-    generator_learning_rate=1e-3,
-    evaluation_samples=1_000,
-    held_out_sequences=5_000,
-    final_samples=2_000,
-    checkpoint_every=5,
+    **BEST
+    | {
+        "embedding_size": 64,
+        "hidden_size": 64,
+        "mle_epochs": 20,
+        "mle_patience": 2,
+        "mle_learning_rate": 5e-3,
+        "epoch_sequences": 10_000,
+        "discriminator_sample_size": 10_000,
+        "discriminator_pretraining_steps": 10,
+        "rounds": 60,
+        "generator_learning_rate": 4e-3,
+        "evaluate_every_rounds": 10,
+        "evaluation_samples": 1_000,
+        "held_out_sequences": 3_000,
+        "final_samples": 2_000,
+        "checkpoint_every": 5,
+    }
 )
-MUSIC = TEXT
+# Few tokens, so that an epoch is short.
+MUSIC = replace(TEXT, mle_epochs=60, mle_patience=5)

@@ -224,7 +224,9 @@ def _methods(run: RunFolder, device: str) -> list[tuple[str, SequenceModel]]:
     if run.mle_checkpoint.is_file():
         mle = run.generator(run.mle_checkpoint).to(device)
         methods = [("MLE", mle), *((f"MLE, temp. {t}", mle.at_temperature(t)) for t in MLE_TEMPERATURES)]
-    name = "SeqGAN" if config.reward_model == "discriminator" else f"reward {config.reward_model}"
+    if methods and not config.rounds:
+        return methods
+    name = "SeqGAN" if config.reward_model in ("discriminator", "logit") else f"reward {config.reward_model}"
     return [*methods, (name, run.generator().to(device))]
 
 
@@ -306,10 +308,10 @@ def _corpus_table(rows: Sequence[TableRow]) -> Table:
     first = rows[0].corpus
     assert first is not None
     caption = (
-        "BLEU alone rises when a generator loses diversity, as MLE at lower temperatures\n"
-        "shows: compare lines of equal self-BLEU (self-2). ppl is exp(NLL_test), dist-2 the\n"
-        "share of different pairs, MSE that to the nearest test melody. Real data is the\n"
-        "validation split. results.csv has more."
+        "BLEU alone rises when a generator loses diversity, as MLE at lower\n"
+        "temperatures shows: compare lines of equal self-BLEU (self-2).\n"
+        + ("MSE is to the nearest test melody" if first.melody else "dist-2 is the share of different pairs")
+        + ", real data the\nvalidation split. results.csv has more."
     )
     if any(row.method.endswith(_MATCHED) for row in rows):
         caption += f"\n{_MATCHED} the temperature at which MLE repeats itself as much as the line above"
@@ -345,6 +347,17 @@ def results_csv(rows: Sequence[TableRow]) -> str:
     writer.writerow(["method", *measured_columns(rows[0].metrics, rows[0].corpus)])
     for row in rows:
         writer.writerow([row.method, *measured_columns(row.metrics, row.corpus).values()])
+    return text.getvalue()
+
+
+def curve_csv(rows: Sequence[TableRow], run: RunFolder, temperatures: Sequence[float]) -> str:
+    """A run on a corpus at some temperatures, as `seqgan plot` draws quality against diversity."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["method", "seed", "temperature", *measured_columns(rows[0].metrics, rows[0].corpus)])
+    for row, temperature in zip(rows, temperatures, strict=True):
+        where = [run.path.name, run.config().seed, temperature]
+        writer.writerow([*where, *measured_columns(row.metrics, row.corpus).values()])
     return text.getvalue()
 
 

@@ -192,10 +192,12 @@ def test_a_run_is_sampled_and_measured_without_its_corpus(run: RunFolder, capsys
     assert "self-2" in capsys.readouterr().out
     with open("curve.csv", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    assert [row["method"] for row in rows] == ["temperature 1.0", "temperature 0.5"]
+    assert [(row["method"], row["temperature"]) for row in rows] == [("run", "1.0"), ("run", "0.5")]
     assert float(rows[0]["self_bleu2"]) < float(rows[1]["self_bleu2"])
     assert call("plot run --out curve.png") == 0
     assert Path("curve.png").read_bytes().startswith(b"\x89PNG")
+    assert call("plot curve.csv --out quality.png") == 0  # BLEU against self-BLEU
+    assert Path("quality.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_each_sample_stands_above_a_training_line(
