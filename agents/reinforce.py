@@ -7,7 +7,7 @@ rewards the weight of a step is its return to go, discount 1.
 Where sequences differ in length, an update's last ones are cut and go on in the next. What they earn there reaches
 their earlier tokens with that update, so that every token gets its whole return, wherever the cuts are.
 As in the authors' code the loss is summed over batch and time and then clipped to a global norm of 5, which under Adam
-acts as a normalisation, and there is no baseline unless asked for.
+acts as a normalisation, and there is neither baseline nor entropy bonus unless asked for.
 """
 
 from __future__ import annotations
@@ -43,6 +43,8 @@ class REINFORCE(OnPolicyAlgorithm):
         baseline: subtracted from the weights, unbiased: "none" (the paper), "step_mean" (the mean of the other
             sequences at the same step) or "value" (a learned head on the generator's detached state).
         loss_reduction: "sum" over batch and time (authors' code) or "mean" over tokens.
+        ent_coef: weight of the entropy bonus; 0 is the paper. The gradient of G's entropy at a prefix is
+            -E_y[grad log G(y) log G(y)], so each step's own -log G(y_t | Y_{1:t-1}), in nats, is added to its weight.
         vf_coef: weight of the value head's loss; used with baseline="value".
         max_grad_norm: global norm to which gradients are clipped (authors: 5).
         stats_window_size, tensorboard_log, policy_kwargs, verbose, seed, device: as in SB3.
@@ -67,6 +69,7 @@ class REINFORCE(OnPolicyAlgorithm):
         gamma: float | None = None,
         baseline: Baseline = "none",
         loss_reduction: Literal["sum", "mean"] = "sum",
+        ent_coef: float = 0.0,
         vf_coef: float = 0.5,
         max_grad_norm: float = 5.0,
         stats_window_size: int = 100,
@@ -88,7 +91,7 @@ class REINFORCE(OnPolicyAlgorithm):
             n_steps=n_steps or 1,
             gamma=0.0,
             gae_lambda=1.0,  # the buffer's returns are then plain discounted sums
-            ent_coef=0.0,
+            ent_coef=ent_coef,
             vf_coef=vf_coef,
             max_grad_norm=max_grad_norm,
             use_sde=False,
@@ -141,7 +144,9 @@ class REINFORCE(OnPolicyAlgorithm):
         sequences, row, step = whole_sequences(
             buffer.observations, buffer.actions[..., 0], buffer.episode_starts, self.policy.generator.vocab_size
         )
-        advantages = subtract_baseline(buffer.returns, step, buffer.values, self.baseline)
+        # Of the steps before a cut, whose return comes late, the bonus was counted in the update that they belong to.
+        rewarded = buffer.returns - self.ent_coef * buffer.log_probs
+        advantages = subtract_baseline(rewarded, step, buffer.values, self.baseline)
         weights = np.zeros(sequences.shape, dtype=np.float32)
         weights[row, step] = advantages
         for column in np.flatnonzero(step[0]):  # sequences that an earlier buffer began

@@ -122,6 +122,25 @@ def test_averaged_gradients_are_the_enumerated_gradient_of_the_objective(
     assert ((mean - expected).abs() <= 4 * standard_error + 1e-8).all()
 
 
+@pytest.mark.parametrize("baseline", ["none", "step_mean"])
+def test_the_entropy_bonus_adds_the_enumerated_gradient_of_the_entropy_at_each_prefix(
+    task: Task, baseline: Any
+) -> None:
+    model = LSTMSequenceModel(3, 3, 4, init_std=1.5, seed=5)
+    probs = plain_log_probs(model, EVERYTHING).sum(dim=1).exp().detach()  # prefixes as often as they are met
+    inputs = torch.cat([torch.zeros_like(EVERYTHING[:, :1]), EVERYTHING[:, :-1]], dim=1)
+    log_p = torch.log_softmax(model.output(model.hidden_states(inputs)), dim=2)
+    entropies = -(log_p.exp() * log_p).sum(dim=2).sum(dim=1)
+    gradient = torch.autograd.grad((probs * entropies).sum() * 0.7, list(model.parameters()))
+    expected = torch.cat([g.flatten().double() for g in gradient])
+    agent = recorder(model, task, 128, {"reward_model": ConstantReward(0.0)}, baseline=baseline, ent_coef=0.7)
+    agent.learn(128 * 3 * 80)
+    gradients = torch.stack(agent.gradients)
+    standard_error = gradients.std(dim=0) / len(gradients) ** 0.5
+    assert standard_error.norm() < 0.2 * expected.norm()  # else anything would pass
+    assert ((gradients.mean(dim=0) - expected).abs() <= 4 * standard_error + 1e-8).all()
+
+
 def test_the_gradient_of_given_experience_is_that_of_minus_sum_log_prob_times_weight(
     task: Task, model: LSTMSequenceModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -413,7 +432,7 @@ def test_saving_and_loading_keeps_parameters_predictions_and_the_optimizer(task:
     np.testing.assert_array_equal(
         loaded.predict(PREFIXES, deterministic=True)[0], agent.predict(PREFIXES, deterministic=True)[0]
     )
-    for name in ("gamma", "baseline", "loss_reduction", "n_steps", "max_grad_norm", "vf_coef", "num_timesteps"):
+    for name in ("gamma", "baseline", "loss_reduction", "ent_coef", "n_steps", "max_grad_norm", "num_timesteps"):
         assert getattr(loaded, name) == getattr(agent, name), name
     assert loaded._n_updates == agent._n_updates == 3
     loaded.learn(12, reset_num_timesteps=False)

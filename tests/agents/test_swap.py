@@ -76,10 +76,7 @@ def test_a_learner_plays_the_adversarial_game(name: LearnerName, mode: RewardMod
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("name", LEARNERS)
 def test_a_learner_finds_nine_tenths_of_what_can_be_won(name: LearnerName, mode: RewardMode) -> None:
-    """Of the toy's enumerated optimum, above uniform noise, on the mean over seeds 0 to 2.
-
-    Without entropy bonus and with the least noise, REINFORCE ends in the second best sequence on two of them.
-    """
+    """Of the toy's enumerated optimum, above uniform noise, on the mean over seeds 0 to 2."""
     skip_without(name)
     fractions = []
     for seed in (0, 1, 2):
@@ -94,5 +91,4 @@ def test_a_learner_finds_nine_tenths_of_what_can_be_won(name: LearnerName, mode:
         assert played is not None
         won = score_sequences(reward, sample_sequences(played, 2000, 3, np.random.default_rng(seed))).mean()
         fractions.append((won - everything.mean()) / (everything.max() - everything.mean()))
-    least = 0.8 if (name, mode) == ("reinforce", "action_value") else 0.9
-    assert np.mean(fractions) >= least, fractions
+    assert np.mean(fractions) >= 0.9, fractions
