@@ -49,6 +49,8 @@ def test_mle_of_the_2018_settings_follows_the_authors_curve(data_folder: Path) -
     ours = {int(row["index"]): float(row["nll_oracle"]) for row in rows(RESULTS / "repo2018_mle_metrics.csv")}
     for epoch in (5, 20, 40):
         assert ours[epoch + 1] == pytest.approx(reference[epoch], abs=0.1)
+    (end,) = (row for row in rows(RESULTS / "repo2018_mle120.csv") if row["method"] == "MLE")
+    assert float(end["nll_oracle"]) == pytest.approx(reference[115], abs=0.05)
 
 
 def test_the_performance_page_says_what_its_csv_says() -> None:
