@@ -53,6 +53,20 @@ def test_mle_of_the_2018_settings_follows_the_authors_curve(data_folder: Path) -
     assert float(end["nll_oracle"]) == pytest.approx(reference[115], abs=0.05)
 
 
+def test_the_table_of_fig_3_holds_the_means_of_its_last_points() -> None:
+    text = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+    points = rows(RESULTS / "authors_oracle_fig3.csv")
+    settings = {(row["g_steps"], row["d_steps"], row["k_epochs"]) for row in points}
+    assert len(settings) == 4
+    for setting in settings:
+        own = [row for row in points if (row["g_steps"], row["d_steps"], row["k_epochs"]) == setting]
+        last = max(int(row["updates"]) for row in own)
+        ends = [row for row in own if int(row["updates"]) == last]
+        assert len(ends) == 2
+        means = [sum(float(row[name]) for row in ends) / len(ends) for name in ("nll_oracle", "nll_test", "entropy")]
+        assert f"| {' | '.join((*setting, str(last), *(f'{mean:.3f}' for mean in means)))} |" in text
+
+
 def test_the_performance_page_says_what_its_csv_says() -> None:
     text = (ROOT / "docs" / "performance.md").read_text(encoding="utf-8")
     measured = rows(ROOT / "benchmarks" / "results" / "cpu.csv")
