@@ -237,8 +237,7 @@ TOY = SeqGANConfig(
 )
 
 # For a text on two cores in a quarter of an hour, whatever its size: no unit of work grows with the corpus. The game is
-# that of `BEST`, with half the anchor. Chosen on Chinese quatrains, seed 100, with another split of train and validation
-# than `reproduce poems` has, and the same test set.
+# that of `BEST`, with half the anchor. Chosen on Chinese quatrains, seed 100: docs/real-data.md has what was tried.
 TEXT = CorpusConfig(
     **BEST
     | {

@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from rich.table import Table
 
 from agents import evidence
@@ -27,14 +26,12 @@ from agents.cells import Cell
 from agents.checkpoints import write_atomically
 from agents.evidence import ALPHA, CONFIDENCE, Claim, interval, over_seeds, welch_test
 from agents.figures import schedule_sentence
+from agents.measurements import TaskMeasures, measured_columns
 from agents.methods import METHODS, Method
 from agents.run_folder import RunFolder
 from agents.study import Study, train_run
 from agents.tables import Row, claim_rows, claims_table, new_table, number
-from seqgan_env.corpus_metrics import CorpusReference
-from seqgan_env.metrics import distinct_share, nll_per_token
-from seqgan_env.rollout_policies import sample_sequences
-from seqgan_env.tasks.music import music_task, pitches
+from seqgan_env.tasks.music import music_task
 from seqgan_env.tasks.task import Task
 from seqgan_env.tasks.text import text_task
 
@@ -47,7 +44,6 @@ MATCHED = "mle_matched"
 _MATCHED_LABEL = "MLE, matched"
 RIVALS = ("pg_bleu", "seqgan", "constant_reward")
 _TRAIN, _MEASURE = f"{__name__}:train_cell", f"{__name__}:measure_cell"
-_REFERENCE_SEED = 0  # of the draw from a large test set: the same references for all that is measured
 _WHERE = ("method", "seed", "temperature")
 
 ORDER_RULE = (
@@ -197,30 +193,15 @@ def train_cell(settings: dict[str, Any], folder: Path, device: str) -> None:
 def measure_cell(settings: dict[str, Any], folder: Path, device: str) -> None:
     """Measure a generator, or held-out real sequences as if they were samples; the numbers go to row.json."""
     run = RunFolder(folder.parent / settings["of"] / "run")
-    task = run.task()
+    measures = TaskMeasures(run.task())
     stream = zlib.crc32(f"{settings['method']} at temperature {settings['temperature']}".encode())
     rng = np.random.default_rng([settings["seed"], stream])
-    held_out = task.real_sequences("validation")
-    reference = corpus_reference(task)
-    compared = max(2, min(settings["samples"], len(held_out), len(reference.references)))
-    columns: dict[str, str] = {}
     if settings["method"] == REAL.name:
-        order = torch.from_numpy(rng.permutation(len(held_out))[: settings["samples"]])
-        samples = held_out[order]
+        found = measures.real_data(settings["samples"], rng)
     else:
         generator = run.generator().to(device).at_temperature(settings["temperature"])
-        samples = sample_sequences(generator, settings["samples"], task.sequence_length, rng, task.eos_token)
-        nlls = {"nll_test": task.real_sequences("test"), "entropy": samples}
-        for name, sequences in nlls.items():
-            nll = nll_per_token(generator, sequences)
-            columns |= {name: number(nll.mean), f"{name}_se": number(nll.standard_error)}
-        columns["perplexity"] = number(math.exp(min(700.0, float(columns["nll_test"]))))
-    columns = {
-        name: columns.get(name, "") for name in ("nll_test", "nll_test_se", "perplexity", "entropy", "entropy_se")
-    }
-    columns["unique"] = number(distinct_share(samples))
-    for name, value in reference.measure(samples, compared).columns().items():
-        columns[name] = str(value) if isinstance(value, int) else number(value)
+        found = measures.generator(generator, settings["samples"], rng)
+    columns = measured_columns(found.metrics, found.corpus)
     write_atomically(folder / "row.json", json.dumps(columns, indent=2).encode())
 
 
@@ -236,19 +217,6 @@ def corpus_task(kind: str, corpus: str | None, options: dict[str, Any]) -> Task:
         ValueError: if the corpus cannot be used.
     """
     return (text_task if kind == "text" else music_task)(corpus, **options)
-
-
-def corpus_reference(task: Task) -> CorpusReference:
-    """What samples of a task are compared with."""
-    return CorpusReference(
-        task.real_sequences("train"),
-        task.real_sequences("test"),
-        task.vocab_size,
-        eos_token=task.eos_token,
-        unknown_token=None if task.vocabulary is None else task.vocabulary.unknown_token,
-        pitches=pitches(task.vocabulary) if task.name == "music" and task.vocabulary is not None else None,
-        rng=np.random.default_rng(_REFERENCE_SEED),
-    )
 
 
 # What follows from the rows.

@@ -75,7 +75,7 @@ def table(folder: Path, name: str = "poems", **changes: Any) -> RealTable:
 
 def row(method: str, seed: int, temperature: float, bleu: float, self_bleu: float, **more: float) -> Row:
     """A measurement whose orders of BLEU are all alike."""
-    numbers: dict[str, float] = {"nll_test": 5.0, "nll_test_se": 0.1, "perplexity": 148.4, "unique": 1.0}
+    numbers: dict[str, float] = {"nll_test": 5.0, "nll_test_se": 0.1, "perplexity": 148.4, "distinct": 1.0}
     numbers |= {f"bleu{n}": bleu for n in (2, 3, 4, 5)} | {f"self_bleu{n}": self_bleu for n in (2, 3, 4, 5)}
     numbers |= {"copied": 0.01, "distinct2": 0.8, "divergence1": 0.1, "divergence2": 0.5, "seen_ngrams4": 0.3}
     numbers |= {"references": 1600, "compared": 1600} | more
