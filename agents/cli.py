@@ -114,7 +114,8 @@ def build_app(preset: Preset, music_preset: MusicPreset = "paper") -> Subcommand
         Args:
             options: What is read, and how it becomes sequences.
             config: Settings.
-            minutes: Where a run would take longer on this machine, it gets fewer rounds and MLE epochs; None: never.
+            minutes: Where a run would take longer on this machine, it gets fewer MLE epochs, discriminator steps
+                and rounds; None: never.
             out: Run folder to make; by default a new one under runs/.
             resume: Go on with this run, with its own settings. It needs no corpus.
             device: auto (a GPU if there is one), cpu, cuda, cuda:1, ...
@@ -140,7 +141,8 @@ def build_app(preset: Preset, music_preset: MusicPreset = "paper") -> Subcommand
             options: What is read, and how it becomes sequences; the defaults shown are the preset's.
             config: Settings.
             preset: paper (a pitch every 0.4 s, T = 32), beat (every quaver), rhythm (semiquavers, rests, held notes).
-            minutes: Where a run would take longer on this machine, it gets fewer rounds and MLE epochs; None: never.
+            minutes: Where a run would take longer on this machine, it gets fewer MLE epochs, discriminator steps
+                and rounds; None: never.
             out: Run folder to make; by default a new one under runs/.
             resume: Go on with this run, with its own settings. It needs no corpus.
             device: auto (a GPU if there is one), cpu, cuda, cuda:1, ...

@@ -168,7 +168,10 @@ def _expect_real_lengths(generator: SequenceModel, task: Task) -> None:
 
 
 def within(config: SeqGANConfig, costs: UnitCosts, minutes: float) -> SeqGANConfig:
-    """Settings whose projected time is at most so long: with fewer rounds, and fewer MLE epochs if these take half.
+    """Settings whose projected time is at most so long.
+
+    MLE gets at most half of the time, in fewer epochs; what is left is shared by discriminator and game, each with the
+    same share of its steps and rounds, since a game against an untrained discriminator is worth nothing.
 
     Returns:
         `config` itself where it fits.
@@ -180,8 +183,14 @@ def within(config: SeqGANConfig, costs: UnitCosts, minutes: float) -> SeqGANConf
     if projection.mle > limit / 2:
         config = replace(config, mle_epochs=max(1, int(config.mle_epochs * limit / 2 / projection.mle)))
         projection = costs.projection(config)
-    left = limit - (projection.total - projection.adversarial)
-    return replace(config, rounds=max(1, int(config.rounds * max(0.0, left) / projection.adversarial)))
+    left = max(0.0, limit - projection.mle - projection.table)
+    share = min(1.0, left / (projection.discriminator + projection.adversarial))
+    steps = config.discriminator_pretraining_steps
+    return replace(
+        config,
+        rounds=max(1, int(config.rounds * share)),
+        discriminator_pretraining_steps=max(min(1, steps), int(steps * share)),
+    )
 
 
 def _seconds(work: Callable[[], object]) -> float:

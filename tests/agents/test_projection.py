@@ -64,15 +64,17 @@ def test_units_are_timed_with_every_reward(reward_model: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("minutes", "mle_epochs", "rounds"),
+    ("minutes", "mle_epochs", "d_steps", "rounds"),
     [
-        (1000.0, 100, 50),  # all fits
-        (10.0, 100, 25),  # 570 of 600 s: MLE takes 200, what surrounds the game 60, a round 12
-        (5.0, 71, 6),  # 285 of 300 s: MLE takes half of them, and the rounds what is left
-        (0.1, 1, 1),  # one round is played in any case
+        (1000.0, 100, 12, 50),  # all fits
+        (10.0, 100, 6, 28),  # 570 of 600 s: MLE takes 200, a D step 5, a round 12
+        (5.0, 71, 2, 10),  # 285 of 300 s: MLE takes half of them, and the other two share what is left
+        (0.1, 1, 1, 1),  # one round is played in any case
     ],
 )
-def test_a_time_limit_takes_rounds_first_and_then_epochs(minutes: float, mle_epochs: int, rounds: int) -> None:
+def test_a_time_limit_takes_from_discriminator_and_game_first_and_then_from_mle(
+    minutes: float, mle_epochs: int, d_steps: int, rounds: int
+) -> None:
     costs = UnitCosts(2.0, 1.0, 4.0, 7.0, 0.0)
     config = replace(
         PRESETS["repo2018"],
@@ -84,8 +86,12 @@ def test_a_time_limit_takes_rounds_first_and_then_epochs(minutes: float, mle_epo
         d_steps=1,
     )
     fitting = within(config, costs, minutes)
-    assert (fitting.mle_epochs, fitting.rounds) == (mle_epochs, rounds)
-    assert replace(fitting, mle_epochs=100, rounds=50) == config
+    assert (fitting.mle_epochs, fitting.discriminator_pretraining_steps, fitting.rounds) == (
+        mle_epochs,
+        d_steps,
+        rounds,
+    )
+    assert replace(fitting, mle_epochs=100, discriminator_pretraining_steps=12, rounds=50) == config
     if minutes > 1:
         assert costs.projection(fitting).total <= 60 * minutes
 
