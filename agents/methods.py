@@ -61,11 +61,11 @@ METHODS: dict[str, Method] = {
         Method(
             "pg_bleu",
             "PG-BLEU",
-            {"reward_model": "bleu", "n_rollouts": 1, "discriminator_pretraining_steps": 0},
+            {"reward_model": "bleu", "anchor_weight": 0.0, "n_rollouts": 1, "discriminator_pretraining_steps": 0},
             starts_from="mle",
             paper_nll_oracle=8.946,
         ),
-        Method("seqgan", "SeqGAN", {"reward_model": "discriminator"}, starts_from="mle", paper_nll_oracle=8.736),
+        Method("seqgan", "SeqGAN", starts_from="mle", paper_nll_oracle=8.736),
         Method("shuffled_reward", "shuffled reward", {"reward_model": "shuffled"}, starts_from="mle"),
         Method("random_reward", "random reward", {"reward_model": "random"}, starts_from="mle"),
         Method("constant_reward", "constant reward", {"reward_model": "constant"}, starts_from="mle"),
@@ -123,7 +123,6 @@ class Schedule:
     def method(self, updates: int) -> Method:
         """SeqGAN with this schedule, for about so many generator updates: whole rounds, at least one."""
         settings = {
-            "reward_model": "discriminator",
             "g_steps": self.g,
             "d_steps": self.d,
             "k_epochs": self.k,

@@ -6,7 +6,7 @@ from dataclasses import fields, replace
 
 import pytest
 
-from agents.configuration import BEST, PRESETS
+from agents.configuration import BEST, MUSIC, PRESETS, TEXT, SeqGANConfig
 from agents.methods import CONTROLS, METHODS, PAPER_ORDER, SCHEDULES, continued
 
 FAST = PRESETS["fast"]
@@ -34,6 +34,13 @@ def test_a_method_changes_its_own_settings_and_the_seed(name: str, changes: dict
         if getattr(config, field.name) != getattr(FAST, field.name)
     }
     assert different == changes | {"seed": 7}
+
+
+@pytest.mark.parametrize("preset", [TEXT, MUSIC, PRESETS["best"], FAST])
+def test_seqgan_plays_for_the_reward_of_its_preset_and_pg_bleu_for_bleu_alone(preset: SeqGANConfig) -> None:
+    assert METHODS["seqgan"].config(preset, preset.seed) == preset
+    pg_bleu = METHODS["pg_bleu"].config(preset, 0)
+    assert (pg_bleu.reward_model, pg_bleu.anchor_weight) == ("bleu", 0)
 
 
 def test_the_papers_order_is_that_of_its_table() -> None:
