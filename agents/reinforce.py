@@ -145,7 +145,7 @@ class REINFORCE(OnPolicyAlgorithm):
             buffer.observations, buffer.actions[..., 0], buffer.episode_starts, self.policy.generator.vocab_size
         )
         # Of the steps before a cut, whose return comes late, the bonus was counted in the update that they belong to.
-        rewarded = buffer.returns - self.ent_coef * buffer.log_probs
+        rewarded = buffer.returns - np.float32(self.ent_coef) * buffer.log_probs
         advantages = subtract_baseline(rewarded, step, buffer.values, self.baseline)
         weights = np.zeros(sequences.shape, dtype=np.float32)
         weights[row, step] = advantages

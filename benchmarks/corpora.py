@@ -46,7 +46,8 @@ CORPORA = (
 
 def make_words(count: int) -> npt.NDArray[np.str_]:
     """So many different words, in alphabetical order."""
-    rng, words = np.random.default_rng(1), set()
+    rng = np.random.default_rng(1)
+    words: set[str] = set()
     while len(words) < count:
         syllables = int(rng.integers(1, 5))
         words.add("".join(str(rng.choice(list(CONSONANTS)) + rng.choice(list(VOWELS))) for _ in range(syllables)))
