@@ -104,7 +104,7 @@ def test_rl_zoo_trains_reinforce_once_its_table_has_it(monkeypatch: pytest.Monke
     path = train_with_zoo(monkeypatch, "reinforce", tmp_path, lambda: run(block("RL Zoo"), "__main__"))
     agent = REINFORCE.load(path, device="cpu")
     assert isinstance(agent.policy, SequencePolicy)
-    assert (agent.gamma, agent.num_timesteps) == (0.0, 288)
+    assert (agent.gamma, agent.ent_coef, agent.num_timesteps) == (1.0, 0.01, 288)  # as the file has it
 
 
 # TorchRL.
