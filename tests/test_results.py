@@ -49,8 +49,9 @@ def test_mle_of_the_2018_settings_follows_the_authors_curve(data_folder: Path) -
     ours = {int(row["index"]): float(row["nll_oracle"]) for row in rows(RESULTS / "repo2018_mle_metrics.csv")}
     for epoch in (5, 20, 40):
         assert ours[epoch + 1] == pytest.approx(reference[epoch], abs=0.1)
-    (end,) = (row for row in rows(RESULTS / "repo2018_mle120.csv") if row["method"] == "MLE")
-    assert float(end["nll_oracle"]) == pytest.approx(reference[115], abs=0.05)
+    for name, miss in (("repo2018_mle120", 0.05), ("repo2018_mle120_seed1", 0.07)):  # the page says which is missed
+        (end,) = (row for row in rows(RESULTS / f"{name}.csv") if row["method"] == "MLE")
+        assert float(end["nll_oracle"]) == pytest.approx(reference[115], abs=miss)
 
 
 def test_the_table_of_fig_3_holds_the_means_of_its_last_points() -> None:
