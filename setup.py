@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from setuptools import setup
+from setuptools import find_namespace_packages, setup
 
 README = Path(__file__).parent / "README.md"
 
@@ -55,17 +55,17 @@ setup(
     long_description_content_type="text/markdown",
     license="MIT",
     python_requires=">=3.10",
-    packages=["seqgan_env", "seqgan_env.models", "seqgan_env.tasks", "seqgan_env.testing", "agents", "agents.settings"],
+    packages=[*find_namespace_packages(include=["seqgan_env*", "agents*"]), "agents.settings"],
     package_dir={"agents.settings": "examples/rl_zoo"},  # tuned settings of learners, one source for RL Zoo and us
     package_data={
         "seqgan_env": ["py.typed"],
-        "seqgan_env.tasks": ["data/*.txt", "data/*.abc"],
+        "seqgan_env.corpora": ["data/*.txt", "data/*.abc"],
         "agents": ["py.typed"],
         "agents.settings": ["*.yml"],
     },
     install_requires=CORE,
     extras_require=EXTRAS,
-    entry_points={"console_scripts": ["seqgan=agents.cli:main"]},
+    entry_points={"console_scripts": ["seqgan=agents.command.main:main"]},
     classifiers=[
         "Programming Language :: Python :: 3",
         "Topic :: Scientific/Engineering :: Artificial Intelligence",

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from seqgan_env.metrics import Estimate, nll_per_token
+from seqgan_env.measures.likelihood import Estimate, nll_per_token
 from seqgan_env.models.sequence_models import SequenceModel, shift_right
 
 

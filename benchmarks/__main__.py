@@ -16,7 +16,7 @@ import tyro
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from agents.workers import usable_cores
+from agents.studies.workers import usable_cores
 from benchmarks import models, report, scaling
 from benchmarks.machine import measure_rates, seconds_of, this_machine, use_threads
 from benchmarks.pictures import draw_scaling, read_scaling

@@ -27,7 +27,7 @@ from benchmarks import plain
 from benchmarks.sizes import Sizes
 from seqgan_env.envs import SequenceEnv, SequenceVectorEnv
 from seqgan_env.mdp import SequenceMDP
-from seqgan_env.metrics import negative_log_likelihood
+from seqgan_env.measures.likelihood import negative_log_likelihood
 from seqgan_env.models.discriminators import CNNDiscriminator
 from seqgan_env.models.sequence_models import LSTMSequenceModel
 from seqgan_env.rewards import ConstantReward, DiscriminatorReward

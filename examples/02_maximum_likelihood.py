@@ -10,7 +10,7 @@ import argparse
 import numpy as np
 
 from agents.pretraining import Pretrainer
-from seqgan_env.metrics import measure_generator
+from seqgan_env.measures.likelihood import measure_generator
 from seqgan_env.models.sequence_models import LSTMSequenceModel
 from seqgan_env.tasks.oracle import oracle_task
 

@@ -13,7 +13,7 @@ from agents.discriminator_trainer import DiscriminatorTrainer
 from agents.pretraining import Pretrainer
 from agents.reinforce import REINFORCE
 from agents.vec_env import make_sequence_vec_env
-from seqgan_env.metrics import measure_generator
+from seqgan_env.measures.likelihood import measure_generator
 from seqgan_env.models.discriminators import CNNDiscriminator
 from seqgan_env.models.sequence_models import SequenceModel
 

@@ -12,7 +12,7 @@ import numpy as np
 from agents.discriminator_trainer import DiscriminatorTrainer, generator_of
 from agents.policies import LastTokenExtractor
 from agents.vec_env import make_sequence_vec_env
-from seqgan_env.metrics import measure_generator
+from seqgan_env.measures.likelihood import measure_generator
 from seqgan_env.models.discriminators import CNNDiscriminator
 
 try:

@@ -14,7 +14,7 @@ from typing import Any, TypeVar, cast
 import numpy as np
 from torch import nn
 
-from seqgan_env.bleu import Smoothing
+from seqgan_env.measures.bleu import Smoothing
 from seqgan_env.models.attention_models import AttentionLSTMSequenceModel, TransformerSequenceModel
 from seqgan_env.models.context_discriminators import GRUDiscriminator, RCNNDiscriminator, TransformerDiscriminator
 from seqgan_env.models.discriminator_ensemble import DiscriminatorEnsemble

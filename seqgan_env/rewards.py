@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from seqgan_env.bleu import BLEU, Smoothing
+from seqgan_env.measures.bleu import BLEU, Smoothing
 from seqgan_env.models.discriminators import Discriminator
 from seqgan_env.models.sequence_models import SequenceModel
 
@@ -175,7 +175,7 @@ class BLEUReward:
         vocab_size: V.
         share: of the sequences that are references, in (0, 1] (2016: 0.4).
         max_order: the longest n-grams that count (2016: 3).
-        smoothing: see `seqgan_env.bleu.Smoothing` (2016: "skip").
+        smoothing: see `seqgan_env.measures.bleu.Smoothing` (2016: "skip").
         rng: chooses the references, once.
 
     Raises:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from agents.experiment import resolve_device
+from agents.runs.training import resolve_device
 from agents.seqgan import SeqGAN
 from seqgan_env.envs import SequenceVectorEnv
 from seqgan_env.models.discriminators import CNNDiscriminator

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from agents.cli import main
+from agents.command.main import main
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from agents.real_data import REAL_DATA, markdown_table
+from agents.studies.real_data import REAL_DATA, markdown_table
 from benchmarks import models
 
 ROOT = Path(__file__).parents[1]

@@ -19,7 +19,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 import torch
 
-from seqgan_env.tasks.corpus import (
+from seqgan_env.corpora.corpus import (
     CorpusError,
     CorpusStatistics,
     Duplicates,
@@ -30,8 +30,7 @@ from seqgan_env.tasks.corpus import (
     repeated_within,
     resolve_duplicates,
 )
-from seqgan_env.tasks.task import Task
-from seqgan_env.tasks.tunes import (
+from seqgan_env.corpora.tunes import (
     HOLD,
     KEYS,
     MIDI_NOTE_OF_KEY_0,
@@ -44,10 +43,11 @@ from seqgan_env.tasks.tunes import (
     without_holds,
     without_rests,
 )
+from seqgan_env.tasks.task import Task
 from seqgan_env.vocabulary import Vocabulary
 
 Polyphony = Literal["highest", "drop", "error"]
-BUNDLED_TUNES = Path(__file__).parent / "data" / "tunes.txt"
+BUNDLED_TUNES = Path(__file__).parents[1] / "corpora" / "data" / "tunes.txt"
 SUFFIXES = (".mid", ".midi", ".abc")
 EOS = "<eos>"
 _NAMED = 5  # files named in the printed table; the others are counted

@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from seqgan_env.corpora.corpus import CorpusStatistics
+from seqgan_env.corpora.corpus import Split as Split
 from seqgan_env.models.sequence_models import SequenceModel
-from seqgan_env.tasks.corpus import CorpusStatistics
-from seqgan_env.tasks.corpus import Split as Split
 from seqgan_env.vocabulary import Vocabulary
 
 

@@ -24,7 +24,7 @@ import regex
 import torch
 from torch import Tensor
 
-from seqgan_env.tasks.corpus import (
+from seqgan_env.corpora.corpus import (
     CorpusError,
     CorpusStatistics,
     Duplicates,
@@ -36,8 +36,8 @@ from seqgan_env.tasks.corpus import (
     repeated_within,
     resolve_duplicates,
 )
-from seqgan_env.tasks.lines import SplitBy, TextSource
-from seqgan_env.tasks.segmentation import (
+from seqgan_env.corpora.lines import SplitBy, TextSource
+from seqgan_env.corpora.segmentation import (
     SAMPLE_LINES,
     UNKNOWN,
     Punctuation,

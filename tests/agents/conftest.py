@@ -15,8 +15,8 @@ import pytest
 from rich.console import Console
 
 from agents.configuration import TOY, SeqGANConfig
-from agents.experiment import Experiment
-from agents.run_folder import RunFolder
+from agents.runs.run_folder import RunFolder
+from agents.runs.training import Experiment
 from seqgan_env.tasks.toy import toy_task
 
 TINY: dict[str, Any] = {
@@ -67,7 +67,7 @@ def mortal_command() -> Iterator[Callable[..., tuple[int, str]]]:
     output.
     """
     environment = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "COLUMNS": "200"}
-    script = Path(__file__).with_name("mortal_command.py")
+    script = Path(__file__).parent / "runs" / "mortal_command.py"
     server = subprocess.Popen(
         [sys.executable, str(script)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
     )

@@ -12,14 +12,14 @@ from rich.console import Console
 from torch import Tensor
 from torch.nn import functional as F
 
-from agents.checkpoints import read_tensors, restore, snapshot, write_tensors
 from agents.configuration import SeqGANConfig
 from agents.discriminator_trainer import DiscriminatorTrainer
-from agents.experiment import Experiment
 from agents.policies import SequencePolicy, TokenPrefixExtractor
 from agents.pretraining import Pretrainer
 from agents.reinforce import REINFORCE
-from agents.run_folder import RunFolder
+from agents.runs.checkpoints import read_tensors, restore, snapshot, write_tensors
+from agents.runs.run_folder import RunFolder
+from agents.runs.training import Experiment
 from agents.seqgan import SeqGAN
 from agents.vec_env import SequenceVecEnv
 from seqgan_env.components import GENERATORS, build_discriminator, build_generator

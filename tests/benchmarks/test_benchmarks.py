@@ -26,7 +26,7 @@ from benchmarks.report import CSV_COLUMNS, Result, notes, seconds_table, threads
 from benchmarks.roofline import Phase, Rates
 from benchmarks.stages import STAGES, Pair
 from seqgan_env.envs import SequenceVectorEnv
-from seqgan_env.metrics import negative_log_likelihood
+from seqgan_env.measures.likelihood import negative_log_likelihood
 from seqgan_env.models.discriminators import CNNDiscriminator
 from seqgan_env.models.sequence_models import LSTMSequenceModel
 from seqgan_env.rewards import DiscriminatorReward

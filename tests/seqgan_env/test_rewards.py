@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from seqgan_env.bleu import Smoothing
 from seqgan_env.envs import SequenceVectorEnv
+from seqgan_env.measures.bleu import Smoothing
 from seqgan_env.models.discriminators import CNNDiscriminator
 from seqgan_env.models.sequence_models import LSTMSequenceModel
 from seqgan_env.monte_carlo import action_values

@@ -10,7 +10,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from seqgan_env.bleu import BLEU
 from seqgan_env.components import (
     DISCRIMINATORS,
     GENERATORS,
@@ -20,7 +19,8 @@ from seqgan_env.components import (
 )
 from seqgan_env.envs import SequenceEnv, SequenceVectorEnv
 from seqgan_env.mdp import SequenceMDP
-from seqgan_env.metrics import Estimate, estimate, measure_generator, negative_log_likelihood, nll_per_token
+from seqgan_env.measures.bleu import BLEU
+from seqgan_env.measures.likelihood import Estimate, estimate, measure_generator, negative_log_likelihood, nll_per_token
 from seqgan_env.models.discriminators import CNNDiscriminator, Discriminator
 from seqgan_env.models.sequence_models import SequenceModel
 from seqgan_env.rollout_policies import NGramPolicy, sample_sequences

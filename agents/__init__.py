@@ -1,1 +1,0 @@
-"""Agents that play the sequence MDP: SB3 machinery around the models of `seqgan_env`."""

@@ -1,0 +1,1 @@
+"""One run: its folder, its checkpoints, the training loop with progress, the closing table."""

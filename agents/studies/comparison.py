@@ -1,0 +1,345 @@
+"""`seqgan compare`: learners side by side on one task, learner x seed as the cells of a grid, each computed once.
+
+In: options. Out: in one folder the cells, a CSV with every measurement, a table of where each learner ends, a JSON
+record, and a picture drawn from the CSV alone. What is measured of a learner is the distribution that it plays, so a
+value-based one is measured with its exploration. `fraction` says how much of what can be won was won:
+
+    (mean R of samples - mean R of uniform tokens) / (max R - mean R of uniform tokens)
+
+0 is uniform noise and 1 the best sequence alone, whatever the rewards' sign and scale. It is known where all sequences
+can be enumerated and the reward does not move, and left empty elsewhere.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import shlex
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+from stable_baselines3.common.callbacks import BaseCallback, CallbackList
+
+from agents.discriminator_trainer import DiscriminatorTrainer, generator_of
+from agents.learners import LEARNERS, ComparedTask, Learner, LearnerName
+from agents.runs.checkpoints import write_atomically
+from agents.runs.learning_curve import require_matplotlib
+from agents.studies.cells import Cell, minutes_of
+from agents.studies.evidence import CONFIDENCE, interval, scipy
+from agents.studies.grid import GridReport, run_grid
+from agents.studies.plots import plot_csv
+from agents.studies.reproduction import git_commit, hardware, versions, write_rows
+from agents.studies.tables import Row, new_table, number
+from agents.studies.workers import Processes, ThisProcess, Workers, usable_cores
+from seqgan_env.components import build_discriminator, build_reward_model
+from seqgan_env.mdp import RewardMode
+from seqgan_env.measures.likelihood import negative_log_likelihood
+from seqgan_env.rewards import DiscriminatorReward, RewardModel, score_sequences
+from seqgan_env.rollout_policies import sample_sequences
+from seqgan_env.tasks.task import Task
+from seqgan_env.tasks.toy import enumerate_sequences
+
+_CELL = f"{__name__}:compare_cell"
+_ENUMERABLE = 100_000  # sequences at most
+_SEQUENCES_A_ROUND = 64  # played between two rounds of the trainer, as near as whole rollouts allow
+# Measurements along the way, in the order of the CSV's columns.
+_MEASURED = ("reward", "fraction", "nll_oracle", "nll_test", "distinct")
+
+
+@dataclass(frozen=True)
+class ComparisonOptions:
+    """What to compare. Field comments are the help texts of the command line."""
+
+    learners: tuple[LearnerName, ...] = ()
+    """Learners; all if none is given. ppo_mask, ppo_lstm, trpo and qrdqn need seqgan-gym[contrib]."""
+    task: ComparedTask = "toy"
+    """toy (27 sequences), middle (50 tokens, 10 steps) or oracle (the paper's 5,000 tokens, 20 steps)."""
+    reward_mode: RewardMode | None = None
+    """terminal, potential or action_value; by default the one that each learner's settings were tuned for."""
+    reward_model: str = "oracle"
+    """oracle (the answer is told: can the learner find it?), discriminator (the game), or any name that an environment
+    takes."""
+    seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
+    """Seeds of the runs; the task is the same for all."""
+    steps: int | None = None
+    """Tokens that each learner plays; by default as its settings say."""
+    points: int = 20
+    """Measurements along the way, beside the first."""
+    samples: int = 1000
+    """Sequences drawn for each measurement."""
+    relabel_replay: bool = True
+    """Whether off-policy learners' stored rewards follow the discriminator and the roll-out policy."""
+    out: Path | None = None
+    """Folder of the results; by default one under runs/ named after the task and what is compared."""
+    workers: int | None = None
+    """Cells computed at the same time, by default one a core; 0 computes them in this process."""
+    progress: bool = True
+    """Draw a progress bar."""
+
+    def __post_init__(self) -> None:
+        for name in ("learners", "seeds"):
+            values = getattr(self, name)
+            if len(set(values)) < len(values):
+                raise ValueError(f"{name}={values} must differ")
+        if not self.seeds or any(seed < 0 for seed in self.seeds):
+            raise ValueError(f"seeds={self.seeds} must be one or more numbers of at least 0")
+        for name, least in (("steps", 1), ("points", 1), ("samples", 2), ("workers", 0)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise ValueError(f"{name}={value} must be at least {least}")
+
+    def compared(self) -> list[Learner]:
+        """The learners, in the order of `LEARNERS`."""
+        return [learner for name, learner in LEARNERS.items() if not self.learners or name in self.learners]
+
+    def folder(self) -> Path:
+        """Where the results go; the same options give the same folder, so that the same command goes on."""
+        named = ["compare", self.task, *([self.reward_mode] if self.reward_mode else [])]
+        if self.reward_model != "oracle":
+            named.append(re.sub(r"\W+", "-", self.reward_model))
+        return self.out or Path("runs") / "-".join(named + ([] if self.relabel_replay else ["stale"]))
+
+    def cell(self, learner: Learner, seed: int) -> Cell:
+        """A learner's run."""
+        settings = learner.settings(self.task)
+        mode = self.reward_mode or settings["env_kwargs"]["reward_mode"]
+        described = {
+            "learner": learner.name,
+            "task": self.task,
+            "reward_mode": mode,
+            "reward_model": self.reward_model,
+            "seed": seed,
+            "steps": self.steps or settings["n_timesteps"],
+            "points": self.points,
+            "samples": self.samples,
+            "relabel_replay": self.relabel_replay or learner.is_on_policy,
+            "settings": settings,  # so that a cell of other settings is not taken for this one
+        }
+        return Cell(f"{learner.name}-{mode}-seed{seed}", _CELL, described)
+
+    def command(self) -> str:
+        """The command line that these options came from, its folder named."""
+        words = ["seqgan", "compare"]
+        for field in fields(self):
+            value = self.folder() if field.name == "out" else getattr(self, field.name)
+            if value == field.default:
+                continue
+            option = field.name.replace("_", "-")
+            if isinstance(value, bool):
+                words.append(f"--{option}" if value else f"--no-{option}")
+            else:
+                words += [f"--{option}", *map(str, value if isinstance(value, tuple) else (value,))]
+        return shlex.join(words)
+
+
+def compare(options: ComparisonOptions, console: Console) -> GridReport:
+    """Compute what is missing; once all is there, write CSV, picture and record, and print where each learner ends.
+
+    Raises:
+        ValueError: if an option cannot be used, or the folder holds cells with other settings.
+        ImportError: if a learner's library, SciPy or Matplotlib is missing; before anything is computed.
+    """
+    require_matplotlib()
+    scipy("stats")
+    learners, folder = options.compared(), options.folder()
+    for learner in learners:
+        learner.algorithm()
+    cells = {(learner, seed): options.cell(learner, seed) for seed in options.seeds for learner in learners}
+    workers: Workers = ThisProcess() if options.workers == 0 else Processes(options.workers or usable_cores())
+    console.print(f"results folder: {folder}", highlight=False, soft_wrap=True)
+    report = run_grid(list(cells.values()), folder / "cells", workers, console, options.progress)
+    if not report.is_complete:
+        return report
+    rows = [row for cell in cells.values() for row in _measurements(cell.folder(folder / "cells"))]
+    rows.sort(key=lambda row: list(LEARNERS).index(row["learner"]))  # type: ignore[arg-type]
+    minutes = {
+        learner.name: sum(minutes_of(cells[learner, seed].folder(folder / "cells")) for seed in options.seeds)
+        for learner in learners
+    }
+    ends = summary(rows, minutes)
+    write_rows(folder / "compare.csv", rows)
+    write_rows(folder / "compare_summary.csv", ends)
+    plot_csv(folder / "compare.csv", folder / "compare.png")
+    record = {
+        "command": options.command(),
+        "finished": time.strftime("%Y-%m-%d %H:%M:%S"),
+        "commit": git_commit(),
+        "seeds": list(options.seeds),
+        "hardware": hardware("cpu") | {"threads_a_cell": getattr(workers, "threads", torch.get_num_threads())},
+        "minutes_of_all_cells": round(sum(minutes.values()), 1),
+        "versions": versions(),
+        "settings": {learner.name: learner.settings(options.task) for learner in learners},
+    }
+    write_atomically(folder / "compare.json", (json.dumps(record, indent=2) + "\n").encode())
+    console.print(_table(ends, options), highlight=False)
+    console.print(f"results: {folder}/compare.csv, .png, .json", highlight=False, soft_wrap=True)
+    return report
+
+
+def summary(rows: Sequence[Row], minutes: dict[LearnerName, float]) -> list[Row]:
+    """A row for each learner: the mean over seeds of its last measurements, and half their 95 % interval.
+
+    Args:
+        rows: of the CSV.
+        minutes: of all seeds of a learner together.
+    """
+    ends = []
+    for name in dict.fromkeys(row["learner"] for row in rows):
+        own = [row for row in rows if row["learner"] == name]
+        last = list({row["seed"]: row for row in own}.values())
+        found = {"learner": name, "reward_mode": own[0]["reward_mode"], "seeds": str(len(last))}
+        for column in _MEASURED:
+            values = [float(row[column]) for row in last if row[column]]
+            low, high = interval(values) if len(values) == len(last) > 1 else (math.nan, math.nan)
+            found[column] = number(float(np.mean(values))) if len(values) == len(last) else ""
+            found[f"{column}_half_interval"] = number((high - low) / 2)
+        ends.append(found | {"minutes_a_seed": f"{minutes[name] / len(last):.2f}"})  # type: ignore[index]
+    return ends
+
+
+def _table(ends: Sequence[Row], options: ComparisonOptions) -> Table:
+    count = int(ends[0]["seeds"])
+    seeds = "One seed." if count == 1 else f"Means over {count} seeds with {CONFIDENCE:.0%} intervals."
+    table = new_table(
+        f"Learners on the task {options.task}, reward {options.reward_model}",
+        f"{seeds} fraction: 0 uniform noise, 1 the best sequence alone. NLLs in nats per token, of the distribution "
+        "that the learner plays.",
+    )
+    table.add_column("learner", no_wrap=True)
+    table.add_column("mode", no_wrap=True)
+    won = "fraction" if all(row["fraction"] for row in ends) else "reward"
+    for column in (won, "NLL_oracle", "NLL_test", "minutes"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for row in ends:
+        measured = [_with_interval(row, column) for column in (won, "nll_oracle", "nll_test")]
+        label = LEARNERS[row["learner"]].label  # type: ignore[index]
+        table.add_row(label, row["reward_mode"], *measured, row["minutes_a_seed"])
+    return table
+
+
+def _with_interval(row: Row, column: str) -> str:
+    if not row[column]:
+        return ""
+    half = row[f"{column}_half_interval"]
+    return f"{float(row[column]):.3f}" + (f" ±{float(half):.3f}" if half else "")
+
+
+# One cell: a learner and a seed.
+
+
+def compare_cell(settings: dict[str, Any], folder: Path, device: str) -> None:
+    """Train a learner from its first to its last step; measurements go to measured.json."""
+    learner, seed = LEARNERS[settings["learner"]], settings["seed"]
+    keywords = {"reward_model": "constant"}  # until the trainer hands over its own
+    agent = learner.make(settings["task"], seed, settings["reward_mode"], keywords, settings["settings"])
+    env = agent.get_env()
+    assert env is not None
+    task: Task = env.get_attr("task", indices=[0])[0]
+    trainer = _trainer(settings, task)
+    assert trainer.reward_model is not None
+    recorder = Recorder(task, trainer.reward_model, settings["steps"], settings["points"], settings["samples"], seed)
+    agent.learn(settings["steps"], CallbackList([trainer, recorder]))
+    named = {name: str(settings[name]) for name in ("task", "learner", "reward_mode", "reward_model", "seed")}
+    measured = [named | row for row in recorder.rows]
+    write_atomically(folder / "measured.json", json.dumps(measured, indent=1).encode())
+
+
+def _trainer(settings: dict[str, Any], task: Task) -> DiscriminatorTrainer:
+    """The game for "discriminator"; with any other reward it keeps G_beta in step and nothing else."""
+    discriminator, reward_model = None, None
+    if settings["reward_model"] == "discriminator":
+        discriminator = build_discriminator("cnn", task, filters="light", seed=settings["seed"])
+    else:
+        reward_model = build_reward_model(settings["reward_model"], task)
+    played = settings["settings"]  # an update's experience, in steps of all environments
+    steps: int = played.get("train_freq") or played.get("n_steps") or task.sequence_length
+    return DiscriminatorTrainer(
+        discriminator,
+        task,
+        reward_model=reward_model,
+        g_steps=max(round(_SEQUENCES_A_ROUND * task.sequence_length / (steps * played["n_envs"])), 1),
+        d_steps=1,
+        k_epochs=1,
+        sample_size=512,
+        learning_rate=1e-3,
+        relabel_replay=settings["relabel_replay"],
+        seed=settings["seed"],
+    )
+
+
+def _measurements(folder: Path) -> list[Row]:
+    rows: list[Row] = json.loads((folder / "measured.json").read_text(encoding="utf-8"))
+    return rows
+
+
+class Recorder(BaseCallback):
+    """Measures the distribution that a learner plays: before it learns, on the way, and at its end.
+
+    Args:
+        task: its oracle and held-out sequences.
+        reward_model: as the environment has it.
+        steps: that the learner will play; `points`: measurements among them.
+        samples: sequences drawn for each, and held-out ones scored.
+        seed: of the samples, with the step.
+
+    Attributes:
+        rows: a row of text for each measurement: step, reward, fraction, nll_oracle, nll_test (nats per token) and the
+            share of distinct samples. Empty where something is not known or not bounded.
+    """
+
+    def __init__(self, task: Task, reward_model: RewardModel, steps: int, points: int, samples: int, seed: int) -> None:
+        super().__init__()
+        self.task = task
+        self.reward_model = reward_model
+        self.samples = samples
+        self.seed = seed
+        self.rows: list[Row] = []
+        self._due = [round(steps * place / points) for place in range(points)]
+        self._bounds = reward_bounds(task, reward_model)
+
+    def _on_rollout_start(self) -> None:  # SB3 has updated the learner between rollouts
+        if self._due and self.num_timesteps >= self._due[0]:
+            self._due = [step for step in self._due if step > self.num_timesteps]
+            self.rows.append(self.measure())
+
+    def _on_training_end(self) -> None:
+        self.rows.append(self.measure())
+
+    def _on_step(self) -> bool:
+        return True
+
+    def measure(self) -> Row:
+        """One row."""
+        generator = generator_of(self.model)
+        assert generator is not None
+        rng = np.random.default_rng([self.seed, self.num_timesteps])
+        task = self.task
+        samples = sample_sequences(generator, self.samples, task.sequence_length, rng, task.eos_token)
+        reward = float(score_sequences(self.reward_model, samples).mean())
+        fraction = None
+        if self._bounds is not None:
+            uniform, best = self._bounds
+            fraction = (reward - uniform) / (best - uniform)
+        with torch.no_grad():
+            test = negative_log_likelihood(generator, task.real_sequences("test")[: self.samples])
+        oracle = None if task.oracle is None else float(negative_log_likelihood(task.oracle, samples).mean())
+        measured = (reward, fraction, oracle, float(test.mean()), len(torch.unique(samples, dim=0)) / self.samples)
+        return {"step": str(self.num_timesteps)} | dict(zip(_MEASURED, map(number, measured), strict=True))
+
+
+def reward_bounds(task: Task, reward_model: RewardModel) -> tuple[float, float] | None:
+    """Mean reward of uniform tokens and the greatest of all; None where that cannot be enumerated, or moves."""
+    moves = isinstance(reward_model, DiscriminatorReward) or hasattr(reward_model, "rng")
+    if moves or task.eos_token is not None or task.vocab_size**task.sequence_length > _ENUMERABLE:
+        return None
+    rewards = score_sequences(reward_model, enumerate_sequences(task.vocab_size, task.sequence_length))
+    uniform, best = float(rewards.mean()), float(rewards.max())
+    return (uniform, best) if best > uniform else None

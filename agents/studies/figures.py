@@ -1,0 +1,367 @@
+"""What each result of the paper needs, shows and claims: Table 1, Fig. 2, Fig. 3, and the curves it did not draw.
+
+Each is a class with the cells that must be computed, the rows that were measured (its CSV), what follows from those
+rows (further CSVs) and what is printed. What follows is computed from the rows alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Protocol
+
+from rich.table import Table
+
+from agents.studies import evidence
+from agents.studies.cells import Cell
+from agents.studies.evidence import Claim, CurveComparison, level_claim, order_claim, over_seeds
+from agents.studies.methods import CONTROLS, IMPROVED, METHODS, PAPER_ORDER, SCHEDULES, Method, continued
+from agents.studies.study import Study
+from agents.studies.tables import (
+    Row,
+    claim_rows,
+    claims_table,
+    last_values,
+    mean_and_error,
+    new_table,
+    number,
+    values_of,
+)
+
+_MEASURES = ("nll_oracle", "nll_test", "entropy", "kl_from_oracle", "kl_to_oracle", "distinct")
+_MLE_CURVES = ("mle", "mle_held_out")
+
+
+class Figure(Protocol):
+    """A result of the paper."""
+
+    @property
+    def study(self) -> Study:
+        """What its cells share."""
+
+    @property
+    def rules(self) -> tuple[str, ...]:
+        """By which its verdicts are given."""
+
+    def cells(self) -> list[Cell]:
+        """What must be computed."""
+
+    def rows(self) -> list[Row]:
+        """What was measured, once all cells are done."""
+
+    def derived(self, rows: Sequence[Row], is_authors_oracle: bool) -> dict[str, list[Row]]:
+        """What follows from the rows: the ending of a CSV's name -> its lines."""
+
+    def printed(self, rows: Sequence[Row], is_authors_oracle: bool) -> list[Table | str]:
+        """The same for people."""
+
+
+def schedule_sentence(study: Study) -> str:
+    """The schedule that a result was made with."""
+    config = study.config
+    seeds = " ".join(map(str, study.seeds))
+    return (
+        f"Schedule {study.preset}: {config.mle_epochs} MLE epochs, then {config.rounds} rounds of g = "
+        f"{config.g_steps}, d = {config.d_steps}, k = {config.k_epochs}; seeds {seeds}; {study.samples:,} samples a "
+        "measurement."
+    )
+
+
+def scheduled_sampling_sentence(epochs: int) -> str:
+    """How far the curriculum came: its rate falls by 0.002 an epoch, so a short schedule hardly leaves MLE."""
+    step = METHODS["scheduled_sampling"].settings["curriculum_rate_step"]
+    rate = max(0.0, 1 - step * (epochs - 1))
+    return (
+        f"Scheduled sampling's last epoch fed the real token with probability {rate:.3f} (it falls by {step} an epoch)."
+    )
+
+
+class Table1:
+    """Table 1, with all that it does not show: NLL_test, entropy, both KLs, and the controls.
+
+    Args:
+        study: what the cells share.
+        methods: names of those to show; none takes the paper's and the controls.
+    """
+
+    rules = (evidence.ORDER_RULE, evidence.HEADLINE_RULE, evidence.LEVEL_RULE)
+
+    def __init__(self, study: Study, methods: Sequence[str] = ()) -> None:
+        self.study = study
+        self.methods = [METHODS[name] for name in methods or METHODS if methods or name not in IMPROVED]
+
+    def cells(self) -> list[Cell]:
+        """Every method, measured at temperature 1."""
+        return self.study.cells(self.methods, (1.0,))
+
+    def rows(self) -> list[Row]:
+        """A row for each method and seed."""
+        return self.study.measurements(self.methods, (1.0,))
+
+    def derived(self, rows: Sequence[Row], is_authors_oracle: bool) -> dict[str, list[Row]]:
+        """The table, and the claims."""
+        claims = self.claims(rows, is_authors_oracle)
+        return {"summary": self.summary(rows, is_authors_oracle), "claims": claim_rows(claims)}
+
+    def summary(self, rows: Sequence[Row], is_authors_oracle: bool) -> list[Row]:
+        """A row for each method: means and standard errors over seeds, and the verdict on its level."""
+        summary = []
+        for method in self.methods:
+            means = {measure: over_seeds(values_of(rows, method.name, measure)) for measure in _MEASURES}
+            verdict = evidence.level_verdict(
+                values_of(rows, method.name), method.paper_nll_oracle, method.name == "seqgan", is_authors_oracle
+            )
+            row = {"method": method.name, "seeds": str(len(self.study.seeds))}
+            for measure, mean in means.items():
+                row |= {measure: number(mean.mean), f"{measure}_se": number(mean.standard_error)}
+            summary.append(row | {"paper_nll_oracle": number(method.paper_nll_oracle), "verdict": verdict})
+        return summary
+
+    def claims(self, rows: Sequence[Row], is_authors_oracle: bool) -> list[Claim]:
+        """Levels, the paper's order, its p-values for SeqGAN; and SeqGAN against the controls, of what is shown."""
+        values = {method.label: values_of(rows, method.name) for method in self.methods}
+        order = [METHODS[name] for name in PAPER_ORDER if METHODS[name] in self.methods]
+        seqgan = METHODS["seqgan"]
+        paper = {method.label: method.paper_nll_oracle or float("nan") for method in order}
+        claims = [
+            level_claim(one.label, values[one.label], paper[one.label], one is seqgan, is_authors_oracle)
+            for one in order
+        ]
+        pairs = [(lower, higher, evidence.ALPHA) for higher, lower in pairwise(order)]
+        if seqgan in order:
+            pairs += [(seqgan, rival, evidence.PAPER_ALPHA) for rival in order[:-1]]
+        for lower, higher, alpha in pairs:
+            difference = round(paper[lower.label] - paper[higher.label], 3)
+            claims.append(order_claim(lower.label, higher.label, values, paper=difference, alpha=alpha))
+        for name in CONTROLS:
+            if {seqgan.label, METHODS[name].label} <= values.keys():
+                claims.append(order_claim(seqgan.label, METHODS[name].label, values, is_the_papers=False))
+        return claims
+
+    def printed(self, rows: Sequence[Row], is_authors_oracle: bool) -> list[Table | str]:
+        """Both tables, the schedule."""
+        table = new_table(
+            "Table 1: nats per token, mean over seeds ± standard error; o is the oracle",
+            "NLL_oracle alone falls when a generator loses diversity: better means lower at equal or lower "
+            "NLL_test. The paper specifies nothing but NLL_oracle, and no control.",
+        )
+        table.add_column("method", no_wrap=True)
+        for column in ("NLL_oracle", "paper", "NLL_test", "KL(G‖o)", "KL(o‖G)"):
+            table.add_column(column, justify="right", no_wrap=True)
+        for row, method in zip(self.summary(rows, is_authors_oracle), self.methods, strict=True):
+            cells = [mean_and_error(row, one) for one in ("nll_oracle", "nll_test")]
+            cells.insert(1, f"{method.paper_nll_oracle:.3f}" if method.paper_nll_oracle else "")
+            cells += [f"{float(row[one]):.3f}" for one in ("kl_from_oracle", "kl_to_oracle")]
+            table.add_row(method.label, *cells)
+        return [
+            table,
+            claims_table(self.claims(rows, is_authors_oracle), self.rules),
+            schedule_sentence(self.study),
+            scheduled_sampling_sentence(self.study.config.mle_epochs),
+        ]
+
+
+class Fig2:
+    """Fig. 2: learning curves of all methods. MLE and scheduled sampling train on while the others play."""
+
+    rules = (evidence.ORDER_RULE,)
+    _ORDER = PAPER_ORDER[1:]  # random tokens do not learn
+
+    def __init__(self, study: Study) -> None:
+        self.study = study
+        self.methods: dict[str, Method] = {}
+        for name in (*self._ORDER, *CONTROLS):
+            method = METHODS[name]
+            has_game = method.starts_from is not None
+            self.methods[name] = method if has_game else continued(method, study.config)
+
+    def cells(self) -> list[Cell]:
+        """Training alone."""
+        return self.study.cells(list(self.methods.values()), ())
+
+    def rows(self) -> list[Row]:
+        """A row for each method, seed and measured epoch."""
+        columns = ("stage", "epoch", "nll_oracle", "nll_oracle_se", "nll_test", "nll_test_se", "entropy", "distinct")
+        return [
+            {"method": name, "seed": str(seed)} | {column: row[column] for column in columns}
+            for name, method in self.methods.items()
+            for seed in self.study.seeds
+            for row in self.study.learning_curve(method, seed)
+        ]
+
+    def claims(self, rows: Sequence[Row]) -> list[Claim]:
+        """The order in which the curves end; and SeqGAN against the controls."""
+        values = {METHODS[name].label: last_values(rows, method=name) for name in self.methods}
+        labels = [METHODS[name].label for name in self._ORDER]
+        claims = [order_claim(lower, higher, values) for higher, lower in pairwise(labels)]
+        controls = [METHODS[name].label for name in CONTROLS]
+        return claims + [order_claim(labels[-1], control, values, is_the_papers=False) for control in controls]
+
+    def derived(self, rows: Sequence[Row], is_authors_oracle: bool) -> dict[str, list[Row]]:
+        """The claims."""
+        return {"claims": claim_rows(self.claims(rows))}
+
+    def printed(self, rows: Sequence[Row], is_authors_oracle: bool) -> list[Table | str]:
+        """The claims, the schedule."""
+        epochs = self.study.config.mle_epochs + self.study.config.rounds
+        return [
+            claims_table(self.claims(rows), self.rules, "Fig. 2: where the curves end, NLL_oracle in nats per token"),
+            schedule_sentence(self.study),
+            scheduled_sampling_sentence(epochs),
+        ]
+
+
+class Fig3:
+    """Fig. 3: four schedules (g, d, k).
+
+    Args:
+        study: what the cells share.
+        updates: of the generator, for each schedule alike, in whole rounds.
+    """
+
+    rules = (evidence.ORDER_RULE, evidence.LEVEL_RULE)
+
+    def __init__(self, study: Study, updates: int) -> None:
+        self.study = study
+        self.updates = updates
+
+    def cells(self) -> list[Cell]:
+        """Training alone."""
+        return self.study.cells([schedule.method(self.updates) for schedule in SCHEDULES], ())
+
+    def rows(self) -> list[Row]:
+        """A row for each schedule, seed and measured round; update 0 is the end of MLE."""
+        columns = ("nll_oracle", "nll_oracle_se", "nll_test", "nll_test_se", "entropy", "distinct")
+        rows = []
+        for schedule in SCHEDULES:
+            gdk = {"g_steps": str(schedule.g), "d_steps": str(schedule.d), "k_epochs": str(schedule.k)}
+            for seed in self.study.seeds:
+                for row in self.study.learning_curve(schedule.method(self.updates), seed):
+                    updates = schedule.g * int(row["index"]) if row["stage"] == "adversarial" else 0
+                    found = {column: row[column] for column in columns}
+                    rows.append(gdk | {"seed": str(seed), "updates": str(updates)} | found)
+        return rows
+
+    def claims(self, rows: Sequence[Row], is_authors_oracle: bool) -> list[Claim]:
+        """Levels and order at the end."""
+        values = {
+            one.label: last_values(rows, g_steps=str(one.g), d_steps=str(one.d), k_epochs=str(one.k))
+            for one in SCHEDULES
+        }
+        claims = [
+            level_claim(one.label, values[one.label], one.paper_nll_oracle, False, is_authors_oracle)
+            for one in SCHEDULES
+        ]
+        for higher, lower in pairwise(SCHEDULES):
+            difference = round(lower.paper_nll_oracle - higher.paper_nll_oracle, 2)
+            claims.append(order_claim(lower.label, higher.label, values, paper=difference))
+        return claims
+
+    def derived(self, rows: Sequence[Row], is_authors_oracle: bool) -> dict[str, list[Row]]:
+        """The claims."""
+        return {"claims": claim_rows(self.claims(rows, is_authors_oracle))}
+
+    def printed(self, rows: Sequence[Row], is_authors_oracle: bool) -> list[Table | str]:
+        """The claims, the schedule."""
+        title = "Fig. 3: where each (g, d, k) ends, NLL_oracle in nats per token; the paper's off its axes"
+        rounds = ", ".join(f"{one.method(self.updates).settings['rounds']} of g = {one.g}" for one in SCHEDULES)
+        return [
+            claims_table(self.claims(rows, is_authors_oracle), self.rules, title),
+            f"Each (g, d, k) has about {self.updates} generator updates in whole rounds ({rounds}), after "
+            f"{self.study.config.mle_epochs} MLE epochs; the paper gives no number.",
+            f"Preset {self.study.preset}; seeds {' '.join(map(str, self.study.seeds))}.",
+        ]
+
+
+class Curves:
+    """NLL_oracle against NLL_test over temperatures: does anything beat MLE that is sampled more sharply?"""
+
+    rules = (evidence.CURVE_RULE, evidence.PAIRED_RULE)
+
+    def __init__(self, study: Study) -> None:
+        self.study = study
+        # The sizes of the best preset are for the paper's task.
+        left_out = IMPROVED if study.task == "toy" else ()
+        self.methods = [method for name, method in METHODS.items() if method.is_trained and name not in left_out]
+
+    def cells(self) -> list[Cell]:
+        """Every trained method at each of its temperatures."""
+        return self.study.cells(self.methods)
+
+    def rows(self) -> list[Row]:
+        """A row for each method, seed and temperature."""
+        return self.study.measurements(self.methods)
+
+    def comparisons(self, rows: Sequence[Row]) -> dict[str, dict[tuple[str, str], CurveComparison]]:
+        """Curve of MLE -> (method, temperature) -> where the point lies."""
+        seeds = list(dict.fromkeys(row["seed"] for row in rows))
+        points: dict[tuple[str, str, str], evidence.Point] = {
+            (row["method"], row["temperature"], row["seed"]): (float(row["nll_test"]), float(row["nll_oracle"]))
+            for row in rows
+        }
+        distinct = {(row["method"], row["temperature"], row["seed"]): float(row["distinct"]) for row in rows}
+        found: dict[str, dict[tuple[str, str], CurveComparison]] = {}
+        for name in _MLE_CURVES:
+            temperatures = {temperature for method, temperature, _ in points if method == name}
+            falling = sorted(temperatures, key=float, reverse=True)
+            curves = [[points[name, temperature, seed] for temperature in falling] for seed in seeds]
+            found[name] = {
+                (method, temperature): evidence.compare_with_curve(
+                    [points[method, temperature, seed] for seed in seeds],
+                    curves,
+                    [distinct[method, temperature, seed] for seed in seeds],
+                )
+                for method, temperature in dict.fromkeys((method, temperature) for method, temperature, _ in points)
+                if method != name
+            }
+        return found
+
+    def derived(self, rows: Sequence[Row], is_authors_oracle: bool) -> dict[str, list[Row]]:
+        """A row for each point and curve."""
+        return {
+            "summary": [
+                {"curve": curve, "method": method, "temperature": temperature} | _comparison_row(comparison)
+                for curve, found in self.comparisons(rows).items()
+                for (method, temperature), comparison in found.items()
+            ]
+        }
+
+    def answers(self, rows: Sequence[Row]) -> list[str]:
+        """Whether any point is below, a sentence for each curve of MLE."""
+        return [
+            evidence.answer(
+                METHODS[curve].label,
+                {f"{METHODS[method].label} at temperature {t}": place for (method, t), place in found.items()},
+            )
+            for curve, found in self.comparisons(rows).items()
+        ]
+
+    def paired_answers(self, rows: Sequence[Row]) -> list[str]:
+        """The same within seeds, for what starts from the runs of a curve."""
+        return [
+            evidence.paired_answer(
+                METHODS[curve].label,
+                {
+                    f"{METHODS[method].label} at temperature {t}": place
+                    for (method, t), place in found.items()
+                    if METHODS[method].starts_from == curve
+                },
+            )
+            for curve, found in self.comparisons(rows).items()
+        ]
+
+    def printed(self, rows: Sequence[Row], is_authors_oracle: bool) -> list[Table | str]:
+        """The answers, the rules, the schedule."""
+        rules = [f"Rule: {rule}." for rule in self.rules]
+        return [*self.answers(rows), *self.paired_answers(rows), *rules, schedule_sentence(self.study)]
+
+
+def _comparison_row(comparison: CurveComparison) -> Row:
+    row = {"nll_test": number(comparison.nll_test)}
+    for name, values in (
+        ("nll_oracle", comparison.nll_oracle),
+        ("curve_nll_oracle", comparison.curve),
+        ("gain", comparison.gain),
+    ):
+        row |= {f"{name}{part}": number(value) for part, value in zip(("", "_low", "_high"), values, strict=True)}
+    return row | {"distinct": number(comparison.distinct), "place": comparison.place}

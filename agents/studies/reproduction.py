@@ -1,0 +1,348 @@
+"""The paper's synthetic results beside ours: Table 1, Figures 2 and 3, and the curves that it did not draw.
+
+In: options. Out: in one folder the cells of all figures, and for each figure a CSV of what was measured, one of what
+follows from it, a JSON record of how it came about, and a picture drawn from the CSV alone. Departures from the paper:
+MLE and scheduled sampling end with their pretraining in Table 1 (in Fig. 2 they go on, as the paper's do); Fig. 3 gives
+every schedule about as many generator updates, because whole rounds of g = 100 cost a hundred times those of g = 1.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import platform
+import shlex
+import subprocess
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from rich.console import Console
+
+from agents.configuration import MUSIC, PRESETS, TEXT, TOY, SeqGANConfig
+from agents.runs.checkpoints import write_atomically
+from agents.runs.learning_curve import require_matplotlib
+from agents.runs.training import resolve_device
+from agents.studies import evidence, real_data
+from agents.studies.cells import minutes_of
+from agents.studies.figures import Curves, Fig2, Fig3, Figure, Table1, schedule_sentence
+from agents.studies.grid import GridReport, run_grid
+from agents.studies.methods import METHODS
+from agents.studies.plots import plot_csv
+from agents.studies.real_data import REAL_DATA, CorpusKind, CorpusStudy, RealData, RealTable
+from agents.studies.study import Study
+from agents.studies.tables import Row
+from agents.studies.workers import Processes, RayCluster, ThisProcess, Workers, usable_cores
+from seqgan_env.corpora.corpus import TooLong
+from seqgan_env.models.sequence_models import SequenceModel
+
+Preset = Literal["fast", "best", "paper", "repo2016", "repo2018"]
+FigureName = Literal["table1", "fig2", "fig3", "curves", "poems", "speeches", "music", "text"]
+
+SAMPLES, FAST_SAMPLES = 100_000, 10_000  # the paper draws 100,000
+SEEDS, FAST_SEEDS = (0, 1, 2, 3, 4), (0, 1)
+FIG3_UPDATES = 200  # generator updates of each schedule, unless the preset has more rounds
+CORPUS_SETTINGS: dict[CorpusKind, SeqGANConfig] = {"text": TEXT, "music": MUSIC}
+# SHA-256 of the parameters that the authors published; the paper's levels may belong to them, not to another oracle.
+AUTHORS_ORACLE = "5f0d0a498d1169b1dc380387b0d74c023425cdcb65dc032f65df7021256e9d66"
+
+
+@dataclass(frozen=True)
+class ReproductionOptions:
+    """What to reproduce with. Field comments are the help texts of the command line."""
+
+    oracle: str | None = None
+    """Oracle: None or a number seeds N(0, 1) parameters; a path loads the authors' .npz or pickle."""
+    corpus: str | None = None
+    """For poems, speeches, music, text: file or folder with real sequences; music and text have bundled ones."""
+    test_corpus: str | None = None
+    """A test set of its own; by default a part of the corpus is kept for the test."""
+    sequence_length: int | None = None
+    """T of real sequences; None: as the task chooses."""
+    too_long: TooLong | None = None
+    """What to do with real sequences longer than T: error, cut or drop; None: as the task chooses."""
+    seeds: tuple[int, ...] = ()
+    """Seeds of the runs; 0 1 2 3 4 if none is given (of real sequences 0 1 2), 0 1 with --fast."""
+    methods: tuple[str, ...] = ()
+    """Of table1: mle, seqgan, constant_reward, best, ...; the paper's and the controls if none is given."""
+    preset: Preset = "fast"
+    """Schedule: fast (table1: some 25 minutes of a core a seed), paper, or the authors' code of 2016 or 2018 (days)."""
+    mle_epochs: int | None = None
+    """MLE epochs instead of the preset's."""
+    rounds: int | None = None
+    """Adversarial rounds instead of the preset's; for fig3, generator updates of each schedule."""
+    fast: bool = False
+    """Two seeds and 10,000 samples, to see the shape of the result."""
+    samples: int | None = None
+    """Sequences drawn for each measurement; 100,000 as in the paper if not given, 10,000 with --fast or a corpus."""
+    out: Path | None = None
+    """Folder of the results; by default one under runs/ named after preset and oracle. All figures may share it."""
+    workers: int | None = None
+    """Cells computed at the same time, by default one a core; 0 computes them in this process."""
+    ray: bool = False
+    """Compute on a Ray cluster (RAY_ADDRESS, or a local one) instead of processes here; the folder must be shared."""
+    task: Literal["oracle", "toy"] = "oracle"
+    """oracle, or toy: the 27 sequences of `train toy`, to see every part at work."""
+    device: str = "auto"
+    """auto (a GPU if there is one), cpu, cuda, cuda:1, ..."""
+    progress: bool = True
+    """Draw a progress bar."""
+
+    def __post_init__(self) -> None:
+        if len(set(self.seeds)) < len(self.seeds) or any(seed < 0 for seed in self.seeds):
+            raise ValueError(f"seeds={self.seeds} must differ and be at least 0")
+        unknown = [method for method in self.methods if method not in METHODS]
+        if unknown:
+            raise ValueError(f"methods: {unknown[0]!r} is none; choose of {', '.join(METHODS)}")
+        for name, least in (("samples", 2), ("workers", 0), ("mle_epochs", 1), ("rounds", 1)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise ValueError(f"{name}={value} must be at least {least}")
+        if self.task == "toy" and self.preset != "fast":
+            raise ValueError(f"preset={self.preset!r} is a schedule of the oracle task; leave it out with --task toy")
+
+    def config(self) -> SeqGANConfig:
+        """The settings that methods and seeds change."""
+        base = TOY if self.task == "toy" else PRESETS[self.preset]
+        oracle = self.oracle
+        if oracle is not None and not oracle.isdigit():
+            oracle = str(Path(oracle).absolute())  # workers may stand elsewhere
+        return replace(
+            base, oracle=oracle, mle_epochs=self.mle_epochs or base.mle_epochs, rounds=self.rounds or base.rounds
+        )
+
+    def folder(self, name: FigureName = "table1") -> Path:
+        """Where the results go; the same options give the same folder, so that the same command goes on.
+
+        Args:
+            name: of the result; only those of real sequences have a folder each.
+        """
+        if name in REAL_DATA:
+            corpus = "" if self.corpus is None else f"-{Path(self.corpus).stem}"
+            return self.out or Path("runs") / f"reproduce-{name}{corpus}"
+        oracle = "" if self.oracle is None else f"-{Path(self.oracle).stem}"
+        return self.out or Path("runs") / f"reproduce-{'toy' if self.task == 'toy' else self.preset}{oracle}"
+
+    def study(self) -> Study:
+        """The cells' common part."""
+        return Study(
+            task=self.task,
+            preset="toy" if self.task == "toy" else self.preset,
+            config=self.config(),
+            seeds=self.seeds or (FAST_SEEDS if self.fast else SEEDS),
+            samples=self.samples or (FAST_SAMPLES if self.fast else SAMPLES),
+            folder=self.folder() / "cells",
+            device=self.device_name(),
+        )
+
+    def corpus_study(self, data: RealData) -> CorpusStudy:
+        """The common part of cells whose real sequences are a corpus.
+
+        Raises:
+            ValueError: if there is no corpus, or an option is not for this task.
+        """
+        for option, value, default in (("task", self.task, "oracle"), ("preset", self.preset, "fast")):
+            if value != default:
+                raise ValueError(f"{option}={value!r} is not for {data.name}, which has its own; leave it out")
+        if data.kind == "music" and self.too_long is not None:
+            raise ValueError(
+                f"too_long={self.too_long!r} is not for music, whose tunes are cut into windows of T steps"
+            )
+        if self.corpus is None and not data.is_bundled:
+            raise ValueError(f"corpus is not given; {data.name} needs one: --corpus FILE")
+        base = CORPUS_SETTINGS[data.kind]
+        asked = {
+            "test_corpus": _absolute(self.test_corpus),
+            "sequence_length": self.sequence_length,
+            "too_long": self.too_long,
+        }
+        return CorpusStudy(
+            task=data.kind,
+            preset=data.kind,
+            config=replace(base, mle_epochs=self.mle_epochs or base.mle_epochs, rounds=self.rounds or base.rounds),
+            seeds=self.seeds or (FAST_SEEDS if self.fast else real_data.SEEDS),
+            samples=self.samples or (real_data.FAST_SAMPLES if self.fast else real_data.SAMPLES),
+            folder=self.folder(data.name) / "cells",  # type: ignore[arg-type]
+            device=self.device_name(),
+            corpus=_absolute(self.corpus),
+            options=data.options | {option: value for option, value in asked.items() if value is not None},
+        )
+
+    def device_name(self) -> str:
+        """Where models live; a cluster's GPUs are used if asked for, and are not looked for here."""
+        if self.ray:
+            return "cpu" if self.device == "auto" else self.device
+        return resolve_device(self.device)
+
+    def make_workers(self) -> Workers:
+        """Where the cells are computed."""
+        if self.ray:
+            return RayCluster(self.workers, gpus=float(self.device.startswith("cuda")))
+        if self.workers == 0:
+            return ThisProcess()
+        return Processes(self.workers or usable_cores())
+
+    def figure(self, name: FigureName) -> Figure:
+        """What `name` needs and shows."""
+        if name in REAL_DATA:
+            return RealTable(self.corpus_study(REAL_DATA[name]), REAL_DATA[name])
+        for option in ("corpus", "test_corpus", "sequence_length", "too_long"):
+            if (value := getattr(self, option)) is not None:
+                raise ValueError(f"{option}={value!r} is not for {name}; use it with one of {', '.join(REAL_DATA)}")
+        if self.methods and name != "table1":
+            raise ValueError(f"methods={self.methods} is for table1; {name} needs them all")
+        study = self.study()
+        if name == "fig3":
+            return Fig3(study, self.rounds or max(FIG3_UPDATES, study.config.rounds))
+        if name == "fig2":
+            return Fig2(study)
+        return Table1(study, self.methods) if name == "table1" else Curves(study)
+
+    def command(self, name: FigureName) -> str:
+        """The command line that these options came from, its folder named."""
+        words = ["seqgan", "reproduce", name]
+        for field in fields(self):
+            value = self.folder(name) if field.name == "out" else getattr(self, field.name)
+            option = field.name.replace("_", "-")
+            if value == field.default:
+                continue
+            if isinstance(value, bool):
+                words.append(f"--{option}" if value else f"--no-{option}")
+            else:
+                words += [f"--{option}", *map(str, value if isinstance(value, tuple) else (value,))]
+        return shlex.join(words)
+
+
+def _absolute(source: str | None) -> str | None:
+    """A path that workers find wherever they stand; what is no path here (hf:NAME) stays as it is."""
+    return source if source is None or not Path(source).exists() else str(Path(source).absolute())
+
+
+def reproduce(name: FigureName, options: ReproductionOptions, console: Console) -> GridReport:
+    """Compute what is missing for a figure; once all is there, write its files and print what they say.
+
+    Raises:
+        ValueError: if an option cannot be used, or the folder holds cells with other settings.
+        ImportError: if SciPy, Matplotlib or Ray is needed and missing; before anything is computed.
+    """
+    evidence.scipy("stats")
+    require_matplotlib()
+    figure, folder = options.figure(name), options.folder(name)
+    study = figure.study
+    task = study.make_task()  # so that an oracle or corpus that cannot be read is one error, not one a cell
+    if task.statistics is not None:
+        for heading, value in task.statistics.lines():
+            console.print(f"{heading}: {value}", highlight=False, markup=False)
+    cells = figure.cells()
+    workers = options.make_workers()
+    console.print(f"results folder: {folder}", highlight=False, soft_wrap=True)
+    console.print(schedule_sentence(study), highlight=False)
+    report = run_grid(cells, study.folder, workers, console, options.progress)
+    if not report.is_complete:
+        return report
+    oracle = study.run_of_mle(study.seeds[0]).task().oracle
+    fingerprint = None if oracle is None else oracle_fingerprint(oracle)
+    rows = figure.rows()
+    write_rows(folder / f"{name}.csv", rows)
+    for ending, derived in figure.derived(rows, fingerprint == AUTHORS_ORACLE).items():
+        write_rows(folder / f"{name}_{ending}.csv", derived)
+    plot_csv(folder / f"{name}.csv", folder / f"{name}.png")
+    printed = figure.printed(rows, fingerprint == AUTHORS_ORACLE)
+    record = {
+        "figure": name,
+        "command": options.command(name),
+        "finished": time.strftime("%Y-%m-%d %H:%M:%S"),
+        "commit": git_commit(),
+        "task": study.task,
+        "preset": study.preset,
+        "config": asdict(replace(study.config, oracle=options.oracle)),
+        "oracle_sha256": fingerprint,
+        "is_authors_oracle": fingerprint == AUTHORS_ORACLE,
+        "corpus": None if task.statistics is None else asdict(task.statistics),
+        "seeds": list(study.seeds),
+        "samples": study.samples,
+        "hardware": hardware(study.device) | {"threads_a_cell": getattr(workers, "threads", torch.get_num_threads())},
+        "minutes_of_all_cells": round(sum(minutes_of(cell.folder(study.folder)) for cell in cells), 1),
+        "versions": versions(),
+        "rules": list(figure.rules),
+        "notes": [text for text in printed if isinstance(text, str)],
+    }
+    write_atomically(folder / f"{name}.json", (json.dumps(record, indent=2) + "\n").encode())
+    for shown in printed:
+        console.print(shown, highlight=False)
+    if options.fast:
+        seeds = " ".join(map(str, study.seeds))
+        console.print(
+            f"Made with --fast: {study.samples:,} samples, seeds {seeds}; for a result leave it out.", highlight=False
+        )
+    console.print(f"results: {folder}/{name}.csv, .png, .json", highlight=False, soft_wrap=True)
+    return report
+
+
+def write_rows(path: Path, rows: Sequence[Row]) -> None:
+    """Write rows with the same columns as CSV, atomically."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_atomically(path, text.getvalue().encode())
+
+
+# How a result came about.
+
+
+def oracle_fingerprint(oracle: SequenceModel) -> str:
+    """SHA-256 of an oracle's parameters as little-endian float32, in the order of their names."""
+    digest = hashlib.sha256()
+    for name, parameter in sorted(oracle.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(parameter.cpu().numpy().astype("<f4").tobytes())
+    return digest.hexdigest()
+
+
+def git_commit() -> str:
+    """The commit of this source tree, "-dirty" where files differ from it; "unknown" outside of a checkout."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=7", "--exclude=*"]
+    try:
+        found = subprocess.run(
+            command, cwd=Path(__file__).parent, capture_output=True, text=True, timeout=20, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+    return found.stdout.strip()
+
+
+def hardware(device: str) -> dict[str, Any]:
+    """Processor, cores, and the GPU if one was used."""
+    found: dict[str, Any] = {"cpu": cpu_name(), "cores": usable_cores(), "device": device}
+    if device.startswith("cuda"):
+        found["gpu"] = torch.cuda.get_device_name(device)
+    return found
+
+
+def cpu_name() -> str:
+    """The processor's name as the system gives it."""
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
+            key, _, value = line.partition(":")
+            if key.strip() == "model name" and value.strip():
+                return " ".join(value.split())
+    return platform.processor() or platform.machine() or "unknown"
+
+
+def versions() -> dict[str, str]:
+    """Versions of what the numbers depend on."""
+    found = {"python": platform.python_version()}
+    for name in ("seqgan-gym", "torch", "numpy", "scipy", "gymnasium", "stable-baselines3"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "unknown"
+    return found

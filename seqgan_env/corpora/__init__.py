@@ -1,0 +1,1 @@
+"""Reading corpora: files, splits, lines, tokens, tunes and melodies."""

@@ -1,0 +1,246 @@
+"""Text, sequence by sequence: from a file, a folder, a Hugging Face data set or the corpus that this package carries.
+
+In: where the text is, and whether a sequence is a line or a sentence. Out: an iterable of strings, none empty, that can
+be walked any number of times and holds about a megabyte at a time. Files are UTF-8; lines end in \\n, \\r or \\r\\n and
+nothing else. What is not text is a `CorpusError` with file, line and byte.
+
+Sentences. A sentence ends after 。！？｡ and after . ! ? … ؟ ۔ । ॥ ։ ። where white space follows and then anything but a
+lower-case letter; closing quotes and brackets belong to it. A full stop after an initial (J. S. Bach) or one of Mr
+Mrs Ms Dr Prof St ends nothing. An empty line always ends one; other line ends count as a space, and as nothing within
+Chinese and Japanese.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib import resources
+from itertools import chain, islice
+from pathlib import Path
+from typing import BinaryIO, Literal
+
+import regex
+
+from seqgan_env.corpora.corpus import CorpusError, corpus_files
+
+SplitBy = Literal["line", "sentence"]
+Piece = tuple[str, bool]  # text, and whether its line ends with it
+BUNDLED = "python_documentation.txt"
+SUFFIXES = (".txt", ".text")
+_BLOCK = 1 << 20  # bytes read at once
+_LONGEST = 1_000_000  # bytes of a line, characters of a sentence
+_FLUSH = 1 << 18  # characters of running text that are searched for sentences at once
+
+_WIDE, _NARROW, _CLOSERS = "。！？｡", ".!?…؟۔।॥։።", ")\\]}»”’\"'」』）】》"
+# The look-behind lets a run of marks be tried from its beginning only; else a megabyte of dots takes hours.
+_SENTENCE_END = regex.compile(
+    rf"[{_WIDE}][{_WIDE}{_NARROW}]*+[{_CLOSERS}]*+|(?<![{_NARROW}])[{_NARROW}]++[{_CLOSERS}]*+(?=\s++[^\s\p{{Ll}}])"
+)
+_ABBREVIATION = regex.compile(r"(?:\p{Lu}|(?:\p{L}\.)+\p{L}|Mr|Mrs|Ms|Dr|Prof|St)")
+_UNSPACED_ENDS = regex.compile(r"[\p{Han}\p{Hiragana}\p{Katakana}\u3000-\u303f\uff00-\uffef]{2}")
+_LINE_END = regex.compile(r"\r\n|\r|\n")
+
+
+class TextSource:
+    """Sequences of text, as an iterable that may be walked again.
+
+    Args:
+        corpus: a text file, whatever its suffix; a folder, of which all .txt and .text files are read in the order of
+            their names; "hf:NAME[,CONFIG][:SPLIT[:COLUMN]]", a data set of the Hugging Face hub or a folder that its
+            library can load; None: the sentences of Python's documentation that this package carries.
+        split_by: whether a sequence is a line or a sentence.
+        max_sequences: stop after so many; None: never.
+
+    Attributes:
+        name: for messages and tables.
+        skipped: empty lines or rows that the last walk has passed over; empty lines of running text are not counted.
+
+    Raises:
+        CorpusError: if there is no such corpus; while walking, if it cannot be read as text.
+    """
+
+    def __init__(
+        self, corpus: str | Path | None = None, split_by: SplitBy = "line", max_sequences: int | None = None
+    ) -> None:
+        self.split_by = split_by
+        self.max_sequences = max_sequences
+        self.skipped = 0
+        self.name = "sentences of Python's documentation (bundled)" if corpus is None else str(corpus)
+        self._rows = None
+        self._files: list[Path] = []
+        if corpus is None:
+            self._files = [Path(str(resources.files("seqgan_env.corpora") / "data" / BUNDLED))]
+        elif isinstance(corpus, str) and corpus.startswith("hf:"):
+            self._rows = _hugging_face_column(corpus)
+        else:
+            self._files = corpus_files(corpus, SUFFIXES)
+
+    def __iter__(self) -> Iterator[str]:
+        return islice(self._sequences(), self.max_sequences)
+
+    def _sequences(self) -> Iterator[str]:
+        self.skipped = 0
+        for document in self._documents():
+            if self.split_by == "sentence":
+                yield from _sentences(document, self.name)
+                continue
+            for text, _ in document:
+                line = text.strip()
+                if line:
+                    yield line
+                else:
+                    self.skipped += 1
+
+    def _documents(self) -> Iterator[Iterator[Piece]]:
+        """A file each, or a row of a data set."""
+        if self._rows is None:
+            for path in self._files:
+                yield _file_pieces(path, whole_lines=self.split_by == "line")
+            return
+        for row in self._rows:
+            if row is None:
+                self.skipped += 1
+            elif not isinstance(row, str):
+                raise CorpusError(f"a row of its column holds {type(row).__name__}, expected text", self.name)
+            else:
+                yield ((line, True) for line in _LINE_END.split(row.rstrip("\r\n")))
+
+
+def split_sentences(text: str) -> list[str]:
+    """The sentences of a text without line ends, by the rule above; what follows the last end is one too."""
+    sentences, start = [], 0
+    for match in _SENTENCE_END.finditer(text):
+        if match.group()[0] == "." and _is_abbreviation(text, start, match.start()):
+            continue
+        sentences.append(text[start : match.end()].strip())
+        start = match.end()
+    rest = text[start:].strip()
+    return [*sentences, rest] if rest else sentences
+
+
+def _is_abbreviation(text: str, start: int, stop: int) -> bool:
+    """Whether the word before `stop` is an initial or a title."""
+    words = text[max(start, stop - 16) : stop].split()
+    return bool(words) and _ABBREVIATION.fullmatch(words[-1].lstrip("([{\"'“‘«")) is not None
+
+
+def _sentences(pieces: Iterator[Piece], name: str) -> Iterator[str]:
+    """Sentences of running text, whose lines are cut anywhere."""
+    parts: list[str] = []
+    size, at_line_start = 0, True
+    for text, ends_line in chain(pieces, [("", True)]):
+        if at_line_start and ends_line and not text.strip():  # an empty line ends a paragraph
+            yield from split_sentences("".join(parts))
+            parts, size = [], 0
+            continue
+        if at_line_start and parts:
+            parts.append(_joint(parts[-1], text))
+        parts.append(text.rstrip() if ends_line else text)
+        size += len(text)
+        at_line_start = ends_line
+        if size >= _FLUSH:
+            *whole, rest = split_sentences("".join(parts)) or [""]
+            if len(rest) > _LONGEST:
+                raise CorpusError(
+                    f"no sentence ends within {_LONGEST:,} characters, after {rest[:20]!r}; is this prose?", name
+                )
+            yield from whole
+            # The space at the end of the rest is lost, and only there: it matters where a line goes on.
+            spaced = text[-1:].isspace() and not ends_line
+            parts, size = [rest + " " if spaced else rest], 0
+
+
+def _joint(before: str, after: str) -> str:
+    """What stands for a line end: a space, or nothing between two characters of a script without spaces."""
+    return "" if _UNSPACED_ENDS.fullmatch(before[-1:] + after.lstrip()[:1]) else " "
+
+
+def _file_pieces(path: Path, whole_lines: bool) -> Iterator[Piece]:
+    """A file's lines, decoded; without `whole_lines` long ones come in pieces."""
+    try:
+        with path.open("rb") as file:
+            yield from _decoded_pieces(file, path, whole_lines)
+    except OSError as error:
+        raise CorpusError(f"cannot be read: {error.strerror or error}", path) from error
+
+
+def _decoded_pieces(file: BinaryIO, path: Path, whole_lines: bool) -> Iterator[Piece]:
+    # bytes.splitlines knows \n, \r and \r\n only; that of str would also cut at a form feed or at U+2028.
+    rest, offset, line = _without_byte_order_mark(file, path), file.tell(), 1
+    offset -= len(rest)
+    while block := file.read(_BLOCK):
+        lines = (rest + block).splitlines(keepends=True)
+        rest = lines.pop()  # it may go on in the next block, and so may a \r\n
+        for raw in lines:
+            yield _decode(raw, path, line, offset), True
+            offset += len(raw)
+            line += 1
+        if len(rest) > _LONGEST:
+            # Up to the last character, of which some bytes may still be missing.
+            stop = len(rest) - next((back for back in range(1, 5) if rest[-back] & 0xC0 != 0x80), 0)
+            text = _decode(rest[:stop], path, line, offset)
+            if whole_lines:
+                raise CorpusError(
+                    f"a line of more than {_LONGEST:,} bytes, but a line must be a sequence; for running text choose "
+                    'split_by="sentence"',
+                    path,
+                    line,
+                    offset,
+                )
+            yield text, False
+            rest, offset = rest[stop:], offset + stop
+    for raw in rest.splitlines(keepends=True):  # several in a file of three bytes
+        yield _decode(raw, path, line, offset), True
+        offset += len(raw)
+        line += 1
+
+
+def _without_byte_order_mark(file: BinaryIO, path: Path) -> bytes:
+    """The file's first bytes, after a UTF-8 byte order mark if it has one."""
+    first = file.read(3)
+    if first[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        raise CorpusError("is UTF-16, not UTF-8; convert it: iconv -f UTF-16 -t UTF-8 FILE", path, 1, 0)
+    return b"" if first == b"\xef\xbb\xbf" else first
+
+
+def _decode(raw: bytes, path: Path, line: int, offset: int) -> str:
+    """Text of a line that begins at a byte of a file, without its end."""
+    nul = raw.find(b"\0")
+    if nul >= 0:
+        raise CorpusError(
+            "a NUL byte: this is a binary file, not text; give a UTF-8 text file", path, line, offset + nul
+        )
+    try:
+        return raw.decode("utf-8").rstrip("\r\n")
+    except UnicodeDecodeError as error:
+        found = raw[error.start : error.end].hex(" ")
+        raise CorpusError(
+            f"not UTF-8: {error.reason} (bytes {found}); convert it, such as: iconv -f LATIN1 -t UTF-8 FILE",
+            path,
+            line,
+            offset + error.start,
+        ) from error
+
+
+def _hugging_face_column(corpus: str):  # type: ignore[no-untyped-def]
+    """The rows of a column of text of "hf:NAME[,CONFIG][:SPLIT[:COLUMN]]"."""
+    try:
+        import datasets
+    except ImportError as error:
+        raise ImportError(f"corpus={corpus!r} needs datasets: pip install 'seqgan-gym[datasets]'") from error
+    name, _, place = corpus.removeprefix("hf:").partition(":")
+    split, _, column = place.partition(":")
+    name, _, config = name.partition(",")
+    try:
+        data = datasets.load_dataset(name, config or None, split=split or "train")
+    except Exception as error:  # the hub, a network and readers of many formats raise almost anything
+        raise CorpusError(f"cannot be loaded: {type(error).__name__}: {error}", corpus) from error
+    texts = [key for key, kind in data.features.items() if getattr(kind, "dtype", "") in ("string", "large_string")]
+    if not column:
+        column = "text" if "text" in texts else texts[0] if len(texts) == 1 else ""
+    if column not in texts:
+        raise CorpusError(
+            f"column {column!r} holds no text; columns of text are {', '.join(texts) or 'none'}: "
+            f"hf:{name}:{split or 'train'}:COLUMN",
+            corpus,
+        )
+    return data[column]

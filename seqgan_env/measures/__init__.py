@@ -1,0 +1,1 @@
+"""Measuring: likelihoods, BLEU, samples beside real sequences, nearest training sequences."""

@@ -1,0 +1,129 @@
+"""Runs the `seqgan` command in forked processes that send themselves a signal at a chosen moment.
+
+A process that is forked needs no second import, so that many deaths can be tested. In: a JSON line a run, with
+`arguments`, and optionally `signal`, `at`, `count`: the count-th time that the moment comes, the signal is sent. Or
+`after_seconds`: whenever that is. Out: a JSON line with exit status (minus the signal that killed it) and output.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from typing import Any
+
+import matplotlib.figure  # noqa: F401  (imported before the fork, as is all else that is slow)
+import torch
+from torch.utils.tensorboard import SummaryWriter
+
+from agents.command import main as cli
+from agents.runs import checkpoints
+from agents.runs.run_folder import RunFolder
+from agents.runs.training import Experiment
+
+
+def wrap(owner: Any, name: str, count: int, act: Callable[..., None], after: bool = False) -> None:
+    """Let `act` happen before or after the count-th call of a function."""
+    original = getattr(owner, name)
+    calls = 0
+
+    def wrapped(*arguments: Any, **keywords: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == count and not after:
+            act(*arguments)
+        result = original(*arguments, **keywords)
+        if calls == count and after:
+            act(*arguments)
+        return result
+
+    setattr(owner, name, wrapped)
+
+
+def half_a_row(run: RunFolder, *_: Any) -> None:
+    with run.metrics_path.open("a") as file:
+        file.write("mle,9,")
+
+
+def arm(at: str, count: int, number: int) -> None:
+    """Prepare the death of this process."""
+
+    def die(*_: Any) -> None:
+        os.kill(os.getpid(), number)
+
+    def cut(descriptor: int) -> None:
+        os.ftruncate(descriptor, os.fstat(descriptor).st_size // 2)
+        die()
+
+    if at == "unit is done, nothing is saved":
+        wrap(Experiment, "_after", count, die)
+    elif at == "row is logged, checkpoint is not written":
+        wrap(RunFolder, "log", count, die, after=True)
+    elif at == "row is half logged":
+        wrap(RunFolder, "log", count, lambda *arguments: (half_a_row(*arguments), die()))
+    elif at == "checkpoint is half written":
+        wrap(checkpoints, "write_atomically", count, lambda *_: wrap(os, "fsync", 1, cut))
+    elif at == "checkpoint is written, not renamed":
+        wrap(checkpoints, "write_atomically", count, lambda *_: wrap(os, "replace", 1, die))
+    elif at == "checkpoint is renamed":
+        wrap(checkpoints, "write_atomically", count, die, after=True)
+    else:
+        raise ValueError(at)
+
+
+def child(order: dict[str, Any], output: int) -> None:
+    """The forked process; never returns."""
+    status = 99
+    try:
+        os.dup2(output, 1)
+        os.dup2(output, 2)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        if "at" in order:
+            arm(order["at"], order.get("count", 1), getattr(signal, order.get("signal", "SIGKILL")))
+        cli.main(order["arguments"])
+        status = 0
+    except SystemExit as end:
+        status = end.code if isinstance(end.code, int) else 0 if end.code is None else 1
+    except BaseException:
+        import traceback
+
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+
+
+def warm_up() -> None:
+    """Import what torch and TensorBoard leave for their first use."""
+    parameter = torch.nn.Parameter(torch.ones(1))
+    parameter.grad = torch.ones(1)
+    torch.optim.Adam([parameter], fused=True).step()
+    with tempfile.TemporaryDirectory() as folder:
+        SummaryWriter(folder).close()
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    warm_up()
+    for line in sys.stdin:
+        order = json.loads(line)
+        with tempfile.TemporaryFile() as output:
+            process = os.fork()
+            if process == 0:
+                child(order, output.fileno())
+            if "after_seconds" in order:
+                time.sleep(order["after_seconds"])
+                os.kill(process, getattr(signal, order.get("signal", "SIGKILL")))
+            _, status = os.waitpid(process, 0)
+            output.seek(0)
+            text = output.read().decode()
+        print(json.dumps({"status": os.waitstatus_to_exitcode(status), "output": text}), flush=True)
+
+
+if __name__ == "__main__":
+    main()

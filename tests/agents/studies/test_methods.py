@@ -1,0 +1,86 @@
+"""`methods`: what each rival and control changes, and nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+
+import pytest
+
+from agents.configuration import BEST, MUSIC, PRESETS, TEXT, SeqGANConfig
+from agents.studies.methods import CONTROLS, METHODS, PAPER_ORDER, SCHEDULES, continued
+
+FAST = PRESETS["fast"]
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("mle", {"rounds": 0, "discriminator_pretraining_steps": 0}),
+        ("mle_held_out", {"rounds": 0, "discriminator_pretraining_steps": 0, "mle_patience": 10}),
+        ("scheduled_sampling", {"rounds": 0, "discriminator_pretraining_steps": 0, "curriculum_rate_step": 0.002}),
+        ("pg_bleu", {"reward_model": "bleu", "n_rollouts": 1, "discriminator_pretraining_steps": 0}),
+        ("seqgan", {}),
+        ("shuffled_reward", {"reward_model": "shuffled"}),
+        ("random_reward", {"reward_model": "random"}),
+        ("constant_reward", {"reward_model": "constant"}),
+        ("best", {name: value for name, value in BEST.items() if getattr(FAST, name) != value}),
+    ],
+)
+def test_a_method_changes_its_own_settings_and_the_seed(name: str, changes: dict[str, object]) -> None:
+    config = METHODS[name].config(FAST, 7)
+    different = {
+        field.name: getattr(config, field.name)
+        for field in fields(config)
+        if getattr(config, field.name) != getattr(FAST, field.name)
+    }
+    assert different == changes | {"seed": 7}
+
+
+@pytest.mark.parametrize("preset", [TEXT, MUSIC, PRESETS["best"], FAST])
+def test_seqgan_plays_for_the_reward_of_its_preset_and_pg_bleu_for_bleu_alone(preset: SeqGANConfig) -> None:
+    assert METHODS["seqgan"].config(preset, preset.seed) == preset
+    pg_bleu = METHODS["pg_bleu"].config(preset, 0)
+    assert (pg_bleu.reward_model, pg_bleu.anchor_weight) == ("bleu", 0)
+
+
+def test_the_papers_order_is_that_of_its_table() -> None:
+    levels = [METHODS[name].paper_nll_oracle for name in PAPER_ORDER]
+    assert levels == [10.310, 9.038, 8.985, 8.946, 8.736]
+    assert all(METHODS[name].paper_nll_oracle is None for name in METHODS if name not in PAPER_ORDER)
+
+
+def test_the_best_preset_and_its_twin_differ_in_what_the_reward_knows() -> None:
+    assert METHODS["best"].config(FAST, 0) == PRESETS["best"]
+    assert METHODS["best_random_reward"].config(FAST, 0) == replace(PRESETS["best"], reward_model="random")
+    assert METHODS["best"].starts_from == METHODS["best_random_reward"].starts_from == "mle_held_out"
+
+
+def test_whatever_plays_starts_from_mle() -> None:
+    players = {name for name, method in METHODS.items() if method.starts_from == "mle"}
+    assert players == {"pg_bleu", "seqgan", *CONTROLS}
+
+
+def test_every_method_is_measured_at_temperature_one() -> None:
+    for method in METHODS.values():
+        assert 1.0 in method.temperatures
+        assert list(method.temperatures) == sorted(method.temperatures, reverse=True)
+
+
+def test_mle_goes_on_for_as_long_as_the_others_play() -> None:
+    method = continued(METHODS["scheduled_sampling"], FAST)
+    config = method.config(FAST, 0)
+    assert config.mle_epochs == FAST.mle_epochs + FAST.rounds
+    assert (config.rounds, config.curriculum_rate_step) == (0, 0.002)
+    assert method.name == "scheduled_sampling_continued"
+
+
+@pytest.mark.parametrize(("updates", "rounds"), [(200, [2, 7, 200, 200]), (20, [1, 1, 20, 20])])
+def test_schedules_have_the_same_number_of_updates_up_to_a_round(updates: int, rounds: list[int]) -> None:
+    assert [(one.g, one.d, one.k) for one in SCHEDULES] == [(100, 1, 10), (30, 1, 30), (1, 1, 10), (1, 5, 3)]
+    configs = [one.method(updates).config(FAST, 0) for one in SCHEDULES]
+    assert [config.rounds for config in configs] == rounds
+    assert [(config.g_steps, config.d_steps, config.k_epochs) for config in configs] == [
+        (one.g, one.d, one.k) for one in SCHEDULES
+    ]
+    assert [config.evaluate_every_rounds for config in configs] == [1, 1, 5, 5]
+    assert len({one.method(updates).name for one in SCHEDULES}) == 4
