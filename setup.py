@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from setuptools import find_namespace_packages, setup
+from setuptools import find_namespace_packages, find_packages, setup
 
 README = Path(__file__).parent / "README.md"
 
@@ -46,6 +46,9 @@ EXTRAS["all"] = sorted({requirement for group in EXTRAS.values() for requirement
 # Other libraries bring some twenty packages each, so "all" leaves them out. RLlib pins another Gymnasium than
 # constraints.txt and wants an environment of its own: docs/libraries.md.
 EXTRAS |= {"zoo": ["rl-zoo3>=2.6"], "torchrl": ["torchrl>=0.14", "tensordict>=0.14"]}
+# `agents` is a namespace package: openai-agents installs a package of this name too, with an `__init__.py` and a
+# `py.typed` of its own. No file of ours may stand in these places. Its subpackages each have their `py.typed`.
+AGENTS = find_namespace_packages(include=["agents*"], exclude=["*__pycache__*"])
 
 setup(
     name="seqgan-gym",
@@ -55,12 +58,11 @@ setup(
     long_description_content_type="text/markdown",
     license="MIT",
     python_requires=">=3.10",
-    packages=[*find_namespace_packages(include=["seqgan_env*", "agents*"]), "agents.settings"],
+    packages=[*find_packages(include=["seqgan_env*"]), *AGENTS, "agents.settings"],
     package_dir={"agents.settings": "examples/rl_zoo"},  # tuned settings of learners, one source for RL Zoo and us
     package_data={
-        "seqgan_env": ["py.typed"],
+        "": ["py.typed"],
         "seqgan_env.corpora": ["data/*.txt", "data/*.abc"],
-        "agents": ["py.typed"],
         "agents.settings": ["*.yml"],
     },
     install_requires=CORE,
