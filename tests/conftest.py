@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +17,30 @@ from seqgan_env.tasks.toy import toy_task
 from tests import toy_world
 
 torch.set_num_threads(1)
+# May be left: the sockets of Python and Ray, which are removed when their processes end, and the cache of PyTorch.
+MAY_BE_LEFT = ("pymp-", "ray", "torchinductor_")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def temporary_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The temporary folder of all tests and of the processes that they start. At the end nothing may be left in it.
+
+    Its path is short because the paths of sockets may not be long. pytest keeps the folders of `tmp_path` elsewhere.
+    Stable-Baselines3 makes a folder for each learner without a logger; `SB3_LOGDIR` is one folder for all of them.
+    """
+    logs = tmp_path_factory.mktemp("sb3")  # also fixes the place of pytest's own folders
+    folder = Path(tempfile.mkdtemp(prefix="seqgan-"))
+    before = tempfile.tempdir
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SB3_LOGDIR", str(logs))
+        for name in ("TMPDIR", "TEMP", "TMP"):
+            patch.setenv(name, str(folder))
+        tempfile.tempdir = str(folder)
+        yield folder
+        tempfile.tempdir = before
+    left = sorted(path.name for path in folder.iterdir() if not path.name.startswith(MAY_BE_LEFT))
+    shutil.rmtree(folder, ignore_errors=True)
+    assert left == [], f"the tests leave files in the temporary folder: {left[:10]}; remove them where they are made"
 
 
 @pytest.fixture
