@@ -1,4 +1,4 @@
-"""What README and docs/extending.md show works: Python blocks run, commands parse and run, links and promises hold."""
+"""What README and docs/extending.md show works: Python blocks run, commands parse and run. The links of all pages hold."""
 
 import re
 import shlex
@@ -11,6 +11,7 @@ from agents.command.main import main
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 EXTENDING = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
+PAGES = ["README.md", "CONTRIBUTING.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
 PYTHON_BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.S)
 # Of docs/extending.md: what its sections are about, and the text of each.
 SECTIONS = dict(re.findall(r"^## an? ([\w -]+)\n(.*?)(?=^## |\Z)", EXTENDING, flags=re.S | re.M | re.I))
@@ -79,7 +80,11 @@ def test_the_commands_on_runs_work_one_after_the_other(tmp_path: Path, monkeypat
     assert (tmp_path / "runs/first/learning_curve.png").is_file()
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/extending.md"])
+def test_readme_is_short() -> None:
+    assert len(README.splitlines()) < 150
+
+
+@pytest.mark.parametrize("page", PAGES)
 def test_every_link_to_a_file_leads_somewhere(page: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")
     targets = [target for target in re.findall(r"\]\(([^)#]+)\)", text) if not target.startswith("http")]
