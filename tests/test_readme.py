@@ -1,4 +1,4 @@
-"""What README and docs/extending.md show works: Python blocks run, commands parse and run. The links of all pages hold."""
+"""README and docs/extending.md: Python blocks run, commands parse and run. The links of every page lead somewhere."""
 
 import re
 import shlex
