@@ -27,6 +27,7 @@ EXTRAS = {
     "text": ["tokenizers>=0.19"],
     "music": ["symusic>=0.6"],
     "datasets": ["datasets>=2.19"],
+    "parquet": ["pyarrow>=14"],
     "test": [
         "pytest>=8",
         "pytest-cov>=5",
@@ -37,6 +38,7 @@ EXTRAS = {
         "pyyaml>=6",
         "tokenizers>=0.19",
         "symusic>=0.6",
+        "pyarrow>=14",
         "nltk>=3.8",
         "sacrebleu>=2.4",
     ],

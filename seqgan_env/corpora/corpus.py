@@ -7,6 +7,7 @@ a count in `CorpusStatistics`.
 
 from __future__ import annotations
 
+import glob
 import os
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
@@ -81,7 +82,9 @@ class CorpusStatistics:
     too_long_choice: TooLong = "error"
     """What was done with those: cut or dropped."""
     skipped: int = 0
-    """Empty lines, or empty files: nothing to learn from."""
+    """Empty lines, rows or files: nothing to learn from."""
+    byte_order_marks: int = 0
+    """Byte-order marks (U+FEFF) inside the text, as where files were put together; they were left out."""
 
     def lines(self) -> list[tuple[str, str]]:
         """The rows of a table to print before training: name and value."""
@@ -102,6 +105,8 @@ class CorpusStatistics:
             ("held out, also in train", f"{self.shared:,} {done[self.duplicates] if self.shared else ''}".strip()),
             ("longer than T", f"{self.too_long:,} {done[self.too_long_choice] if self.too_long else ''}".strip()),
         ]
+        if self.byte_order_marks:
+            rows.append(("byte-order marks", f"{self.byte_order_marks:,} left out"))
         return [*rows, ("empty, skipped", f"{self.skipped:,}")]
 
 
@@ -148,26 +153,40 @@ def split_sequences(
 
 
 def draw_parts(
-    group_of: IntArray, *, validation: float, test: float, seed: int, first_test: int | None = None
+    group_of: IntArray,
+    *,
+    validation: float,
+    test: float,
+    seed: int,
+    first_validation: int | None = None,
+    first_test: int | None = None,
 ) -> Parts:
     """The rows of each split before duplicates are looked for; arguments and errors of `split_sequences`.
+
+    The rows of a validation set of its own follow those of the corpus; the rows of a test set of its own come last.
 
     Args:
         group_of: (M,) integers, the group of each sequence.
         validation, test, seed, first_test: as in `split_sequences`.
+        first_validation: the first row of a validation set of its own; None: it is drawn from the corpus.
     """
     for name, share in (("validation", validation), ("test", test)):
         if not 0 < share < 1:
             raise ValueError(f"{name}={share} must lie between 0 and 1, both excluded")
-    if first_test is None and not validation + test < 1:
+    if first_test is None and first_validation is None and not validation + test < 1:
         raise ValueError(f"validation={validation} + test={test} leave nothing to train on; their sum must be below 1")
     if not 0 <= seed < 2**32:
         raise ValueError(f"the split's seed={seed} must lie in 0..2^32-1")
-    shares: dict[Split, float] = {"test": test, "validation": validation}
-    if first_test is not None:
-        del shares["test"]
+    stop_test = len(group_of) if first_test is None else first_test
+    stop = stop_test if first_validation is None else first_validation
+    shares: dict[Split, float] = {}
+    if first_test is None:
+        shares["test"] = test
+    if first_validation is None:
+        shares["validation"] = validation
     number_of_split = np.full(len(group_of), get_args(Split).index("test"))
-    number_of_split[:first_test] = _draw_split(group_of[:first_test], shares, seed)
+    number_of_split[:stop] = _draw_split(group_of[:stop], shares, seed)
+    number_of_split[stop:stop_test] = get_args(Split).index("validation")
     parts: Parts = {split: np.flatnonzero(number_of_split == number) for number, split in enumerate(get_args(Split))}
     expect_filled(parts, "give more sequences, in smaller groups if they are grouped")
     return parts
@@ -243,19 +262,49 @@ def expect_filled(parts: Parts, remedy: str) -> None:
             raise CorpusError(f"the {split} split would be empty ({counts}); {remedy}")
 
 
-def corpus_files(path: str | Path, suffixes: Sequence[str]) -> list[Path]:
-    """The file itself, or all files of a folder and the folders in it that end in one of `suffixes`, by name.
+def corpus_files(corpus: str | Path, suffixes: Sequence[str]) -> list[Path]:
+    """The files that a corpus names, each once.
 
-    Links to folders are followed, each folder once, so a loop of links ends. Hidden files and folders are left out.
+    A path that exists is taken as it is, even if its name holds one of , * ? [. Otherwise the corpus may be a pattern
+    such as "poems/*.txt" ("**" stands for any folders), or several paths and patterns with commas between.
+
+    Of a folder all files in it and in the folders below it are taken that end in one of `suffixes`, by name. Links to
+    folders are followed, each folder once, so a loop of links ends. Hidden files and folders are left out.
 
     Args:
-        path: a file, whatever its suffix, or a folder.
+        corpus: a file, whatever its suffix, a folder, a pattern, or several of these.
         suffixes: lower case with the dot; a file's suffix is compared in lower case.
 
     Raises:
         CorpusError: if there is no such file or folder, it cannot be read, or it has no file of this kind.
     """
-    path = Path(path)
+    files: dict[str, Path] = {}
+    for path in _named_paths(corpus):
+        for file in _files_of(path, suffixes):
+            files.setdefault(os.path.realpath(file), file)
+    return list(files.values())
+
+
+def _named_paths(corpus: str | Path) -> list[Path]:
+    """The paths that a corpus names: itself, the matches of a pattern by name, or those of its parts."""
+    text = str(corpus)
+    try:
+        if isinstance(corpus, Path) or Path(text).exists():
+            return [Path(corpus)]
+        if "," in text:
+            return [path for part in text.split(",") if part.strip() for path in _named_paths(part.strip())]
+        if not glob.has_magic(text):
+            return [Path(text)]
+        found = sorted(glob.glob(text, recursive=True))
+    except (OSError, ValueError) as error:
+        raise CorpusError(f"no such file or folder ({error}); give the path of a corpus", text) from error
+    if not found:
+        raise CorpusError("no file or folder matches this pattern; give the path of a corpus", text)
+    return [Path(path) for path in found]
+
+
+def _files_of(path: Path, suffixes: Sequence[str]) -> list[Path]:
+    """The file, or a folder's files that end in one of `suffixes`; errors of `corpus_files`."""
     try:
         if path.is_file():
             return [path]

@@ -1,8 +1,9 @@
-"""Text, sequence by sequence: from a file, a folder, a Hugging Face data set or the corpus that this package carries.
+"""Text, sequence by sequence: from files, folders, tables, a Hugging Face data set or the corpus of this package.
 
 In: where the text is, and whether a sequence is a line or a sentence. Out: an iterable of strings, none empty, that can
 be walked any number of times and holds about a megabyte at a time. Files are UTF-8; lines end in \\n, \\r or \\r\\n and
-nothing else. What is not text is a `CorpusError` with file, line and byte.
+nothing else. What is not text is a `CorpusError` with file, line and byte. A byte-order mark (U+FEFF) is never part of
+a sequence; those inside the text are counted.
 
 Sentences. A sentence ends after 。！？｡ and after . ! ? … ؟ ۔ । ॥ ։ ። where white space follows and then anything but a
 lower-case letter; closing quotes and brackets belong to it. A full stop after an initial (J. S. Bach) or one of Mr
@@ -12,20 +13,24 @@ Chinese and Japanese.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from importlib import resources
 from itertools import chain, islice
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import Any, BinaryIO, Literal
 
 import regex
 
+from seqgan_env.corpora.columns import TABLES, Column
 from seqgan_env.corpora.corpus import CorpusError, corpus_files
+from seqgan_env.corpora.decoding import decode_line, without_byte_order_mark
+from seqgan_env.corpora.formats import expect_text
 
 SplitBy = Literal["line", "sentence"]
 Piece = tuple[str, bool]  # text, and whether its line ends with it
 BUNDLED = "python_documentation.txt"
 SUFFIXES = (".txt", ".text")
+_MARK = "\ufeff"
 _BLOCK = 1 << 20  # bytes read at once
 _LONGEST = 1_000_000  # bytes of a line, characters of a sentence
 _FLUSH = 1 << 18  # characters of running text that are searched for sentences at once
@@ -44,46 +49,57 @@ class TextSource:
     """Sequences of text, as an iterable that may be walked again.
 
     Args:
-        corpus: a text file, whatever its suffix; a folder, of which all .txt and .text files are read in the order of
-            their names; "hf:NAME[,CONFIG][:SPLIT[:COLUMN]]", a data set of the Hugging Face hub or a folder that its
+        corpus: a text file; a folder, of which all .txt and .text files are read in the order of their names; a table
+            (.jsonl, .ndjson, .csv, .tsv, .parquet); a pattern such as "poems/*.txt"; several of these with commas
+            between; "hf:NAME[,CONFIG][:SPLIT[:COLUMN]]", a data set of the Hugging Face hub or a folder that its
             library can load; None: the sentences of Python's documentation that this package carries.
-        split_by: whether a sequence is a line or a sentence.
+        split_by: whether a sequence is a line or a sentence. Each row of a table is a text of its own.
         max_sequences: stop after so many; None: never.
+        column: the column of a table or data set that holds the text; of a folder, its tables are read then. None: the
+            column "text", or the only one that holds text.
 
     Attributes:
         name: for messages and tables.
         skipped: empty lines or rows that the last walk has passed over; empty lines of running text are not counted.
+        byte_order_marks: of the last walk, those inside the text.
 
     Raises:
-        CorpusError: if there is no such corpus; while walking, if it cannot be read as text.
+        CorpusError: if there is no such corpus, or it is of a kind that is not read; while walking, if it cannot be
+            read as text.
+        ImportError: without the library that a data set or a Parquet file needs.
     """
 
     def __init__(
-        self, corpus: str | Path | None = None, split_by: SplitBy = "line", max_sequences: int | None = None
+        self,
+        corpus: str | Path | None = None,
+        split_by: SplitBy = "line",
+        max_sequences: int | None = None,
+        column: str | None = None,
     ) -> None:
         self.split_by = split_by
         self.max_sequences = max_sequences
-        self.skipped = 0
+        self.skipped = self.byte_order_marks = 0
         self.name = "sentences of Python's documentation (bundled)" if corpus is None else str(corpus)
-        self._rows = None
-        self._files: list[Path] = []
+        self._parts: list[Path | Iterable[Any]] = []
         if corpus is None:
-            self._files = [Path(str(resources.files("seqgan_env.corpora") / "data" / BUNDLED))]
+            self._parts = [Path(str(resources.files("seqgan_env.corpora") / "data" / BUNDLED))]
         elif isinstance(corpus, str) and corpus.startswith("hf:"):
-            self._rows = _hugging_face_column(corpus)
+            self._parts = [_hugging_face_column(corpus, column)]
         else:
-            self._files = corpus_files(corpus, SUFFIXES)
+            files = corpus_files(corpus, SUFFIXES if column is None else TABLES)
+            self._parts = [_readable(file, column) for file in files]
 
     def __iter__(self) -> Iterator[str]:
         return islice(self._sequences(), self.max_sequences)
 
     def _sequences(self) -> Iterator[str]:
-        self.skipped = 0
+        self.skipped = self.byte_order_marks = 0
         for document in self._documents():
+            pieces = self._without_marks(document)
             if self.split_by == "sentence":
-                yield from _sentences(document, self.name)
+                yield from _sentences(pieces, self.name)
                 continue
-            for text, _ in document:
+            for text, _ in pieces:
                 line = text.strip()
                 if line:
                     yield line
@@ -91,18 +107,40 @@ class TextSource:
                     self.skipped += 1
 
     def _documents(self) -> Iterator[Iterator[Piece]]:
-        """A file each, or a row of a data set."""
-        if self._rows is None:
-            for path in self._files:
-                yield _file_pieces(path, whole_lines=self.split_by == "line")
-            return
-        for row in self._rows:
-            if row is None:
-                self.skipped += 1
-            elif not isinstance(row, str):
-                raise CorpusError(f"a row of its column holds {type(row).__name__}, expected text", self.name)
-            else:
-                yield ((line, True) for line in _LINE_END.split(row.rstrip("\r\n")))
+        """A text file each, or a row of a table or data set."""
+        for part in self._parts:
+            if isinstance(part, Path):
+                yield _file_pieces(part, whole_lines=self.split_by == "line")
+                continue
+            for row in part:
+                if row is None:
+                    self.skipped += 1
+                elif not isinstance(row, str):
+                    raise CorpusError(f"a row of its column holds {type(row).__name__}, expected text", self.name)
+                else:
+                    yield ((line, True) for line in _LINE_END.split(row.rstrip("\r\n")))
+
+    def _without_marks(self, pieces: Iterator[Piece]) -> Iterator[Piece]:
+        """The pieces without byte-order marks, which are counted."""
+        for text, ends_line in pieces:
+            if _MARK in text:
+                self.byte_order_marks += text.count(_MARK)
+                text = text.replace(_MARK, "")
+            yield text, ends_line
+
+
+def _readable(file: Path, column: str | None) -> Path | Column:
+    """A text file as it is, or the column of a table.
+
+    Raises:
+        CorpusError: for another kind of file, or a column where there can be none.
+    """
+    if file.suffix.lower() in TABLES:
+        return Column(file, column)
+    expect_text(file)
+    if column is not None:
+        raise CorpusError(f"column={column!r} is for tables ({', '.join(TABLES)}), but this is plain text", file)
+    return file
 
 
 def split_sentences(text: str) -> list[str]:
@@ -165,19 +203,19 @@ def _file_pieces(path: Path, whole_lines: bool) -> Iterator[Piece]:
 
 def _decoded_pieces(file: BinaryIO, path: Path, whole_lines: bool) -> Iterator[Piece]:
     # bytes.splitlines knows \n, \r and \r\n only; that of str would also cut at a form feed or at U+2028.
-    rest, offset, line = _without_byte_order_mark(file, path), file.tell(), 1
-    offset -= len(rest)
+    rest, line = without_byte_order_mark(file.read(3), path), 1
+    offset = file.tell() - len(rest)
     while block := file.read(_BLOCK):
         lines = (rest + block).splitlines(keepends=True)
         rest = lines.pop()  # it may go on in the next block, and so may a \r\n
         for raw in lines:
-            yield _decode(raw, path, line, offset), True
+            yield decode_line(raw, path, line, offset), True
             offset += len(raw)
             line += 1
         if len(rest) > _LONGEST:
             # Up to the last character, of which some bytes may still be missing.
             stop = len(rest) - next((back for back in range(1, 5) if rest[-back] & 0xC0 != 0x80), 0)
-            text = _decode(rest[:stop], path, line, offset)
+            text = decode_line(rest[:stop], path, line, offset)
             if whole_lines:
                 raise CorpusError(
                     f"a line of more than {_LONGEST:,} bytes, but a line must be a sequence; for running text choose "
@@ -189,46 +227,22 @@ def _decoded_pieces(file: BinaryIO, path: Path, whole_lines: bool) -> Iterator[P
             yield text, False
             rest, offset = rest[stop:], offset + stop
     for raw in rest.splitlines(keepends=True):  # several in a file of three bytes
-        yield _decode(raw, path, line, offset), True
+        yield decode_line(raw, path, line, offset), True
         offset += len(raw)
         line += 1
 
 
-def _without_byte_order_mark(file: BinaryIO, path: Path) -> bytes:
-    """The file's first bytes, after a UTF-8 byte order mark if it has one."""
-    first = file.read(3)
-    if first[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        raise CorpusError("is UTF-16, not UTF-8; convert it: iconv -f UTF-16 -t UTF-8 FILE", path, 1, 0)
-    return b"" if first == b"\xef\xbb\xbf" else first
-
-
-def _decode(raw: bytes, path: Path, line: int, offset: int) -> str:
-    """Text of a line that begins at a byte of a file, without its end."""
-    nul = raw.find(b"\0")
-    if nul >= 0:
-        raise CorpusError(
-            "a NUL byte: this is a binary file, not text; give a UTF-8 text file", path, line, offset + nul
-        )
-    try:
-        return raw.decode("utf-8").rstrip("\r\n")
-    except UnicodeDecodeError as error:
-        found = raw[error.start : error.end].hex(" ")
-        raise CorpusError(
-            f"not UTF-8: {error.reason} (bytes {found}); convert it, such as: iconv -f LATIN1 -t UTF-8 FILE",
-            path,
-            line,
-            offset + error.start,
-        ) from error
-
-
-def _hugging_face_column(corpus: str):  # type: ignore[no-untyped-def]
-    """The rows of a column of text of "hf:NAME[,CONFIG][:SPLIT[:COLUMN]]"."""
+def _hugging_face_column(corpus: str, column: str | None) -> Iterable[Any]:
+    """The rows of a column of text of "hf:NAME[,CONFIG][:SPLIT[:COLUMN]]"; a COLUMN there excludes another one."""
     try:
         import datasets
     except ImportError as error:
         raise ImportError(f"corpus={corpus!r} needs datasets: pip install 'seqgan-gym[datasets]'") from error
     name, _, place = corpus.removeprefix("hf:").partition(":")
-    split, _, column = place.partition(":")
+    split, _, named = place.partition(":")
+    if named and column not in (None, named):
+        raise CorpusError(f"column={column!r} is not the column {named!r} of this name; leave one out", corpus)
+    column = named or column or ""
     name, _, config = name.partition(",")
     try:
         data = datasets.load_dataset(name, config or None, split=split or "train")
@@ -243,4 +257,5 @@ def _hugging_face_column(corpus: str):  # type: ignore[no-untyped-def]
             f"hf:{name}:{split or 'train'}:COLUMN",
             corpus,
         )
-    return data[column]
+    rows: Iterable[Any] = data[column]
+    return rows

@@ -60,9 +60,14 @@ class TextOptions:
     """What is read, and how it becomes sequences of tokens. Field comments are the help texts of the command line."""
 
     corpus: str | None = None
-    """A UTF-8 text file, a folder of .txt files, hf:NAME[,CONFIG][:SPLIT[:COLUMN]]; None: the bundled sentences."""
+    """UTF-8 text: a file, a folder of .txt files, a table (.jsonl, .csv, .tsv, .parquet), a pattern such as "*.txt",
+    several of these with commas between, or hf:NAME[,CONFIG][:SPLIT[:COLUMN]]; None: the bundled sentences."""
+    validation_corpus: str | None = None
+    """A validation set of its own, of the same kinds; None: a share of the corpus is held out."""
     test_corpus: str | None = None
     """A test set of its own, of the same kinds; None: a share of the corpus is held out."""
+    column: str | None = None
+    """The column of a table or data set that holds the text; None: "text", or the only column of text."""
     split_by: SplitBy = "line"
     """A sequence is a line, or a sentence of running text."""
     unit: Unit = "auto"
@@ -86,7 +91,7 @@ class TextOptions:
     nfc: bool = True
     """Bring letters with accents into one form, Unicode's NFC."""
     validation: float = 0.1
-    """Share of the sequences that is held out to choose by."""
+    """Share of the sequences that is held out to choose by; not with a validation corpus."""
     test: float = 0.1
     """Share of the sequences that is held out to measure by; not with a test corpus."""
     split_block: int = 1
@@ -177,6 +182,7 @@ def _task(options: TextOptions, lines: _Lines) -> Task:
         too_long=too_long,
         too_long_choice=options.too_long,
         skipped=lines.skipped,
+        byte_order_marks=lines.byte_order_marks,
     )
     return Task(
         "text",
@@ -206,33 +212,39 @@ def _padded(table: _TokenTable, rows: IntArray, length: int, vocabulary: Vocabul
 
 
 class _Lines:
-    """The corpus and then the test corpus, normalised, as an iterable that may be walked again.
+    """The corpus, the validation corpus and the test corpus, normalised, as an iterable that may be walked again.
 
     Attributes:
-        name: of both.
-        first_test: the index of the test corpus' first line after a whole walk, or None without one.
+        name: of all of them.
+        first: after a whole walk, the index of the first line of the "validation" and the "test" corpus, if given.
     """
 
     def __init__(self, options: TextOptions) -> None:
         self._options = options
-        self._sources = [TextSource(options.corpus, options.split_by, options.max_sequences)]
-        if options.test_corpus is not None:
-            self._sources.append(TextSource(options.test_corpus, options.split_by))
-        self.name = " and ".join(source.name for source in self._sources)
+        self._sources = {"train": TextSource(options.corpus, options.split_by, options.max_sequences, options.column)}
+        for split, corpus in (("validation", options.validation_corpus), ("test", options.test_corpus)):
+            if corpus is not None:
+                self._sources[split] = TextSource(corpus, options.split_by, column=options.column)
+        self.name = " and ".join(source.name for source in self._sources.values())
         if options.max_sequences is not None:
             self.name += f" (the first {options.max_sequences:,} sequences)"
-        self.first_test: int | None = None
+        self.first: dict[str, int] = {}
 
     @property
     def skipped(self) -> int:
         """Empty lines of the last whole walk."""
-        return sum(source.skipped for source in self._sources)
+        return sum(source.skipped for source in self._sources.values())
+
+    @property
+    def byte_order_marks(self) -> int:
+        """Marks inside the text of the last whole walk."""
+        return sum(source.byte_order_marks for source in self._sources.values())
 
     def __iter__(self) -> Iterator[str]:
         count = 0
-        for number, source in enumerate(self._sources):
-            if number:
-                self.first_test = count
+        for split, source in self._sources.items():
+            if split != "train":
+                self.first[split] = count
             for line in source:
                 count += 1
                 yield line if line.isascii() and not self._options.lowercase else self._normal(line, count)
@@ -342,7 +354,8 @@ def _split(options: TextOptions, keys: npt.NDArray[np.uint64], lines: _Lines) ->
         validation=options.validation,
         test=options.test,
         seed=options.split_seed,
-        first_test=lines.first_test,
+        first_validation=lines.first.get("validation"),
+        first_test=lines.first.get("test"),
     )
     return resolve_duplicates(keys, parts, options.duplicates)
 

@@ -86,6 +86,18 @@ def test_a_test_set_of_its_own_stays_whole() -> None:
     assert max(parts["train"] + parts["validation"]) == 19
 
 
+def test_sets_of_their_own_stay_whole_and_the_rest_is_drawn_as_without_them() -> None:
+    shares = {"validation": 0.25, "test": 0.25, "seed": 5}
+    both = draw_parts(np.arange(30), first_validation=20, first_test=25, **shares)
+    assert [both[split].tolist() for split in SPLITS] == [list(range(20)), list(range(20, 25)), list(range(25, 30))]
+    one = draw_parts(np.arange(25), first_validation=20, **shares)
+    assert one["validation"].tolist() == list(range(20, 25))
+    assert len(one["test"]) == 5
+    assert sorted([*one["train"], *one["test"]]) == list(range(20))
+    with pytest.raises(CorpusError, match="the validation split would be empty"):
+        draw_parts(np.arange(25), first_validation=25, first_test=25, **shares)
+
+
 def test_a_held_out_sequence_that_is_also_in_train_is_dropped_kept_or_an_error() -> None:
     sequences = [*distinct(8), ("1",), ("x",), ("1",), ("x",)]  # from 8 on the test set
     split = {"first_test": 8, "validation": 0.2, "seed": 3}

@@ -76,6 +76,56 @@ def test_the_bundled_corpus_has_thousands_of_sentences() -> None:
     assert all(6 <= len(line.split()) <= 30 and line.isascii() for line in lines)
 
 
+@pytest.mark.parametrize("split_by", ["line", "sentence"])
+def test_byte_order_marks_inside_a_text_are_left_out_and_counted(tmp_path: Path, split_by: str) -> None:
+    mark = b"\xef\xbb\xbf"  # of files that were put together, the first without an end of its last line
+    source = TextSource(written(tmp_path, mark + b"One.\n\n" + mark + b"Two.\n\nThr" + mark + b"ee.\n"), split_by)
+    assert list(source) == ["One.", "Two.", "Three."]
+    assert source.byte_order_marks == 2  # that at the beginning is no part of the text
+
+
+def test_a_pattern_and_several_names_are_several_files_each_read_once(tmp_path: Path) -> None:
+    for name, text in (("b.txt", b"b"), ("a.txt", b"a"), ("c.md", b"c"), ("sub/d.txt", b"d"), ("x,y[1].txt", b"e")):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        written(tmp_path, text, name)
+    assert list(TextSource(f"{tmp_path}/[ab].txt")) == ["a", "b"]
+    assert list(TextSource(f"{tmp_path}/c.md, {tmp_path}/?.txt,{tmp_path}/a.txt")) == ["c", "a", "b"]
+    assert list(TextSource(f"{tmp_path}/**/d.txt")) == ["d"]
+    assert list(TextSource(f"{tmp_path}/x,y[1].txt")) == ["e"]  # a name that exists is no pattern
+    with pytest.raises(CorpusError, match=r"no file or folder matches this pattern"):
+        TextSource(f"{tmp_path}/*.text")
+    with pytest.raises(CorpusError, match=r"z\.txt: no such file"):
+        TextSource(f"{tmp_path}/a.txt,{tmp_path}/z.txt")
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("a.json", "jq -c"),
+        ("a.pdf", "pdftotext"),
+        ("a.DOCX", "pandoc"),
+        ("a.html", "pandoc"),
+        ("a.xlsx", "CSV"),
+        ("a.jsonl.gz", "gunzip"),
+        ("a.zip", "unzip"),
+        ("a.arrow", "Parquet, CSV or JSONL"),
+        ("a.npz", "arrays"),
+        ("a.png", "picture"),
+        ("a.mid", "seqgan train music"),
+    ],
+)
+def test_a_file_that_is_no_text_by_its_suffix_is_refused_with_the_way_to_convert_it(
+    tmp_path: Path, name: str, words: str
+) -> None:
+    with pytest.raises(CorpusError, match=rf"{name}: .*{words}"):
+        TextSource(written(tmp_path, b"a b\nc d\n", name))
+
+
+@pytest.mark.parametrize("name", ["poems", "a.md", "a.tex", "a.TXT", "a.de", "a.csvx"])
+def test_another_suffix_says_nothing_and_the_content_decides(tmp_path: Path, name: str) -> None:
+    assert list(TextSource(written(tmp_path, b"a b\nc d\n", name))) == ["a b", "c d"]
+
+
 # --- sentences -------------------------------------------------------------------------------------------------------
 
 
@@ -182,7 +232,7 @@ def test_any_bytes_are_text_or_a_corpus_error(
 ) -> None:
     path = written(tmp_path_factory.getbasetemp(), content, "fuzz.txt")
     try:
-        text = content.decode().removeprefix("\ufeff")
+        text = content.decode().replace("\ufeff", "")
     except UnicodeDecodeError:
         text = "\0"
     if "\0" in text:

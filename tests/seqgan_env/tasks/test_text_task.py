@@ -238,6 +238,26 @@ def test_a_letter_under_a_tower_of_accents_is_told_and_not_sorted_for_minutes(tm
         text_task(path)
 
 
+def test_train_validation_and_test_files_are_the_splits(tmp_path: Path) -> None:
+    files = {
+        split: corpus(tmp_path, "\n".join(f"{split} {number}" for number in range(count)), f"{split}.txt")
+        for split, count in (("train", 30), ("validation", 4), ("test", 5))
+    }
+    task = text_task(files["train"], validation_corpus=str(files["validation"]), test_corpus=str(files["test"]))
+    assert task.statistics.sequences == {"train": 30, "validation": 4, "test": 5}
+    one = text_task(files["train"], validation_corpus=str(files["validation"]), minimum_count=1)
+    assert one.statistics.sequences == {"train": 27, "validation": 4, "test": 3}
+    assert "validation" not in one.vocabulary.tokens  # the vocabulary is that of the training split
+    with pytest.raises(CorpusError, match=r"nowhere\.txt: no such file"):
+        text_task(files["train"], validation_corpus="nowhere.txt")
+
+
+def test_byte_order_marks_are_told_in_the_table(tmp_path: Path) -> None:
+    task = text_task(corpus(tmp_path, "\ufeff" + "\n\ufeff".join(plain_lines(40))))
+    assert dict(task.statistics.lines())["byte-order marks"] == "39 left out"
+    assert not any("\ufeff" in token for token in task.vocabulary.tokens)
+
+
 def test_a_test_corpus_that_cannot_be_used_is_told_by_name(tmp_path: Path) -> None:
     path = corpus(tmp_path, "\n".join(plain_lines(30)))
     with pytest.raises(CorpusError, match=r"test\.txt.*the test split would be empty"):
