@@ -3,7 +3,8 @@
 In: bytes of a file. Out: `Tune`s, whose symbols are the piano's keys 1..88 (MIDI note - 20, so A4 = 49), REST and HOLD
 (the note of the step before sounds on); each is a token with a name: "A4", "C#5", "rest", "hold". What is wrong with a
 file is a `CorpusError`. MIDI is parsed by `symusic`, ABC by the program abc2midi that comes with it, in a process of
-its own, because on some damaged input it crashes or never ends. Both are needed only where such a file is read.
+its own, because on some damaged input it crashes or never ends. Both are needed only where such a file is read. Before
+that `abc_notation` takes from an ABC tune what would read other files, and its ornaments.
 
 A note counts at a step if it sounds 1/32 of a step after it: abc2midi starts notes a tick late, hands are not exact.
 """
@@ -16,14 +17,18 @@ import subprocess
 import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from seqgan_env.corpora.abc_notation import PlainTune, plain_tune, split_tunes
 from seqgan_env.corpora.corpus import CorpusError
+from seqgan_env.corpora.decoding import without_byte_order_mark
+from seqgan_env.corpora.formats import expect_tunes
+from seqgan_env.corpora.midi_chunks import count_note_ons, independent_sequences
 
 IntArray = npt.NDArray[np.int64]
 REST, HOLD = 0, -1  # symbols beside the keys 1..88
@@ -46,11 +51,13 @@ class Grid:
         step: between two samples, in seconds or crotchets.
         in_beats: whether `step` counts crotchets instead of seconds.
         from_first_note: whether the first sample is at the first note, or at time 0 so that a leading rest is one.
+        plays_ornaments: whether ornaments of ABC are played as abc2midi does, instead of the notes that are written.
     """
 
     step: float
     in_beats: bool = False
     from_first_note: bool = True
+    plays_ornaments: bool = False
 
 
 @dataclass(frozen=True)
@@ -64,6 +71,9 @@ class Tune:
         notes: in the file, percussion left out.
         missed_notes: of these, the ones that sound at no step.
         repaired: whether abc2midi reported errors in it and went on.
+        lost_notes: of a MIDI file, those that never end or have no length; they are left out.
+        ornaments: of ABC, marks that were removed.
+        refused: of ABC, directives that would have read other files and were removed.
     """
 
     source: str
@@ -72,15 +82,25 @@ class Tune:
     notes: int = 0
     missed_notes: int = 0
     repaired: bool = False
+    lost_notes: int = 0
+    ornaments: int = 0
+    refused: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Notes:
-    """The pitched notes of a file in seconds or crotchets: starts, ends (N,) float64, and MIDI pitches (N,) int64."""
+    """The pitched notes of a file.
+
+    Attributes:
+        starts, ends: (N,) float64, in seconds or crotchets.
+        pitches: (N,) int64, MIDI notes.
+        lost: notes that never end or have no length; they are not among the N.
+    """
 
     starts: npt.NDArray[np.float64]
     ends: npt.NDArray[np.float64]
     pitches: IntArray
+    lost: int = 0
 
 
 # --- names -----------------------------------------------------------------------------------------------------------
@@ -122,13 +142,14 @@ def name_symbol(name: str) -> int:
 def read_tunes(path: Path, grid: Grid) -> tuple[list[Tune], list[CorpusError]]:
     """The tunes of one file, told by its content, and what is wrong with those of its tunes that cannot be used.
 
-    Text holds a tune a line: keys 1..88, note names, "rest" and "hold", with spaces between; lines that begin with %
-    are comments. It is taken as it stands, whatever the grid.
+    Text holds a tune on each line: keys 1..88, note names, "rest" and "hold", with spaces between; lines that begin
+    with % are comments. It is taken as it stands, whatever the grid. Each sequence of a MIDI file of type 2 is a tune.
 
     Raises:
         CorpusError: if the file cannot be read, or nothing in it is a tune.
         ImportError: for MIDI and ABC if symusic is not installed.
     """
+    expect_tunes(path)
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -136,10 +157,27 @@ def read_tunes(path: Path, grid: Grid) -> tuple[list[Tune], list[CorpusError]]:
     if not data.strip():
         raise CorpusError("is empty; give a MIDI, ABC or text file", path)
     if data.startswith(b"MThd") or path.suffix.lower() in (".mid", ".midi"):
-        return [_sample(midi_notes(data, str(path), grid.in_beats), grid, str(path))], []
-    if path.suffix.lower() == ".abc" or re.search(rb"(?m)^X:", data):
+        return _read_midi(data, str(path), grid)
+    without_byte_order_mark(data, path)  # for the error of UTF-16 alone: marks inside a file are dealt with, too
+    if path.suffix.lower() == ".abc" or re.search(rb"(?m)^(?:\xef\xbb\xbf)?X:", data):
         return _read_abc(data, str(path), grid)
     return _read_text(data, str(path)), []
+
+
+def _read_midi(data: bytes, source: str, grid: Grid) -> tuple[list[Tune], list[CorpusError]]:
+    """The tune of a MIDI file; of type 2, each of its sequences, and what is wrong with the others."""
+    parts = independent_sequences(data)
+    tunes: list[Tune] = []
+    errors: list[CorpusError] = []
+    for number, part in enumerate(parts, start=1):
+        place = source if len(parts) == 1 else f"{source}, sequence {number}"
+        try:
+            tunes.append(_sample(midi_notes(part, place, grid.in_beats), grid, place))
+        except CorpusError as error:
+            errors.append(error)
+    if not tunes:
+        raise errors[0]
+    return tunes, errors
 
 
 def midi_notes(data: bytes, source: str, in_beats: bool) -> Notes:
@@ -179,7 +217,7 @@ def midi_notes(data: bytes, source: str, in_beats: bool) -> Notes:
         )
     clock = _crotchets if in_beats else _seconds
     starts_at, ends_at = (clock(ticks, score.ticks_per_quarter, tempos) for ticks in (starts, starts + durations))
-    return Notes(starts_at, ends_at, pitches)
+    return Notes(starts_at, ends_at, pitches, lost=max(0, count_note_ons(data) - len(pitches)))
 
 
 def _crotchets(ticks: IntArray, ticks_per_crotchet: int, tempos: Any) -> npt.NDArray[np.float64]:
@@ -197,7 +235,7 @@ def _seconds(ticks: IntArray, ticks_per_crotchet: int, tempos: Sequence[tuple[in
     return before[piece] + (ticks - at[piece]) * seconds_per_tick[piece]
 
 
-def _sample(notes: Notes, grid: Grid, source: str, repaired: bool = False) -> Tune:
+def _sample(notes: Notes, grid: Grid, source: str) -> Tune:
     """The highest pitch that sounds at each step, HOLD where it is the same note as before, REST where none sounds."""
     origin = float(notes.starts.min()) if grid.from_first_note else 0.0
     last = (float(notes.ends.max()) - origin) / grid.step
@@ -225,13 +263,13 @@ def _sample(notes: Notes, grid: Grid, source: str, repaired: bool = False) -> Tu
         polyphonic_steps=int((highest > lowest).sum()),
         notes=len(keys),
         missed_notes=int((first >= stop).sum()),
-        repaired=repaired,
+        lost_notes=notes.lost,
     )
 
 
 def _read_abc(data: bytes, source: str, grid: Grid) -> tuple[list[Tune], list[CorpusError]]:
     """Each tune of an ABC file, and what is wrong with the others."""
-    header, *parts = re.split(rb"(?m)^(?=X:)", data.replace(b"\r\n", b"\n").replace(b"\r", b"\n"))
+    header, parts = split_tunes(data)
     if not parts:
         raise CorpusError("holds no ABC tune: no line begins with X:", source)
     program = os.environ["SYMUSIC_ABC2MIDI"] if symusic_library() else ""  # symusic says in this variable where it is
@@ -240,8 +278,7 @@ def _read_abc(data: bytes, source: str, grid: Grid) -> tuple[list[Tune], list[Co
         title = re.match(rb"X:\s*(\w*)", parts[number])
         place = f"{source}, tune {number + 1} (X:{title.group(1).decode('ascii', 'replace') if title else ''})"
         try:
-            midi, repaired = _abc_to_midi(program, header + parts[number], place)
-            return _sample(midi_notes(midi, place, grid.in_beats), grid, place, repaired)
+            return _abc_tune(program, plain_tune(header + parts[number], grid.plays_ornaments), grid, place)
         except CorpusError as error:
             return error
 
@@ -252,6 +289,18 @@ def _read_abc(data: bytes, source: str, grid: Grid) -> tuple[list[Tune], list[Co
     if not tunes:
         raise CorpusError(f"none of its {len(parts)} ABC tunes can be used; the first: {errors[0]}", source)
     return tunes, errors
+
+
+def _abc_tune(program: str, plain: PlainTune, grid: Grid, place: str) -> Tune:
+    """One ABC tune on the grid, or a CorpusError that also names a directive which was removed."""
+    try:
+        midi, repaired = _abc_to_midi(program, plain.abc, place)
+        tune = _sample(midi_notes(midi, place, grid.in_beats), grid, place)
+    except CorpusError as error:
+        if not plain.refused:
+            raise
+        raise CorpusError(f"{error} (other files are never read, so this was removed: {plain.refused[0]})") from error
+    return replace(tune, repaired=repaired, ornaments=plain.ornaments, refused=plain.refused)
 
 
 def _abc_to_midi(program: str, abc: bytes, source: str) -> tuple[bytes, bool]:
@@ -278,13 +327,13 @@ def _abc_to_midi(program: str, abc: bytes, source: str) -> tuple[bytes, bool]:
 
 
 def _read_text(data: bytes, source: str) -> list[Tune]:
-    """A tune a line."""
+    """A tune on each line."""
     tunes = []
     known: dict[str, int] = {}
     byte = 0
     for number, raw in enumerate(data.split(b"\n"), start=1):
         try:
-            names = raw.decode("utf-8-sig" if number == 1 else "utf-8").split()
+            names = raw.decode("utf-8").replace("\ufeff", " ").split()
         except UnicodeDecodeError as error:
             raise CorpusError("is not UTF-8 text, MIDI or ABC", source, number, byte + error.start) from error
         byte += len(raw) + 1

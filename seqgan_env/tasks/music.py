@@ -25,11 +25,11 @@ from seqgan_env.corpora.corpus import (
     Duplicates,
     IntArray,
     Parts,
-    corpus_files,
     draw_parts,
     repeated_within,
     resolve_duplicates,
 )
+from seqgan_env.corpora.tune_files import read_tune_files
 from seqgan_env.corpora.tunes import (
     HOLD,
     KEYS,
@@ -38,7 +38,6 @@ from seqgan_env.corpora.tunes import (
     Grid,
     Tune,
     name_symbol,
-    read_tunes,
     symbol_name,
     without_holds,
     without_rests,
@@ -48,7 +47,6 @@ from seqgan_env.vocabulary import Vocabulary
 
 Polyphony = Literal["highest", "drop", "error"]
 BUNDLED_TUNES = Path(__file__).parents[1] / "corpora" / "data" / "tunes.txt"
-SUFFIXES = (".mid", ".midi", ".abc")
 EOS = "<eos>"
 _NAMED = 5  # files named in the printed table; the others are counted
 
@@ -58,8 +56,10 @@ class MusicOptions:
     """What is read, and how it becomes sequences. Field comments are the help texts of the command line."""
 
     corpus: str | None = None
-    """A MIDI, ABC or text file (a tune a line: keys 1..88 or names such as C#4), or a folder of .mid and .abc files;
-    None: the bundled tunes, sampled at every quaver."""
+    """A MIDI, ABC or text file (a tune on each line: keys 1..88 or names such as C#4), a folder of .mid and .abc files,
+    a pattern such as "*.mid", or several of these with commas between; None: the bundled tunes at every quaver."""
+    validation_corpus: str | None = None
+    """A validation set of its own, of the same kinds; None: a share of the tunes is held out."""
     test_corpus: str | None = None
     """A test set of its own, of the same kinds; None: a share of the tunes is held out."""
     sequence_length: int = 32
@@ -72,6 +72,8 @@ class MusicOptions:
     """Silence prolongs the note before it, or has a token."""
     holds: bool = False
     """A step at which the note of the step before sounds on has a token of its own, instead of that note's again."""
+    ornaments: Literal["drop", "play"] = "drop"
+    """Grace notes, trills, staccato and other ornaments of ABC: drop and count them, or play them as abc2midi does."""
     polyphony: Polyphony = "highest"
     """Where several notes sound: take the highest, drop the tune, or error."""
     remainder: Literal["drop", "keep"] = "drop"
@@ -81,7 +83,7 @@ class MusicOptions:
     broken: Literal["skip", "error"] = "skip"
     """Files and tunes that cannot be read: skip and name them, or error. It is always one if none can be read."""
     validation: float = 0.1
-    """Share of the sequences that is held out to choose by, in whole tunes."""
+    """Share of the sequences that is held out to choose by, in whole tunes; not with a validation corpus."""
     test: float = 0.1
     """Share of the sequences that is held out to measure by, in whole tunes; not with a test corpus."""
     split_seed: int = 0
@@ -92,6 +94,7 @@ class MusicOptions:
     def __post_init__(self) -> None:
         for name, choices in (
             ("rests", ("prolong", "token")),
+            ("ornaments", ("drop", "play")),
             ("polyphony", get_args(Polyphony)),
             ("remainder", ("drop", "keep")),
             ("keys", ("used", "all")),
@@ -112,7 +115,7 @@ class MusicOptions:
     def grid(self) -> Grid:
         """When a tune is sampled."""
         step, in_beats = (self.step_seconds, False) if self.step_beats is None else (self.step_beats, True)
-        return Grid(step, in_beats, from_first_note=self.rests == "prolong")
+        return Grid(step, in_beats, self.rests == "prolong", plays_ornaments=self.ornaments == "play")
 
 
 # [P] is the paper's recipe; "beat" keeps samples on the beat, which at 120 crotchets a minute 0.4 s does not.
@@ -137,6 +140,12 @@ class MusicStatistics(CorpusStatistics):
     """Notes of all tunes, percussion left out."""
     missed_notes: int = 0
     """Notes that sound at no step of the grid."""
+    lost_notes: int = 0
+    """Notes of MIDI files that never end or have no length; they are left out."""
+    ornaments: int = 0
+    """Ornaments of ABC tunes that were removed."""
+    refused: tuple[str, ...] = ()
+    """Each tune with a directive that would have read another file, and the directive; it was removed."""
     polyphonic_tunes: int = 0
     """Tunes in which more than one note sounds at some step."""
     polyphonic_steps: int = 0
@@ -160,7 +169,11 @@ class MusicStatistics(CorpusStatistics):
             ("broken, skipped", f"{len(self.broken):,}"),
             *((f"  {number}", reason) for number, reason in enumerate(self.broken[:_NAMED], start=1)),
             ("ABC errors passed over", f"{self.repaired:,} tunes"),
+            ("ABC ornaments", f"{self.ornaments:,} dropped"),
+            ("other files, not read", f"{len(self.refused):,}"),
+            *((f"  {number}", where) for number, where in enumerate(self.refused[:_NAMED], start=1)),
             ("notes", f"{self.notes:,}, of which {self.missed_notes:,} fall between two steps"),
+            ("without an end, left out", f"{self.lost_notes:,} notes"),
             (
                 "polyphony",
                 f"{self.polyphonic_steps:,} steps in {self.polyphonic_tunes:,} tunes"
@@ -193,15 +206,15 @@ def music_task(corpus: str | Path | None = None, **options: Any) -> Task:
 
 def task_of(options: MusicOptions) -> Task:
     """The task of some options, such as a preset; returns and raises as `music_task`."""
-    path = BUNDLED_TUNES if options.corpus is None else Path(options.corpus)
-    tunes, broken, files = _read(path, options)
-    first_test_tune = None
-    name = "bundled tunes" if options.corpus is None else str(path)
-    if options.test_corpus is not None:
-        first_test_tune = len(tunes)
-        test_tunes, test_broken, test_files = _read(Path(options.test_corpus), options)
-        tunes, broken, files = tunes + test_tunes, broken + test_broken, files + test_files
-        name += f" and {options.test_corpus}"
+    corpora = {
+        "train": BUNDLED_TUNES if options.corpus is None else options.corpus,
+        "validation": options.validation_corpus,
+        "test": options.test_corpus,
+    }
+    read = read_tune_files(corpora, options.grid, skip_broken=options.broken == "skip")
+    tunes = read.tunes
+    own = [options.corpus or "bundled tunes", options.validation_corpus, options.test_corpus]
+    name = " and ".join(corpus for corpus in own if corpus is not None)
     polyphonic = [tune for tune in tunes if tune.polyphonic_steps]
     if polyphonic and options.polyphony == "error":
         raise CorpusError(
@@ -216,9 +229,9 @@ def task_of(options: MusicOptions) -> Task:
             'choose a smaller sequence_length or remainder="keep"',
             name,
         )
-    first_test = None if first_test_tune is None else int(np.searchsorted(tune_of, first_test_tune))
+    first = {split: int(np.searchsorted(tune_of, tune)) for split, tune in read.first.items()}
     try:
-        parts, shared, keys = _split(windows, tune_of, options, first_test)
+        parts, shared, keys = _split(windows, tune_of, options, first)
     except CorpusError as error:
         raise CorpusError(str(error), name) from error
     vocabulary, id_of = _vocabulary([windows[row] for rows in parts.values() for row in rows], options)
@@ -226,8 +239,8 @@ def task_of(options: MusicOptions) -> Task:
     lengths = np.array([len(ids[row]) for rows in parts.values() for row in rows])
     tokens = {split: np.concatenate([ids[row] for row in rows]) for split, rows in parts.items()}
     statistics = MusicStatistics(
-        source=name if files == 1 or options.corpus is None else f"{name} ({files:,} files)",
-        unit=_unit(options, path),
+        source=name if len(read.files) == 1 or options.corpus is None else f"{name} ({len(read.files):,} files)",
+        unit=_unit(options, read.are_text),
         sequences={split: len(rows) for split, rows in parts.items()},
         vocab_size=len(vocabulary),
         sequence_length=options.sequence_length,
@@ -241,10 +254,13 @@ def task_of(options: MusicOptions) -> Task:
         shared=shared,
         duplicates=options.duplicates,
         tunes=len(tunes),
-        broken=tuple(broken),
+        broken=tuple(read.broken),
         repaired=sum(tune.repaired for tune in tunes),
         notes=sum(tune.notes for tune in tunes),
         missed_notes=sum(tune.missed_notes for tune in tunes),
+        lost_notes=sum(tune.lost_notes for tune in tunes),
+        ornaments=sum(tune.ornaments for tune in tunes),
+        refused=tuple(f"{tune.source}: {directive}" for tune in tunes for directive in tune.refused),
         polyphonic_tunes=len(polyphonic),
         polyphonic_steps=sum(tune.polyphonic_steps for tune in polyphonic),
         polyphony=options.polyphony,
@@ -283,31 +299,6 @@ def pitches(vocabulary: Vocabulary) -> list[float]:
     return [float(symbol + MIDI_NOTE_OF_KEY_0) if symbol >= 1 else float("nan") for symbol in symbols]
 
 
-def _read(path: Path, options: MusicOptions) -> tuple[list[Tune], list[str], int]:
-    """The tunes of a file or folder, what is wrong with each file or tune that was skipped, and the count of files.
-
-    Raises:
-        CorpusError: if none can be used, or for broken="error" if one cannot.
-    """
-    tunes: list[Tune] = []
-    errors: list[CorpusError] = []
-    files = corpus_files(path, SUFFIXES)
-    for file in files:
-        try:
-            found, wrong = read_tunes(file, options.grid)
-        except CorpusError as error:
-            found, wrong = [], [error]
-        tunes += found
-        errors += wrong
-        if errors and options.broken == "error":
-            raise errors[0]
-    if not tunes:
-        if len(files) == 1:
-            raise errors[0]
-        raise CorpusError(f"none of {len(files)} files can be used; the first: {errors[0]}", path)
-    return tunes, [str(error) for error in errors], len(files)
-
-
 def _windows(tunes: Sequence[Tune], options: MusicOptions) -> tuple[list[IntArray], IntArray, int]:
     """Consecutive windows of T symbols, the tune of each (ascending), and the steps after the last whole ones."""
     windows: list[IntArray] = []
@@ -333,13 +324,18 @@ def _windows(tunes: Sequence[Tune], options: MusicOptions) -> tuple[list[IntArra
 
 
 def _split(
-    windows: Sequence[IntArray], tune_of: IntArray, options: MusicOptions, first_test: int | None
+    windows: Sequence[IntArray], tune_of: IntArray, options: MusicOptions, first: dict[str, int]
 ) -> tuple[Parts, int, IntArray]:
     """The windows of each split, how many held-out ones also stood in an earlier one, and a key of each window."""
     known: dict[bytes, int] = {}
     keys = np.array([known.setdefault(window.tobytes(), row) for row, window in enumerate(windows)], dtype=np.int64)
     parts = draw_parts(
-        tune_of, validation=options.validation, test=options.test, seed=options.split_seed, first_test=first_test
+        tune_of,
+        validation=options.validation,
+        test=options.test,
+        seed=options.split_seed,
+        first_validation=first.get("validation"),
+        first_test=first.get("test"),
     )
     parts, shared = resolve_duplicates(keys, parts, options.duplicates)
     return parts, shared, keys
@@ -359,9 +355,9 @@ def _vocabulary(windows: Sequence[IntArray], options: MusicOptions) -> tuple[Voc
     return Vocabulary([*names, EOS] if is_shorter else names, EOS if is_shorter else None), id_of
 
 
-def _unit(options: MusicOptions, path: Path) -> str:
+def _unit(options: MusicOptions, is_text: bool) -> str:
     """What a token is."""
-    if path.is_file() and path.suffix.lower() not in SUFFIXES:
+    if is_text:
         step = "step of the text"
     else:
         step = f"{options.step_seconds:g} s" if options.step_beats is None else f"{options.step_beats:g} crotchets"

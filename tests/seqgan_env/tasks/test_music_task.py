@@ -247,6 +247,29 @@ def test_a_tune_never_stands_in_two_splits(tmp_path: Path) -> None:
     assert {row[0] for row in again.real_sequences("test").tolist()} != of_split["test"]
 
 
+def test_train_validation_and_test_files_are_the_splits(tmp_path: Path) -> None:
+    train = text_corpus(tmp_path, 12, 8)
+    held_out = {
+        split: str(write(tmp_path, f"{split}.txt", line))
+        for split, line in (("validation", "60 " * 4), ("test", "9 " * 4))
+    }
+    task = music_task(train, sequence_length=4, validation_corpus=held_out["validation"], test_corpus=held_out["test"])
+    assert task.statistics.sequences == {"train": 24, "validation": 1, "test": 1}
+    assert task.vocabulary.decode(task.real_sequences("validation")[0]) == "G#5 G#5 G#5 G#5"
+    one = music_task(train, sequence_length=4, validation_corpus=held_out["validation"], duplicates="keep")
+    assert one.statistics.sequences["validation"] == 1
+    assert one.statistics.sequences["train"] + one.statistics.sequences["test"] == 24
+    several = music_task(f"{tmp_path}/t*s.txt,{held_out['test']}", sequence_length=4, duplicates="keep")
+    assert (several.statistics.tunes, sum(several.statistics.sequences.values())) == (13, 25)
+    assert several.statistics.source.endswith("(2 files)")
+
+
+@pytest.mark.parametrize(("name", "words"), [("a.musicxml", "mscore"), ("a.mscz", "mscore"), ("a.mp3", "recording")])
+def test_another_format_of_music_is_refused_with_the_way_to_convert_it(tmp_path: Path, name: str, words: str) -> None:
+    with pytest.raises(CorpusError, match=rf"{name}: .*{words}"):
+        music_task(write(tmp_path, name, "<score/>"))
+
+
 def test_a_test_corpus_is_the_test_split(tmp_path: Path) -> None:
     test = write(tmp_path, "test.txt", "60 60 60 60\n70 70 70 70")
     task = music_task(text_corpus(tmp_path, 12, 8), sequence_length=4, test_corpus=str(test))
