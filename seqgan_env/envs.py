@@ -6,6 +6,7 @@ same actions they give the same numbers.
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -23,6 +24,7 @@ from seqgan_env.tasks.oracle import oracle_task
 from seqgan_env.tasks.task import Task
 from seqgan_env.tasks.text import text_task
 from seqgan_env.tasks.toy import toy_task
+from seqgan_env.terminal_text import shown
 
 RENDER_MODES = ["ansi", "rgb_array", "human"]
 
@@ -125,7 +127,7 @@ class SequenceEnv(gym.Env[npt.NDArray[np.int64], np.int64]):
             return None
         frame = render_row(self.mdp, 0, self.render_mode)
         if self.render_mode == "human":
-            print(frame)
+            print(shown(str(frame), sys.stdout))
             return None
         return frame
 
@@ -492,7 +494,7 @@ class SequenceVectorEnv(VectorEnv[npt.NDArray[np.int64], npt.NDArray[np.int64], 
             return None
         frames = tuple(render_row(self.mdp, row, self.render_mode) for row in range(self.num_envs))
         if self.render_mode == "human":
-            print("\n".join(map(str, frames)))
+            print(shown("\n".join(map(str, frames)), sys.stdout))
             return None
         return frames
 

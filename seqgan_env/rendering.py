@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from seqgan_env.terminal_text import is_control
+
 _COLUMNS = 10  # tokens a line
 _BOX_COLUMNS = 6  # characters of a line of a box at full size; longer tokens get a second line, then a smaller font
 _LONGEST_LINE = 9
@@ -51,8 +53,7 @@ def text_frame(tokens: Sequence[str], values: Sequence[float], horizon: int) -> 
 def visible(token: str) -> str:
     """A token whose blanks and control characters can be seen: " " is "␣", a bell "U+0007"."""
     return "".join(
-        _BLANKS.get(character, f"U+{ord(character):04X}" if unicodedata.category(character) == "Cc" else character)
-        for character in token
+        _BLANKS.get(character, f"U+{ord(character):04X}" if is_control(character) else character) for character in token
     )
 
 

@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[1]
 # never go in a circle. A room is one module, or a folder with all that is in it.
 ROOMS = (
     "seqgan_env",  # registration alone
+    "seqgan_env.terminal_text",
     "seqgan_env.vocabulary",
     "seqgan_env.models",
     "seqgan_env.rollout_policies",

@@ -23,6 +23,7 @@ from tyro.conf import OmitArgPrefixes, Positional, arg
 from tyro.extras import SubcommandApp
 
 from agents.configuration import MUSIC, PRESETS, TEXT, TOY, CorpusConfig, SeqGANConfig
+from agents.runs.console import TerminalConsole
 from agents.runs.learning_curve import plot_learning_curves
 from agents.runs.projection import UnitCosts, try_units, within
 from agents.runs.run_folder import RunFolder
@@ -48,6 +49,7 @@ from seqgan_env.tasks.music import PRESETS as MUSIC_PRESETS
 from seqgan_env.tasks.music import MusicOptions
 from seqgan_env.tasks.task import Task
 from seqgan_env.tasks.text import TextOptions
+from seqgan_env.terminal_text import OutputError, prepare_streams, shown, visible, write_output
 
 MusicPreset = Literal["paper", "beat", "rhythm"]
 TEXT_OPTIONS = TextOptions()
@@ -184,7 +186,7 @@ def _train(
     progress: bool,
     corpus: _Corpus | None = None,
 ) -> None:
-    console = Console()
+    console = TerminalConsole()
     device = resolve_device(device)
     if resume is not None:
         changed = _changed(config, default) + ([] if corpus is None else _changed(corpus.options, corpus.defaults))
@@ -215,6 +217,8 @@ def _train(
             f"interrupted; the run goes on from its last checkpoint with: {again}", highlight=False, soft_wrap=True
         )
         raise SystemExit(130) from None
+    except OutputError:
+        raise
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise
@@ -347,11 +351,11 @@ def evaluate(
         raise ValueError(f"samples={samples} must be at least 1")
     folder = RunFolder(run)
     rows = evaluate_run(folder, samples, temperatures, seed, resolve_device(device))
-    Console().print(results_table(rows))
-    if out is not None:
+    if out is not None:  # first, so that a terminal which is gone costs nothing
         text = results_csv(rows) if rows[0].corpus is None else curve_csv(rows, folder, temperatures)
         with _writing(out):
             out.write_text(text, encoding="utf-8")
+    TerminalConsole().print(results_table(rows))
 
 
 def sample(
@@ -394,15 +398,18 @@ def sample(
         assert out is not None
         with _writing(out):
             for written in write_music(kind, sequences, folder, out):
-                print(written)
+                _say(written)
         return
-    text = music_as_text(sequences, folder) if kind == "abc" else samples_as_text(sequences, task, nearest)
+    if kind == "abc":
+        text = music_as_text(sequences, folder)
+    else:
+        text = samples_as_text(sequences, task, nearest, for_terminal=out is None and sys.stdout.isatty())
     if out is None:
-        print(text, end="")
+        write_output(text)
         return
     with _writing(out):
-        out.write_text(text, encoding="utf-8")
-    print(out)
+        out.write_text(text, encoding="utf-8", errors="replace")
+    _say(out)
 
 
 def plot(runs: Positional[tuple[Path, ...]], out: Path | None = None) -> None:
@@ -426,7 +433,7 @@ def plot(runs: Positional[tuple[Path, ...]], out: Path | None = None) -> None:
         target = out or folders[0].path / "learning_curve.png"
         with _writing(target):
             plot_learning_curves(folders, target)
-    print(target)
+    _say(target)
 
 
 def reproduce(
@@ -461,7 +468,7 @@ def compare(options: Annotated[ComparisonOptions, arg(name="")] = DEFAULT_COMPAR
 
 def _run_cells(run: Callable[[Console], GridReport], folder: Path, again: str) -> None:
     """Compute a grid, and say what is left to do if it was interrupted or cells failed."""
-    console = Console()
+    console = TerminalConsole()
     try:
         report = run(console)
     except KeyboardInterrupt:
@@ -470,19 +477,36 @@ def _run_cells(run: Callable[[Console], GridReport], folder: Path, again: str) -
     if report.is_complete:
         return
     for name, reason in report.failed.items():
-        print(f"failed: {name}: {reason} (traceback: {folder / 'cells' / name / 'error.txt'})", file=sys.stderr)
+        _warn(f"failed: {name}: {reason} (traceback: {folder / 'cells' / name / 'error.txt'})")
     for name, cause in report.not_started.items():
-        print(f"not started: {name}, which needs {cause}", file=sys.stderr)
+        _warn(f"not started: {name}, which needs {cause}")
     raise SystemExit(_complain(f"{len(report.failed)} cells failed; mend the cause, then go on with: {again}", 1))
 
 
+def _say(message: object) -> None:
+    """Write one line to standard output."""
+    line = str(message)
+    write_output((visible(line, one_line=True) if sys.stdout.isatty() else line) + "\n")
+
+
+def _warn(message: object) -> None:
+    """Write one line to standard error, whatever the message holds."""
+    print(shown(" ".join(str(message).split()), sys.stderr, one_line=True), file=sys.stderr)
+
+
 def _complain(message: object, status: int) -> int:
-    print(f"seqgan: error: {' '.join(str(message).split())}", file=sys.stderr)  # one line, whatever it was
+    _warn(f"seqgan: error: {message}")
     return status
+
+
+def _forget_output() -> None:
+    """Let what standard output still holds go nowhere: it cannot be written, and Python would try again at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of the `seqgan` command."""
+    prepare_streams()
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     if "" not in sys.path:  # the current folder, for "module:Class" of the user's own; `python -m` has it too
         sys.path.insert(0, "")
@@ -496,15 +520,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
             config=(OmitArgPrefixes,),
             description="SeqGAN: train, evaluate, sample, plot, reproduce, compare.",
         )
+        write_output("")  # flush here, so that an error is one line
     except (ValueError, TypeError, ImportError) as error:
         if os.environ.get("SEQGAN_DEBUG"):
             raise
         raise SystemExit(_complain(error, 2)) from error
     except KeyboardInterrupt:
         raise SystemExit(_complain("interrupted", 130)) from None
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # as in `seqgan sample RUN | head`
+    except BrokenPipeError:  # as in `seqgan sample RUN | head`
+        _forget_output()
         raise SystemExit(1) from None
+    except OutputError as error:
+        _forget_output()
+        raise SystemExit(_complain(error.strerror, 1)) from error
 
 
 def _named_preset(arguments: Sequence[str], names: Sequence[str], default: str) -> Any:

@@ -14,26 +14,33 @@ from agents.runs.run_folder import RunFolder
 from seqgan_env.corpora.melodies import abc_text, draw_piano_roll, write_midi
 from seqgan_env.measures.nearest import nearest_sequences
 from seqgan_env.tasks.task import Task
+from seqgan_env.terminal_text import visible
 from seqgan_env.vocabulary import Vocabulary
 
 SampleKind = Literal["text", "midi", "abc", "png"]
 _PAPER_STEP_SECONDS = 0.4
 
 
-def samples_as_text(samples: Tensor, task: Task, nearest: bool) -> str:
-    """A line a sample; and below it, indented behind its likeness, the training sequence that is most like it.
+def samples_as_text(samples: Tensor, task: Task, nearest: bool, for_terminal: bool = False) -> str:
+    """Each sample on a line; below it, indented after a similarity of 0 to 1, the most similar training sequence.
 
     Args:
         samples: (R, T) int64, PAD after the end.
         task: whose tokens they are.
         nearest: whether to look for training sequences, where the task has a corpus.
+        for_terminal: make control characters of the tokens visible, line ends too; otherwise they stand as they are.
     """
-    lines = [_decoded(row, task) for row in samples.tolist()]
+
+    def line_of(row: list[int]) -> str:
+        text = _decoded(row, task)
+        return visible(text, one_line=True) if for_terminal else text
+
+    lines = [line_of(row) for row in samples.tolist()]
     if not nearest or task.statistics is None:
         return "".join(f"{line}\n" for line in lines)
     train = task.real_sequences("train")
     rows, likeness = nearest_sequences(samples.numpy(), train.numpy(), task.vocab_size, task.eos_token)
-    theirs = [_decoded(row, task) for row in train[rows].tolist()]
+    theirs = [line_of(row) for row in train[rows].tolist()]
     return "".join(
         f"{line}\n    {value:.2f}  {other}\n" for line, value, other in zip(lines, likeness, theirs, strict=True)
     )

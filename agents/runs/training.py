@@ -29,6 +29,7 @@ from agents.runs.checkpoints import (
     write_atomically,
     write_tensors,
 )
+from agents.runs.console import TerminalConsole
 from agents.runs.learning_curve import plot_learning_curves
 from agents.runs.measurements import Measurement, TaskMeasures, measured_columns
 from agents.runs.run_folder import RunFolder
@@ -97,7 +98,7 @@ class Experiment:
         self.run = run
         self.config = run.config()
         self.task = run.task()
-        self.console = console or Console()
+        self.console = console or TerminalConsole()
         self.show_progress = show_progress
         self.game = SeqGAN(self.task, self.config, device)
         self.measures = TaskMeasures(self.task, self.config.held_out_sequences)
@@ -208,13 +209,13 @@ class Experiment:
 
 
 def close_run(run: RunFolder, device: str, console: Console) -> list[TableRow]:
-    """Measure all methods of the closing table, print and save it, and draw the learning curve."""
+    """Measure all methods of the closing table, save it, draw the learning curve, and print the table."""
     with console.status("measuring for the closing table"):
         rows = _corpus_rows(run, device) if run.task().statistics is not None else _oracle_rows(run, device)
-    console.print(results_table(rows))
     write_atomically(run.path / "results.csv", results_csv(rows).encode())
     floor = rows[-1].metrics.entropy if rows[-1].method == _FLOOR else None
     plot_learning_curves([run], run.path / "learning_curve.png", None if floor is None else floor.mean)
+    console.print(results_table(rows))
     return rows
 
 

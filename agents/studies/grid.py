@@ -15,6 +15,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from agents.runs.console import TerminalConsole
 from agents.studies.cells import Cell, holder, is_done, minutes_of, refuse_another
 from agents.studies.workers import Workers
 
@@ -128,7 +129,7 @@ def run_grid(
         ValueError: if two cells have the same name, a cell waits for itself or for one that is not in the grid, or the
             folder holds a cell with other settings. Nothing is computed then.
     """
-    console = console or Console()
+    console = console or TerminalConsole()
     try:
         _check(cells)
         for cell in cells:
