@@ -281,11 +281,12 @@ class TextEnv(SequenceEnv):
     At the end: `sequence` (T,) int64 with PAD behind EOS, and `text`.
 
     ## Arguments
-    - `corpus`: a UTF-8 text file, a folder of .txt files, or hf:NAME[,CONFIG][:SPLIT[:COLUMN]]; None: sentences of
-      Python's documentation, which come with this package;
+    - `corpus`: a UTF-8 text file, a folder of .txt files, a table (.jsonl, .csv, .tsv, .parquet), a pattern, several of
+      these with commas between, or hf:NAME[,CONFIG][:SPLIT[:COLUMN]]; None: sentences of Python's documentation, which
+      come with this package;
     - `sequence_length`: T; None: as many tokens as the longest line has, at most 128;
-    - `test_corpus`, `split_by`, `unit`, `punctuation`, `too_long`, `minimum_count` and the other fields of
-      `tasks.text.TextOptions`;
+    - `validation_corpus`, `test_corpus`, `column`, `split_by`, `unit`, `punctuation`, `too_long`, `minimum_count` and
+      the other fields of `tasks.text.TextOptions`;
     - `reward_model`, `reward_mode`, `rollout_policy`, `n_rollouts` (16), `render_mode`: see `SequenceEnv`.
 
     What the corpus holds, and what was cut, dropped or not known of it, is `env.unwrapped.task.statistics`.
@@ -342,11 +343,11 @@ class MusicEnv(SequenceEnv):
     At the end: `sequence` (T,) int64 with PAD behind EOS, and `text`, the names of the notes.
 
     ## Arguments
-    - `corpus`: a MIDI, ABC or text file, or a folder of MIDI and ABC files (extra "music"); None: 42 traditional tunes,
-      which come with this package;
+    - `corpus`: a MIDI, ABC or text file, a folder of MIDI and ABC files (extra "music"), a pattern, or several of these
+      with commas between; None: 42 traditional tunes, which come with this package;
     - `sequence_length` (32): T;
-    - `test_corpus`, `step_seconds` (0.4), `step_beats`, `rests`, `holds`, `polyphony`, `remainder`, `keys` and the
-      other fields of `tasks.music.MusicOptions`;
+    - `validation_corpus`, `test_corpus`, `step_seconds` (0.4), `step_beats`, `rests`, `holds`, `ornaments`,
+      `polyphony`, `remainder`, `keys` and the other fields of `tasks.music.MusicOptions`;
     - `reward_model`, `reward_mode`, `rollout_policy`, `n_rollouts` (16), `render_mode`: see `SequenceEnv`.
 
     What the corpus holds, and what was dropped of it, is `env.unwrapped.task.statistics`.
