@@ -266,6 +266,9 @@ def test_a_column_of_a_data_set_is_a_corpus(data_set: Path) -> None:
     assert list(source) == ["line 0", "more", "line 1", "more", "line 3", "more"]
     assert source.skipped == 1
     assert list(TextSource(f"hf:{data_set}:train:title", "sentence", 2)) == ["T0", "T1"]
+    assert list(TextSource(f"hf:{data_set}", column="title")) == ["T0", "T1", "T2", "T3"]
+    with pytest.raises(CorpusError, match=r"column='body' is not the column 'title' of this name"):
+        TextSource(f"hf:{data_set}:train:title", column="body")
 
 
 @pytest.mark.parametrize(
