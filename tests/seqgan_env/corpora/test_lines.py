@@ -176,10 +176,10 @@ def test_running_text_without_line_ends_is_cut_as_if_it_had_them(tmp_path: Path)
 @pytest.mark.parametrize("character", [".", " ", "。", "A. ", "x", "“", ".)"])
 def test_no_text_takes_more_than_linear_time(tmp_path: Path, character: str) -> None:
     path = written(tmp_path, (character * (2_000_000 // len(character))).encode())
-    start = time.perf_counter()
+    start = time.process_time()
     with contextlib.suppress(CorpusError):  # no sentence ends
         sum(1 for _ in TextSource(path, "sentence"))
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5
 
 
 # --- what is not text ------------------------------------------------------------------------------------------------
