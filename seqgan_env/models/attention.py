@@ -12,6 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from seqgan_env.arguments import check_count
+from seqgan_env.models.parameters import blank_module, layer_norm
+
 
 class TransformerBlock(nn.Module):
     """x + attention(norm(x)), then x + feed_forward(norm(x)). Parameters are for the owner to draw.
@@ -26,27 +29,27 @@ class TransformerBlock(nn.Module):
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
-        if heads < 1 or width % heads:
-            raise ValueError(f"heads={heads} must be at least 1 and divide the width of the vectors, {width}")
+        check_count("heads", heads)
+        if width % heads:
+            raise ValueError(f"heads={heads} must divide the width of the vectors, {width}")
         self.heads = heads
-        skip_init = nn.utils.skip_init  # the global random stream is left alone
-        self.attention_norm = nn.LayerNorm(width)
-        self.queries_keys_values = skip_init(nn.Linear, width, 3 * width, bias=False)
-        self.mix = skip_init(nn.Linear, width, width)
-        self.feed_forward_norm = nn.LayerNorm(width)
-        self.expand = skip_init(nn.Linear, width, 4 * width)
-        self.contract = skip_init(nn.Linear, 4 * width, width)
+        self.attention_norm = layer_norm(width)
+        self.queries_keys_values = blank_module(nn.Linear, width, 3 * width, bias=False)
+        self.mix = blank_module(nn.Linear, width, width)
+        self.feed_forward_norm = layer_norm(width)
+        self.expand = blank_module(nn.Linear, width, 4 * width)
+        self.contract = blank_module(nn.Linear, 4 * width, width)
 
     def forward(self, x: Tensor, visible: Tensor | None = None) -> Tensor:
         """All steps at once, differentiable.
 
         Args:
-            x: (B, T, W) float32.
+            x: (B, T, W).
             visible: (B, T) bool, the steps that may be attended to; None is causal, every step sees itself and those
                 before it.
 
         Returns:
-            (B, T, W) float32.
+            (B, T, W).
         """
         queries, keys, values = (self._split(part) for part in self._project(x).chunk(3, dim=2))
         mask = None if visible is None else visible[:, None, None, :]
@@ -57,12 +60,12 @@ class TransformerBlock(nn.Module):
         """One more step of each row: remember its key and value, and attend to all slots up to its own.
 
         Args:
-            x: (R, W) float32.
-            memory: (R, 2, T, W) float32, keys and values of the steps before; written to.
+            x: (R, W).
+            memory: (R, 2, T, W), keys and values of the steps before; written to.
             slot: (R,) int64 in 0..T-1, where each row's step stands.
 
         Returns:
-            (R, W) float32.
+            (R, W).
         """
         queries, keys, values = self._project(x).chunk(3, dim=1)
         remember(memory, slot, torch.stack([keys, values], dim=1))
@@ -94,4 +97,4 @@ def remember(memory: Tensor, slot: Tensor, values: Tensor) -> None:
 def visible_slots(slot: Tensor) -> Tensor:
     """Slots up to each row's own: (R,) int64 -> (R, S) bool, S no larger than the longest row needs."""
     count = int(slot.max()) + 1 if slot.numel() else 0
-    return torch.arange(count, device=slot.device) <= slot.unsqueeze(1)
+    return torch.arange(count, dtype=torch.int64, device=slot.device) <= slot.unsqueeze(1)

@@ -14,7 +14,9 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from seqgan_env.arguments import check_count
 from seqgan_env.models.attention import TransformerBlock, remember, visible_slots
+from seqgan_env.models.parameters import blank, layer_norm
 from seqgan_env.models.sequence_models import LSTMSequenceModel, SequenceModel, State
 
 
@@ -31,7 +33,7 @@ class PrefixMemory:
     sequence_length: int
 
     def features(self, state: State) -> Tensor:
-        """h_t (R, H) float32.
+        """h_t (R, H).
 
         Raises:
             ValueError: if a row has been fed more than the T - 1 tokens before the last.
@@ -89,15 +91,15 @@ class TransformerSequenceModel(PrefixMemory, SequenceModel):
             vocab_size, hidden_size, embedding_size=embedding_size, sequence_length=sequence_length, layers=layers
         )
         self.sequence_length = sequence_length
-        self.embedding = nn.Parameter(torch.empty(vocab_size, embedding_size))
-        self.input_weight = nn.Parameter(torch.empty(embedding_size, hidden_size))
-        self.positions = nn.Parameter(torch.empty(sequence_length, hidden_size))
+        self.embedding = blank(vocab_size, embedding_size)
+        self.input_weight = blank(embedding_size, hidden_size)
+        self.positions = blank(sequence_length, hidden_size)
         self.blocks = nn.ModuleList(TransformerBlock(hidden_size, heads) for _ in range(layers))
-        self.norm = nn.LayerNorm(hidden_size)
+        self.norm = layer_norm(hidden_size)
         self._draw_parameters(init_std, seed)
 
     def initial_state(self, batch_size: int) -> State:
-        h = torch.zeros(batch_size, self.hidden_size, device=self.device)
+        h = self._zeros(batch_size, self.hidden_size)
         fed = torch.zeros(batch_size, dtype=torch.int64, device=self.device)
         return self._after_start(
             (h, fed, h.new_zeros(batch_size, len(self.blocks), 2, self.sequence_length, h.shape[1]))
@@ -143,15 +145,14 @@ class AttentionLSTMSequenceModel(PrefixMemory, LSTMSequenceModel):
         sequence_length: int = 20,
     ) -> None:
         super().__init__(vocab_size, embedding_size, hidden_size, init_std, seed)
-        if sequence_length < 1:
-            raise ValueError(f"sequence_length={sequence_length} must be at least 1")
+        check_count("sequence_length", sequence_length)
         self.sequence_length = sequence_length
-        self.query_weight = nn.Parameter(torch.empty(hidden_size, hidden_size))
-        self.mix_weight = nn.Parameter(torch.empty(2 * hidden_size, hidden_size))
+        self.query_weight = blank(hidden_size, hidden_size)
+        self.mix_weight = blank(2 * hidden_size, hidden_size)
         self._draw_parameters(init_std, seed)  # all anew, now that there are two more
 
     def initial_state(self, batch_size: int) -> State:
-        zeros = torch.zeros(batch_size, self.hidden_size, device=self.device)
+        zeros = self._zeros(batch_size, self.hidden_size)
         fed = torch.zeros(batch_size, dtype=torch.int64, device=self.device)
         memory = zeros.new_zeros(batch_size, self.sequence_length, self.hidden_size)
         return self._after_start((zeros, fed, memory, zeros, zeros))

@@ -2,7 +2,7 @@
 
 The paper names RCNN beside the CNN. All here embed the tokens, encode each step in its context, take the
 maximum over the steps as Eq. 11 does, and end as the CNN does: dropout and a linear layer, with L2 on that layer.
-In: tokens (B, T) int64, PAD = V after the end. Out: logits (B,) float32.
+In: tokens (B, T) int64, PAD = V after the end. Out: logits (B,).
 PAD is never read: a padded sequence scores as one of its own length, whatever T is.
 """
 
@@ -16,6 +16,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from seqgan_env.models.attention import TransformerBlock
 from seqgan_env.models.discriminators import Discriminator, check_regularisation, half_squared_norm
+from seqgan_env.models.parameters import blank, blank_module, layer_norm, seeded
 
 
 class ContextDiscriminator(Discriminator):
@@ -44,13 +45,13 @@ class ContextDiscriminator(Discriminator):
         super().__init__(vocab_size, sequence_length, embedding_size=embedding_size, **sizes, feature_size=feature_size)
         check_regularisation(dropout, l2)
         self.l2 = l2
-        self.embedding = nn.Embedding(vocab_size + 1, embedding_size, padding_idx=vocab_size)
+        self.embedding = blank_module(nn.Embedding, vocab_size + 1, embedding_size, padding_idx=vocab_size)
         self.dropout = nn.Dropout(dropout)
-        self.output = nn.Linear(feature_size, 1)
+        self.output = blank_module(nn.Linear, feature_size, 1)
 
     def _draw_parameters(self, seed: int) -> None:
         """Embedding U(-1, 1) as the CNN's; matrices Xavier-uniform; biases 0; layer norms 1 and 0."""
-        generator = torch.Generator().manual_seed(seed)
+        generator = seeded(seed)
         for name, parameter in self.named_parameters():
             if parameter.dim() > 1:
                 nn.init.xavier_uniform_(parameter, generator=generator)
@@ -65,11 +66,11 @@ class ContextDiscriminator(Discriminator):
         """Features of each step in its context, differentiable.
 
         Args:
-            embedded: (B, T, E) float32.
+            embedded: (B, T, E).
             real: (B, T) bool, the steps to read: a sequence's tokens, and the first step even where it is PAD.
 
         Returns:
-            (B, T, F) float32; whatever it holds where `real` is False is left out.
+            (B, T, F); whatever it holds where `real` is False is left out.
         """
 
     def forward(self, sequences: Tensor) -> Tensor:
@@ -89,7 +90,7 @@ def read_both_ways(network: nn.RNNBase, embedded: Tensor, real: Tensor, start: T
 
     Args:
         network: batch first, bidirectional, one layer.
-        embedded: (B, T, E) float32.
+        embedded: (B, T, E).
         real: (B, T) bool, the steps to read, a first one at least.
         start: (2, H) states before the first and behind the last token; None is zeros.
     """
@@ -126,7 +127,7 @@ class GRUDiscriminator(ContextDiscriminator):
         super().__init__(
             vocab_size, sequence_length, 2 * hidden_size, embedding_size, dropout, l2, hidden_size=hidden_size
         )
-        self.gru = nn.GRU(embedding_size, hidden_size, batch_first=True, bidirectional=True)
+        self.gru = blank_module(nn.GRU, embedding_size, hidden_size, batch_first=True, bidirectional=True)
         self._draw_parameters(seed)
 
     def encode(self, embedded: Tensor, real: Tensor) -> Tensor:
@@ -164,9 +165,9 @@ class RCNNDiscriminator(ContextDiscriminator):
         super().__init__(
             vocab_size, sequence_length, feature_size, embedding_size, dropout, l2, hidden_size=hidden_size
         )
-        self.contexts = nn.RNN(embedding_size, hidden_size, batch_first=True, bidirectional=True)
-        self.edges = nn.Parameter(torch.empty(2, hidden_size))  # l_1 and r_T
-        self.latent = nn.Linear(embedding_size + 2 * hidden_size, feature_size)
+        self.contexts = blank_module(nn.RNN, embedding_size, hidden_size, batch_first=True, bidirectional=True)
+        self.edges = blank(2, hidden_size)  # l_1 and r_T
+        self.latent = blank_module(nn.Linear, embedding_size + 2 * hidden_size, feature_size)
         self._draw_parameters(seed)
 
     def encode(self, embedded: Tensor, real: Tensor) -> Tensor:
@@ -205,9 +206,9 @@ class TransformerDiscriminator(ContextDiscriminator):
         seed: int = 0,
     ) -> None:
         super().__init__(vocab_size, sequence_length, embedding_size, embedding_size, dropout, l2, layers=layers)
-        self.positions = nn.Parameter(torch.empty(sequence_length, embedding_size))
+        self.positions = blank(sequence_length, embedding_size)
         self.blocks = nn.ModuleList(TransformerBlock(embedding_size, heads) for _ in range(layers))
-        self.norm = nn.LayerNorm(embedding_size)
+        self.norm = layer_norm(embedding_size)
         self._draw_parameters(seed)
 
     def encode(self, embedded: Tensor, real: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """An ensemble of discriminators: D(Y) = sigmoid(mean of the members' logits).
 
-In: tokens (B, T) int64, PAD = V after the end. Out: logits (B,) float32.
+In: tokens (B, T) int64, PAD = V after the end. Out: logits (B,).
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class DiscriminatorEnsemble(Discriminator):
         return self.member_logits(sequences).mean(dim=0)
 
     def member_logits(self, sequences: Tensor) -> Tensor:
-        """Logits of each of M members, (M, B) float32."""
+        """Logits of each of M members, (M, B)."""
         return torch.stack([member(sequences) for member in self._members()])
 
     def penalty(self) -> Tensor:
@@ -54,5 +54,5 @@ class DiscriminatorEnsemble(Discriminator):
 
     @torch.no_grad()
     def score(self, sequences: Tensor) -> Tensor:
-        """Logits without gradient and dropout, by the members' own `score`: (R, T) int64 -> (R,) float32."""
+        """Logits without gradient and dropout, by the members' own `score`: (R, T) int64 -> (R,)."""
         return torch.stack([member.score(sequences) for member in self._members()]).mean(dim=0)

@@ -1,6 +1,7 @@
 """Eq. 11-12: discriminators D_phi, the probability that a sequence is real.
 
-In: tokens (B, T) int64, PAD = V after the end. Out: logits (B,) float32; D(Y) = sigmoid(logit).
+In: tokens (B, T) int64, PAD = V after the end. Out: logits (B,); D(Y) = sigmoid(logit). They are float32, or of the
+dtype that a discriminator was converted to.
 Departures: a sigmoid as in the paper (Eq. 12), where the authors' code ends in an equivalent two-way softmax; L2 on the
 output layer only, as in the authors' code (the paper does not say which weights).
 """
@@ -13,6 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from seqgan_env.arguments import check_count, check_number
+from seqgan_env.models.parameters import blank, blank_module, seeded
 from seqgan_env.models.window_features import Filters, WindowFeatures
 
 # (window, count) pairs, paper's appendix: one list for T = 20, one for T = 32.
@@ -37,8 +40,7 @@ def named_filters(name: str, sequence_length: int) -> Filters:
     Raises:
         ValueError: for another name, or if sequence_length < 1.
     """
-    if sequence_length < 1:
-        raise ValueError(f"sequence_length={sequence_length} must be at least 1")
+    check_count("sequence_length", sequence_length)
     presets = {
         "paper": PAPER_FILTERS_32 if sequence_length >= 32 else PAPER_FILTERS_20,
         "light": LIGHT_FILTERS,
@@ -67,8 +69,7 @@ class Discriminator(nn.Module, ABC):
     def __init__(self, vocab_size: int, sequence_length: int, **sizes: int) -> None:
         super().__init__()
         for name, size in {"vocab_size": vocab_size, "sequence_length": sequence_length, **sizes}.items():
-            if size < 1:
-                raise ValueError(f"{name}={size} must be at least 1")
+            check_count(name, size)
         self.vocab_size = vocab_size
         self.sequence_length = sequence_length
 
@@ -77,37 +78,42 @@ class Discriminator(nn.Module, ABC):
         """Where the parameters live."""
         return next(self.parameters()).device
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the parameters: float32 unless the discriminator was converted."""
+        return next(self.parameters()).dtype
+
     @abstractmethod
     def forward(self, sequences: Tensor) -> Tensor:
-        """Logits that each sequence is real: (B, T) int64 -> (B,) float32. Differentiable; dropout when training."""
+        """Logits that each sequence is real: (B, T) int64 -> (B,). Differentiable; dropout when training."""
 
     def member_logits(self, sequences: Tensor) -> Tensor:
-        """What Eq. 5 is learned from, (M, B) float32: the logits of each of M members. This one is alone, M = 1."""
+        """What Eq. 5 is learned from, (M, B): the logits of each of M members. This one is alone, M = 1."""
         logits: Tensor = self(sequences)
         return logits[None]
 
     def penalty(self) -> Tensor:
         """Regularisation added to the loss of Eq. 5, a scalar; 0 unless a subclass has one."""
-        return torch.zeros((), device=self.device)
+        return torch.zeros((), dtype=self.dtype, device=self.device)
 
     @torch.no_grad()
     def score(self, sequences: Tensor) -> Tensor:
-        """Logits without gradient and always without dropout: (R, T) int64 -> (R,) float32."""
+        """Logits without gradient and always without dropout: (R, T) int64 -> (R,)."""
         was_training = self.training
         self.eval()
         try:
             batches = sequences.to(self.device).split(_SCORE_BATCH)
-            return torch.cat([self(batch) for batch in batches]) if len(sequences) else torch.empty(0)
+            if len(sequences) == 0:
+                return torch.empty(0, dtype=self.dtype, device=self.device)
+            return torch.cat([self(batch) for batch in batches])
         finally:
             self.train(was_training)
 
 
 def check_regularisation(dropout: float, l2: float) -> None:
-    """Raise ValueError unless dropout is a probability below 1 and l2 is not negative."""
-    if not 0 <= dropout < 1:
-        raise ValueError(f"dropout={dropout} must lie in [0, 1): it is the probability of dropping a feature")
-    if l2 < 0:
-        raise ValueError(f"l2={l2} must not be negative")
+    """Raise ValueError unless dropout is a probability below 1 and l2 is finite and not negative."""
+    check_number("dropout", dropout, at_least=0, below=1, hint="it is the probability of dropping a feature")
+    check_number("l2", l2, at_least=0)
 
 
 def half_squared_norm(layer: nn.Linear) -> Tensor:
@@ -125,11 +131,11 @@ class Highway(nn.Module):
         super().__init__()
         self.size = size
         # W_H and W_T side by side: one matrix product. Input first: a sixth faster than nn.Linear's order.
-        self.weight = nn.Parameter(torch.empty(size, 2 * size))
-        self.bias = nn.Parameter(torch.empty(2 * size))
+        self.weight = blank(size, 2 * size)
+        self.bias = blank(2 * size)
 
     def forward(self, features: Tensor) -> Tensor:
-        """(B, F) float32 -> (B, F) float32."""
+        """(B, F) -> (B, F)."""
         transformed, gate = torch.addmm(self.bias, features, self.weight).chunk(2, dim=1)
         return torch.lerp(features, F.relu(transformed), torch.sigmoid(gate))
 
@@ -161,7 +167,7 @@ class CNNDiscriminator(Discriminator):
         l2: float = 0.2,
         seed: int = 0,
     ) -> None:
-        super().__init__(vocab_size, sequence_length)
+        super().__init__(vocab_size, sequence_length, embedding_size=embedding_size)
         check_regularisation(dropout, l2)
         if isinstance(filters, str):
             filters = named_filters(filters, sequence_length)
@@ -171,12 +177,12 @@ class CNNDiscriminator(Discriminator):
             )
         self.filters = tuple(filters)
         self.l2 = l2
-        self.embedding = nn.Embedding(vocab_size + 1, embedding_size, padding_idx=vocab_size)
+        self.embedding = blank_module(nn.Embedding, vocab_size + 1, embedding_size, padding_idx=vocab_size)
         self.windows = WindowFeatures(self.filters, embedding_size)
         self.highway = Highway(self.windows.size)
         self.dropout = nn.Dropout(dropout)
-        self.output = nn.Linear(self.windows.size, 1)
-        self._reset_parameters(torch.Generator().manual_seed(seed))
+        self.output = blank_module(nn.Linear, self.windows.size, 1)
+        self._reset_parameters(seeded(seed))
 
     def _reset_parameters(self, generator: torch.Generator) -> None:
         with torch.no_grad():
@@ -208,7 +214,7 @@ class CNNDiscriminator(Discriminator):
 
     @torch.no_grad()
     def score(self, sequences: Tensor) -> Tensor:
-        """Logits without gradient and dropout: (R, T) int64 -> (R,) float32.
+        """Logits without gradient and dropout: (R, T) int64 -> (R,).
 
         On CPU, once a call scores more tokens than the tables have rows, looking windows up beats multiplying about
         three times. The choice depends on this call alone, so that results do not depend on earlier calls.

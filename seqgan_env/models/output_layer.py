@@ -2,13 +2,13 @@
 
 A batch of R hidden states has R*V logits: at V = 5,000 that is far more than any cache holds, and writing them to
 memory costs more than computing them. Everything here walks over blocks of rows whose logits fit in the L2 cache.
-In: hidden states (R, H) float32. Out: drawn tokens, or log-probabilities in nats, with a gradient where asked.
+In: hidden states (R, H) of the model's dtype. Out: drawn tokens, or log-probabilities in nats, with a gradient where
+asked. A float64 model is computed in float64, any other in float32: 16-bit sums over V tokens would be wrong.
 Departure from the paper: none. The equations are the plain ones; only the order of the work differs.
 """
 
 from __future__ import annotations
 
-import math
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,11 +16,15 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from seqgan_env.arguments import check_number
+
 # Logits of one block: small enough for a CPU's caches, large enough that the calls cost little beside the arithmetic
 # (measured: 8 to 16 MiB are best at V = 5,000, and 16 with two threads); on a GPU enough rows to fill it.
 _BLOCK_BYTES = {"cpu": 16 << 20, "cuda": 256 << 20}
 # exp(x) neither overflows nor underflows float32 (and V-term sums stay finite) while |x| is below this.
 _SAFE_EXPONENT = 60.0
+# Temperatures at which float32 logits keep their digits; at 1e-8 rounding alone is worth several nats.
+LOWEST_TEMPERATURE, HIGHEST_TEMPERATURE = 1e-3, 1e3
 
 
 def exp_logit_blocks(
@@ -29,19 +33,20 @@ def exp_logit_blocks(
     """Yield unnormalised softmax rows, exp(logits - shift), block by block.
 
     Args:
-        hidden: (R, H) float32, no gradient.
-        weight: (V, H) float32; `bias`: (V,) float32.
+        hidden: (R, H), no gradient.
+        weight: (V, H); `bias`: (V,); of the dtype of `hidden`.
         temperature: logits are divided by it; 1 is the model itself.
         columns_multiple: columns of zero mass are appended until their number is a multiple of this.
 
     Yields:
-        (rows, mass, shift): a slice of the R rows, its (rows, V or more) float32 masses in a buffer that the next block
-        overwrites, and the (rows, 1) shift that was subtracted from the logits, or None where no shift was needed
-        because a bound on |logits| (Cauchy-Schwarz) shows that exp is safe.
+        (rows, mass, shift): a slice of the R rows; its (rows, V or more) masses, float32 or float64, in a buffer that
+        the next block overwrites; and the (rows, 1) shift that was subtracted from the logits. The shift is None where
+        none was needed, because a bound on |logits| (Cauchy-Schwarz) shows that exp is safe.
     """
     rows_total, vocab_size = hidden.shape[0], weight.shape[0]
     if rows_total == 0:
         return
+    hidden, weight, bias = _of_one_dtype(hidden, weight, bias)
     # The bias as one more column: a product with a separate bias would write every logit twice.
     weight = torch.cat([weight, bias.unsqueeze(1)], dim=1)
     if temperature != 1.0:
@@ -132,6 +137,12 @@ class WeightedLogLikelihood(torch.autograd.Function):
         return grad_output * grad_hidden, grad_output * grad_weight, grad_output * grad_bias, None, None
 
 
+def _of_one_dtype(hidden: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The three in float32, or in float64 where one of them is."""
+    dtype = torch.promote_types(torch.promote_types(hidden.dtype, weight.dtype), torch.float32)
+    return hidden.to(dtype), weight.to(dtype), bias.to(dtype)
+
+
 def _target_logits(hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor) -> Tensor:
     """bias[y_r] + weight[y_r] . hidden_r for each row r, (R,)."""
     return (weight[targets] * hidden).sum(dim=1) + bias[targets]
@@ -147,24 +158,25 @@ class OutputLayer(nn.Module):
 
     def __init__(self, hidden_size: int, vocab_size: int) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.zeros(vocab_size, hidden_size))
-        self.bias = nn.Parameter(torch.zeros(vocab_size))
+        self.weight = nn.Parameter(torch.zeros(vocab_size, hidden_size, dtype=torch.float32, device="cpu"))
+        self.bias = nn.Parameter(torch.zeros(vocab_size, dtype=torch.float32, device="cpu"))
 
     def forward(self, hidden: Tensor) -> Tensor:
         """Logits (..., V) of hidden states (..., H), in full. For small batches and for gradients of any kind."""
-        return nn.functional.linear(hidden, self.weight, self.bias)
+        return nn.functional.linear(hidden.to(self.weight.dtype), self.weight, self.bias)
 
     @torch.no_grad()
     def log_probs(self, hidden: Tensor, targets: Tensor, temperature: float = 1.0) -> Tensor:
-        """log p(targets_r | hidden_r) in nats, (R,) float32, in blocks and without gradient.
+        """log p(targets_r | hidden_r) in nats, (R,) float32 (float64 of a float64 model), in blocks, without gradient.
 
         Args:
-            hidden: (R, H) float32.
+            hidden: (R, H), of the layer's dtype.
             targets: (R,) int64 in 0..V-1.
             temperature: divides the logits; below 1 sharpens.
         """
-        result = _target_logits(hidden, self.weight, self.bias, targets) / temperature
-        for rows, mass, shift in exp_logit_blocks(hidden, self.weight, self.bias, temperature):
+        parts = _of_one_dtype(hidden, self.weight, self.bias)
+        result = _target_logits(*parts, targets) / temperature
+        for rows, mass, shift in exp_logit_blocks(*parts, temperature):
             result[rows] -= mass.sum(dim=1).log()
             if shift is not None:
                 result[rows] -= shift.squeeze(1)
@@ -174,14 +186,15 @@ class OutputLayer(nn.Module):
         """sum_r weights_r log p(targets_r | hidden_r), a scalar in nats with a gradient to hidden and parameters.
 
         Args:
-            hidden: (R, H) float32, with gradient.
+            hidden: (R, H), of the layer's dtype, with gradient.
             targets: (R,) int64 in 0..V-1.
-            weights: (R,) float32 constants; rows of weight 0 are left out of the work.
+            weights: (R,) constant floats; rows of weight 0 are left out of the work.
         """
         kept = weights != 0
         if not bool(kept.all()):
             hidden, targets, weights = hidden[kept], targets[kept], weights[kept]
-        result: Tensor = WeightedLogLikelihood.apply(hidden, self.weight, self.bias, targets, weights)
+        parts = _of_one_dtype(hidden, self.weight, self.bias)
+        result: Tensor = WeightedLogLikelihood.apply(*parts, targets, weights.to(parts[0].dtype))
         return result
 
     def reset_parameters(self, std: float, generator: torch.Generator) -> None:
@@ -192,6 +205,6 @@ class OutputLayer(nn.Module):
 
 
 def check_temperature(temperature: float) -> None:
-    """Raise ValueError unless temperature is a finite number above 0."""
-    if not (math.isfinite(temperature) and temperature > 0):
-        raise ValueError(f"temperature={temperature!r} must be a finite number above 0; 1 samples the model itself")
+    """Raise ValueError unless temperature lies where float32 logits can be divided by it."""
+    hint = "1 samples the model itself; the likeliest tokens alone are what predict(deterministic=True) gives"
+    check_number("temperature", temperature, at_least=LOWEST_TEMPERATURE, at_most=HIGHEST_TEMPERATURE, hint=hint)

@@ -2,7 +2,8 @@
 
 A token is drawn by inverse CDF from one uniform number, in two levels: first a segment of 64 neighbouring tokens, then
 the token in it. The draw is a function of the uniforms alone, so who owns the random stream owns the result.
-In: hidden states (R, H), uniforms (R, N) in [0, 1). Out: int64 tokens (R, N).
+In: hidden states (R, H), uniforms (R, N) in [0, 1). Out: int64 tokens (R, N), always in 0..V-1: where masses are NaN or
+infinite there is no such token, and that is an error.
 Departure from the authors' code: no multinomial over the whole (rows, V) matrix; equal in distribution, far cheaper.
 """
 
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from seqgan_env.models.output_layer import OutputLayer, exp_logit_blocks
+from seqgan_env.models.parameters import at_least_float32
 
 _SEGMENT = 64
 
@@ -20,18 +22,24 @@ def draw_from_masses(masses: Tensor, uniforms: Tensor) -> Tensor:
     """Draw token ids with probability proportional to non-negative masses; a token of mass 0 is never drawn.
 
     Args:
-        masses: (R, K) float32, at least one positive per row; K a multiple of 64, or below 64.
+        masses: (R, K) float32 or float64, at least one positive per row; K a multiple of 64, or below 64.
         uniforms: (R, N) float32 in [0, 1).
 
     Returns:
         (R, N) int64: N independent draws from each row.
+
+    Raises:
+        ValueError: if a row's masses hold NaN or infinity, or are all 0.
     """
-    cdf = masses.cumsum(dim=1) if masses.shape[1] <= _SEGMENT else None
-    if cdf is not None:
+    uniforms = uniforms.to(masses.dtype)
+    if masses.shape[1] <= _SEGMENT:
+        cdf = masses.cumsum(dim=1)
+        _check_totals(cdf[:, -1])
         return _inverse_cdf(cdf, uniforms * cdf[:, -1:])
     segments = masses.unflatten(1, (-1, _SEGMENT))  # (R, S, 64)
     segment_masses = segments.sum(dim=2)
     cdf = segment_masses.cumsum(dim=1)
+    _check_totals(cdf[:, -1])
     position = uniforms * cdf[:, -1:]  # (R, N)
     segment = _inverse_cdf(cdf, position)
     rest = position - (cdf.gather(1, segment) - segment_masses.gather(1, segment))  # how far into the segment
@@ -40,13 +48,24 @@ def draw_from_masses(masses: Tensor, uniforms: Tensor) -> Tensor:
     return segment * _SEGMENT + token.view(segment.shape)
 
 
+def _check_totals(totals: Tensor) -> None:
+    """Raise ValueError unless all totals (R,) are positive and finite; NaN anywhere in a row makes its total NaN."""
+    if len(totals):
+        least, greatest = torch.aminmax(totals)  # NaN wins, and no comparison with NaN holds
+        if not (least > 0 and greatest < torch.inf):
+            raise ValueError(
+                "next tokens cannot be drawn: the model gives probabilities that are NaN, infinite or all 0. Its "
+                "parameters have probably diverged; go back to an earlier checkpoint with a smaller learning rate"
+            )
+
+
 def _inverse_cdf(cdf: Tensor, position: Tensor) -> Tensor:
     """First column whose cumulative mass exceeds the position.
 
     Args:
-        cdf: (R, K) float32, non-decreasing.
-        position: (R, N) float32 masses. Those that rounding carried to the row's total or beyond are taken back below
-            it, so that no draw passes the last token of positive mass.
+        cdf: (R, K), non-decreasing, with a positive finite total.
+        position: (R, N) masses of its dtype. Those that rounding carried to the row's total or beyond are taken back
+            below it, so that no draw passes the last token of positive mass.
 
     Returns:
         (R, N) int64.
@@ -62,12 +81,15 @@ def draw_tokens(layer: OutputLayer, hidden: Tensor, uniforms: Tensor, temperatur
 
     Args:
         layer: the output layer of Eq. 10.
-        hidden: (R, H) float32.
+        hidden: (R, H), of the layer's dtype.
         uniforms: (R, N) float32 in [0, 1): N draws share the one set of logits of their row.
         temperature: divides the logits; below 1 sharpens.
 
     Returns:
         (R, N) int64 in 0..V-1.
+
+    Raises:
+        ValueError: if the layer or the states hold NaN or infinity.
     """
     tokens = torch.empty(uniforms.shape, dtype=torch.int64, device=hidden.device)
     multiple = 1 if layer.weight.shape[0] <= _SEGMENT else _SEGMENT
@@ -81,13 +103,16 @@ def draw_from_logits(logits: Tensor, uniforms: Tensor) -> Tensor:
     """Draw from softmax(logits), for models without an output layer of ours.
 
     Args:
-        logits: (R, V) float32.
+        logits: (R, V) floats; -inf is a token that is never drawn.
         uniforms: (R, N) float32 in [0, 1).
 
     Returns:
         (R, N) int64 in 0..V-1.
+
+    Raises:
+        ValueError: if a row holds NaN or +inf, or -inf alone.
     """
-    masses = torch.softmax(logits, dim=1)
+    masses = torch.softmax(at_least_float32(logits), dim=1)
     if masses.shape[1] > _SEGMENT:
         masses = nn.functional.pad(masses, (0, -masses.shape[1] % _SEGMENT))
     return draw_from_masses(masses, uniforms)

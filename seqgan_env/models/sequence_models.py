@@ -3,6 +3,7 @@
 Eq. 9: h_t = g(h_{t-1}, x_t).  Eq. 10: p(y_t | x_1..x_t) = softmax(c + V h_t).
 In: tokens (B, T) int64. Out: states, drawn tokens, log-probabilities in nats.
 As in the authors' code, token 0 is fed first as the start symbol and is also an ordinary token.
+Models begin in float32 on the CPU; `.double()`, `.bfloat16()` and `.to(device)` convert and move them, states follow.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from seqgan_env.arguments import check_count, check_number
 from seqgan_env.models.output_layer import OutputLayer, check_temperature
+from seqgan_env.models.parameters import at_least_float32, blank, seeded
 from seqgan_env.models.sampling import draw_tokens
 
 State = tuple[Tensor, ...]
@@ -44,8 +47,7 @@ class SequenceModel(nn.Module, ABC):
     def __init__(self, vocab_size: int, hidden_size: int, **sizes: int) -> None:
         super().__init__()
         for name, size in {"vocab_size": vocab_size, "hidden_size": hidden_size, **sizes}.items():
-            if size < 1:
-                raise ValueError(f"{name}={size} must be at least 1")
+            check_count(name, size)
         self.vocab_size = vocab_size
         self.hidden_size = hidden_size
         self.temperature = 1.0
@@ -56,9 +58,19 @@ class SequenceModel(nn.Module, ABC):
         """Where the parameters, and so all states and tokens, live."""
         return self.output.weight.device
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the parameters, and so of all states: float32 unless the model was converted."""
+        return self.output.weight.dtype
+
+    def _zeros(self, *shape: int) -> Tensor:
+        """Zeros of the parameters' dtype, on their device."""
+        return torch.zeros(shape, dtype=self.dtype, device=self.device)
+
     def _draw_parameters(self, std: float, seed: int) -> None:
         """Draw all parameters from N(0, std^2), the output layer's last; layer norms stay at 1 and 0."""
-        generator = torch.Generator().manual_seed(seed)
+        check_number("init_std", std, at_least=0)
+        generator = seeded(seed)
         with torch.no_grad():
             for module in self.modules():
                 if module is not self.output and not isinstance(module, nn.LayerNorm):
@@ -80,7 +92,7 @@ class SequenceModel(nn.Module, ABC):
 
     @abstractmethod
     def features(self, state: State) -> Tensor:
-        """h_t (R, H) float32, the part of the state that the output layer of Eq. 10 reads."""
+        """h_t (R, H), the part of the state that the output layer of Eq. 10 reads."""
 
     @abstractmethod
     def hidden_states(self, inputs: Tensor) -> Tensor:
@@ -90,11 +102,15 @@ class SequenceModel(nn.Module, ABC):
             inputs: (B, T) int64; what is fed before each step. Column 0 is the start symbol.
 
         Returns:
-            (B, T, H) float32; step t predicts token y_t.
+            (B, T, H), of the model's dtype; step t predicts token y_t.
         """
 
     def at_temperature(self, temperature: float) -> SequenceModel:
-        """The same model, sharing its parameters, that draws and scores with logits / temperature (<1: sharper)."""
+        """The same model, sharing its parameters, that draws and scores with logits / temperature (<1: sharper).
+
+        Raises:
+            ValueError: if the temperature is not in 0.001..1000.
+        """
         check_temperature(temperature)
         view = copy.copy(self)
         view.temperature = temperature
@@ -107,18 +123,21 @@ class SequenceModel(nn.Module, ABC):
 
     @torch.no_grad()
     def log_probs(self, sequences: Tensor) -> Tensor:
-        """log p(y_t | y_1..y_{t-1}) of every token in nats, (B, T) float32; 0 at PAD.
+        """log p(y_t | y_1..y_{t-1}) of every token in nats; 0 at PAD.
 
         Args:
             sequences: (B, T) int64, PAD after the end.
+
+        Returns:
+            (B, T) float32; float64 of a float64 model.
         """
         return torch.cat([self._batch_log_probs(batch) for batch in sequences.to(self.device).split(_SCORE_BATCH)])
 
     def _batch_log_probs(self, sequences: Tensor) -> Tensor:
         real = sequences < self.vocab_size  # (B, T), False at PAD
         hidden = self.hidden_states(shift_right(sequences, self.vocab_size))
-        result = torch.zeros(sequences.shape, device=self.device)
-        result[real] = self.output.log_probs(hidden[real], sequences[real], self.temperature)
+        result = at_least_float32(self._zeros(*sequences.shape))
+        result[real] = self.output.log_probs(hidden[real], sequences[real], self.temperature).to(result.dtype)
         return result
 
     def weighted_log_likelihood(self, sequences: Tensor, weights: Tensor, inputs: Tensor | None = None) -> Tensor:
@@ -128,7 +147,7 @@ class SequenceModel(nn.Module, ABC):
 
         Args:
             sequences: (B, T) int64 targets, PAD after the end.
-            weights: (B, T) float32, constants; ignored at PAD.
+            weights: (B, T) floats, constants; ignored at PAD.
             inputs: (B, T) int64 fed tokens, if not the targets shifted right (scheduled sampling).
         """
         inputs = shift_right(sequences, self.vocab_size) if inputs is None else inputs
@@ -166,11 +185,11 @@ class RecurrentSequenceModel(SequenceModel):
         seed: int = 0,
     ) -> None:
         super().__init__(vocab_size, hidden_size, embedding_size=embedding_size)
-        self.embedding = nn.Parameter(torch.empty(vocab_size, embedding_size))
+        self.embedding = blank(vocab_size, embedding_size)
         # Columns hold the gates side by side: one matrix product computes all of them.
-        self.input_weight = nn.Parameter(torch.empty(embedding_size, self.GATES * hidden_size))
-        self.recurrent_weight = nn.Parameter(torch.empty(hidden_size, self.GATES * hidden_size))
-        self.gate_bias = nn.Parameter(torch.empty(self.GATES * hidden_size))
+        self.input_weight = blank(embedding_size, self.GATES * hidden_size)
+        self.recurrent_weight = blank(hidden_size, self.GATES * hidden_size)
+        self.gate_bias = blank(self.GATES * hidden_size)
         self._draw_parameters(init_std, seed)
 
     def features(self, state: State) -> Tensor:
@@ -187,7 +206,7 @@ class LSTMSequenceModel(RecurrentSequenceModel):
     GATES = 4
 
     def initial_state(self, batch_size: int) -> State:
-        zeros = torch.zeros(batch_size, self.hidden_size, device=self.device)
+        zeros = self._zeros(batch_size, self.hidden_size)
         return self._after_start((zeros, zeros))
 
     @torch.no_grad()
@@ -254,7 +273,7 @@ class LSTMSequenceModel(RecurrentSequenceModel):
             "output.weight": arrays["Wo"].T,
             "output.bias": arrays["bo"],
         }
-        model.load_state_dict({k: torch.tensor(np.asarray(v, dtype=np.float32)) for k, v in values.items()})
+        model.load_state_dict({k: torch.from_numpy(np.array(v, dtype=np.float32)) for k, v in values.items()})
         return model
 
 
@@ -263,18 +282,44 @@ class GRUSequenceModel(RecurrentSequenceModel):
 
     r, z = sigmoid(x W + h U + b) each, n = tanh(x W_n + b_n + r (h U_n)), h' = (1 - z) n + z h.
     The columns of the matrices hold the gates in the order r, z, n. As in cuDNN, r acts behind U_n.
+    PyTorch's GRU adds a second bias to h U. That of n stands inside r (h U_n + b'_n), so it cannot be a part of b_n:
+    `recurrent_bias` holds it. `torch_weights.from_torch` reads PyTorch's own weights.
+
+    Args:
+        vocab_size, embedding_size, hidden_size, init_std, seed: as `RecurrentSequenceModel`.
+        recurrent_bias: whether there is a second bias, of h U.
     """
 
     GATES = 3
 
+    def __init__(
+        self,
+        vocab_size: int,
+        embedding_size: int = 32,
+        hidden_size: int = 32,
+        init_std: float = 0.1,
+        seed: int = 0,
+        recurrent_bias: bool = False,
+    ) -> None:
+        super().__init__(vocab_size, embedding_size, hidden_size, init_std, seed)
+        if recurrent_bias:
+            self.recurrent_bias = blank(self.GATES * hidden_size)
+            self._draw_parameters(init_std, seed)  # all anew, now that there is one more
+
+    def _second_bias(self) -> Tensor | None:
+        return self._parameters.get("recurrent_bias")
+
     def initial_state(self, batch_size: int) -> State:
-        return self._after_start((torch.zeros(batch_size, self.hidden_size, device=self.device),))
+        return self._after_start((self._zeros(batch_size, self.hidden_size),))
 
     @torch.no_grad()
     def advance(self, state: State, tokens: Tensor) -> State:
         (h,) = state
         from_input = torch.addmm(self.gate_bias, self.embedding[tokens], self.input_weight)
+        second_bias = self._second_bias()
         from_state = h @ self.recurrent_weight
+        if second_bias is not None:
+            from_state += second_bias
         size = 2 * self.hidden_size
         r, z = torch.sigmoid(from_input[:, :size] + from_state[:, :size]).chunk(2, dim=1)
         n = torch.tanh(from_input[:, size:] + r * from_state[:, size:])
@@ -283,13 +328,11 @@ class GRUSequenceModel(RecurrentSequenceModel):
     def hidden_states(self, inputs: Tensor) -> Tensor:
         embedded = nn.functional.embedding(inputs.t(), self.embedding)  # (T, B, E)
         zeros = embedded.new_zeros(1, inputs.shape[0], self.hidden_size)
-        # PyTorch's GRU has the gates in rows, and a second bias.
-        parameters = [
-            self.input_weight.t(),
-            self.recurrent_weight.t(),
-            self.gate_bias,
-            torch.zeros_like(self.gate_bias),
-        ]
+        second_bias = self._second_bias()
+        if second_bias is None:
+            second_bias = torch.zeros_like(self.gate_bias)
+        # PyTorch's GRU has the gates in rows.
+        parameters = [self.input_weight.t(), self.recurrent_weight.t(), self.gate_bias, second_bias]
         hidden, _ = torch.gru(embedded, zeros, parameters, True, 1, 0.0, self.training, False, False)
         return hidden.transpose(0, 1)  # (B, T, H)
 

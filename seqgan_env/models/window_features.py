@@ -1,6 +1,6 @@
 """Eq. 11: what filters of several lengths find in a sequence, f_k = max_i (b_k + w_k . E_{i:i+l-1}).
 
-In: embeddings or tokens. Out: features (R, F) float32, before the relu (relu and max commute).
+In: embeddings or tokens. Out: features (R, F), before the relu (relu and max commute).
 Two ways to the same numbers. Training multiplies: all windows of a length times all filters of that length is one large
 product, and the backward pass adds up the windows that stood at a maximum. Scoring looks up: tokens are discrete, so a
 filter's response is a sum of rows of a table, embedding times filter, and windows in a prefix that neighbouring
@@ -19,6 +19,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
+
+from seqgan_env.models.parameters import at_least_float32, blank
 
 Filters = Sequence[tuple[int, int]]
 
@@ -94,16 +96,17 @@ def beyond_the_end(places: int, lengths: Tensor, window: int, first: int = 0) ->
         first: the first of the places.
     """
     last = (lengths - window).clamp(min=0)
-    return torch.arange(first, first + places, device=lengths.device) > last.unsqueeze(1)
+    return torch.arange(first, first + places, dtype=torch.int64, device=lengths.device) > last.unsqueeze(1)
 
 
 def _last_places(responses: Tensor, maxima: Tensor) -> Tensor:
     """Where along dimension 0 the maximum stands, the last if it does several times; overwrites the responses.
 
-    (places, B, K) -> (B, K) int32. Three passes over memory that is in the cache.
+    (places, B, K) -> (B, K) int32. Three passes over memory that is in the cache. 16 bits cannot count beyond 256.
     """
-    places = torch.arange(len(responses), dtype=responses.dtype, device=responses.device).view(-1, 1, 1)
-    return responses.eq_(maxima).mul_(places).amax(dim=0).int()
+    is_maximum = at_least_float32(responses.eq_(maxima))
+    places = torch.arange(len(responses), dtype=is_maximum.dtype, device=responses.device).view(-1, 1, 1)
+    return is_maximum.mul_(places).amax(dim=0).int()
 
 
 def _weighted_sums(table: Tensor, rows: Tensor, weights: Tensor, offsets: Tensor | None = None) -> Tensor:
@@ -130,10 +133,8 @@ class WindowFeatures(nn.Module):
         super().__init__()
         self.filters = tuple(filters)
         self.embedding_size = embedding_size
-        self.kernels = nn.ParameterList(
-            nn.Parameter(torch.empty(count, window * embedding_size)) for window, count in self.filters
-        )
-        self.bias = nn.Parameter(torch.empty(self.size))
+        self.kernels = nn.ParameterList(blank(count, window * embedding_size) for window, count in self.filters)
+        self.bias = blank(self.size)
         self._tables: tuple[list[Tensor], list[Tensor]] | None = None
 
     @property
@@ -145,11 +146,11 @@ class WindowFeatures(nn.Module):
         """Features of embedded sequences, differentiable once.
 
         Args:
-            embedded: (T, B, E) float32, step first; zeros at PAD.
+            embedded: (T, B, E), step first; zeros at PAD.
             lengths: (B,) int64, tokens of each sequence; None where all have T.
 
         Returns:
-            (B, F) float32.
+            (B, F).
         """
         maxima: Tensor = WindowMaxima.apply(embedded, lengths, *self.kernels)
         return maxima + self.bias
@@ -168,13 +169,13 @@ class WindowFeatures(nn.Module):
             lengths: (R,) int64, tokens of each sequence; None where all have T.
 
         Returns:
-            (R, F) float32.
+            (R, F).
         """
         shared, leaders, leader_of = shared_prefixes(sequences)
         sequences = sequences.int()  # half the memory traffic of the indices
         maxima = []
         for (window, _), table in zip(self.filters, tables, strict=True):
-            offsets = torch.arange(window, dtype=torch.int32) * (len(table) // window)
+            offsets = torch.arange(window, dtype=torch.int32, device=table.device) * (len(table) // window)
 
             def responses(
                 rows: Tensor, window: int = window, table: Tensor = table, offsets: Tensor = offsets
@@ -231,7 +232,8 @@ def shared_prefixes(sequences: Tensor) -> tuple[int, Tensor, Tensor]:
     """
     rows, steps = sequences.shape
     if rows < 2 or steps < 2:
-        return 0, torch.arange(rows), torch.arange(rows)
+        alone = torch.arange(rows, dtype=torch.int64, device=sequences.device)
+        return 0, alone, alone
     agree = (sequences[1:] == sequences[:-1]).cummin(dim=1).values.sum(dim=1)  # tokens shared with the row before
     length = min(int(agree.median()), steps - 1)
     starts = torch.cat([agree.new_ones(1, dtype=torch.bool), agree < length])
