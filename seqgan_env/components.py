@@ -61,7 +61,8 @@ def build_reward_model(
             "constant" or "constant:0.3", "oracle", or "module:Attribute" of your own.
         task: what the reward is for.
         discriminator: what "discriminator", "logit" and "shuffled" score with; None is a fresh CNN.
-        rng: what "shuffled", "bleu" and "random" draw from; None is a generator of seed 0.
+        rng: what "shuffled", "bleu" and "random" draw from; None is a generator of seed 0. An environment seeds it anew
+            with each seeded reset.
 
     Raises:
         ValueError: for a string that names nothing.
@@ -86,7 +87,8 @@ def build_reward_model(
             try:
                 return ConstantReward(float(argument)) if argument else ConstantReward()
             except ValueError:
-                raise ValueError(f"reward_model={spec!r}: {argument!r} is not a number, as in 'constant:0.5'") from None
+                hint = "is not a number, or not a finite one, as in 'constant:0.5'"
+                raise ValueError(f"reward_model={spec!r}: {argument!r} {hint}") from None
         if spec == "oracle":
             if task.oracle is None:
                 raise ValueError(f"reward_model='oracle': the task {task.name!r} has no oracle")

@@ -103,6 +103,8 @@ class SequenceEnv(gym.Env[npt.NDArray[np.int64], np.int64]):
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[npt.NDArray[np.int64], dict[str, Any]]:
         super().reset(seed=seed)
+        if seed is not None:
+            self.mdp.seed_reward_model(self.np_random)
         self.mdp.reset()
         if self.render_mode == "human":
             self.render()
@@ -450,6 +452,8 @@ class SequenceVectorEnv(VectorEnv[npt.NDArray[np.int64], npt.NDArray[np.int64], 
         for row in np.flatnonzero(rows):
             if seeds[row] is not None:
                 self.rngs[row] = seeding.np_random(seeds[row])[0]
+        if rows[0] and seeds[0] is not None:
+            self.mdp.seed_reward_model(self.rngs[0])  # the rows share it
         self.mdp.reset(rows)
         self._has_reset = True
         if self.render_mode == "human":

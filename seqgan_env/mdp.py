@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from seqgan_env.arguments import check_count
 from seqgan_env.components import build_reward_model, build_rollout_policy
 from seqgan_env.models.sequence_models import State
 from seqgan_env.monte_carlo import action_values
@@ -64,11 +65,8 @@ class SequenceMDP:
         rollout_policy: Any = None,
         n_rollouts: int = 16,
     ) -> None:
-        for name, count in (("num_envs", num_sequences), ("n_rollouts", n_rollouts)):
-            if isinstance(count, bool) or not isinstance(count, int | np.integer):
-                raise TypeError(f"{name}={count!r} must be an int")
-            if count < 1:
-                raise ValueError(f"{name}={count} must be at least 1")
+        check_count("num_envs", num_sequences)
+        check_count("n_rollouts", n_rollouts)
         if reward_mode not in get_args(RewardMode):
             raise ValueError(f"reward_mode={reward_mode!r} must be one of {get_args(RewardMode)}")
         self.task = task
@@ -80,6 +78,7 @@ class SequenceMDP:
         self.finished = np.zeros(num_sequences, dtype=bool)
         self.values = np.full((num_sequences, task.sequence_length), np.nan)
         self._reward_model: RewardModel | None = None  # the default CNN is built when first needed
+        self._seeds_reward_model = False
         if reward_model is not None:
             self.set_reward_model(reward_model)
         self.set_rollout_policy(rollout_policy)
@@ -94,6 +93,14 @@ class SequenceMDP:
     def set_reward_model(self, reward_model: Any) -> None:
         """Swap the reward model, also in the middle of an episode."""
         self._reward_model = build_reward_model(reward_model, self.task)
+        self._seeds_reward_model = isinstance(reward_model, str)  # an object belongs to whoever made it
+
+    def seed_reward_model(self, rng: np.random.Generator) -> None:
+        """Begin the random stream of a reward model that was given by name anew, from `rng`, which does not move."""
+        own = getattr(self._reward_model, "rng", None)
+        if self._seeds_reward_model and own is not None:
+            seeds: Any = rng.bit_generator.seed_seq
+            own.bit_generator.state = type(own.bit_generator)(seeds.spawn(1)[0]).state
 
     def set_rollout_policy(self, rollout_policy: Any) -> None:
         """Swap G_beta, or announce that its parameters changed: its states of all prefixes are made anew."""
@@ -165,8 +172,8 @@ class SequenceMDP:
         sequences = self.tokens[ended]  # a copy: fancy indexing
         info: dict[str, list[Any]] = {"sequence": list(sequences)}
         if self.task.oracle is not None and len(ended):
-            log_probs = self.task.oracle.log_probs(torch.from_numpy(sequences)).cpu().numpy()
-            info["oracle_nll"] = (-log_probs.sum(axis=1, dtype=np.float64) / self.lengths[ended]).tolist()
+            log_probs = self.task.oracle.log_probs(torch.from_numpy(sequences)).to("cpu", torch.float64).numpy()
+            info["oracle_nll"] = (-log_probs.sum(axis=1) / self.lengths[ended]).tolist()
         if self.task.vocabulary is not None:
             info["text"] = [self.task.vocabulary.decode(sequence) for sequence in sequences]
         return info

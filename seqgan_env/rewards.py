@@ -15,8 +15,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from seqgan_env.arguments import check_number
 from seqgan_env.measures.bleu import BLEU, Smoothing
 from seqgan_env.models.discriminators import Discriminator
+from seqgan_env.models.parameters import at_least_float32
 from seqgan_env.models.sequence_models import SequenceModel
 
 
@@ -24,7 +26,8 @@ from seqgan_env.models.sequence_models import SequenceModel
 class RewardModel(Protocol):
     """Scores whole sequences. Any callable with this signature is a reward model.
 
-    One that draws random numbers keeps its NumPy generator in an attribute `rng`: checkpoints then hold its state.
+    One that draws random numbers keeps its NumPy generator in an attribute `rng`. Checkpoints then hold its state. An
+    environment that was given the model's name seeds it with each seeded reset.
     """
 
     def __call__(self, sequences: Tensor, /) -> Tensor:
@@ -46,14 +49,13 @@ class DiscriminatorReward:
 
     @torch.no_grad()
     def logits(self, sequences: Tensor) -> Tensor:
-        """(R, T) int64 -> (R,) float32."""
+        """(R, T) int64 -> (R,) float32, or float64 of a float64 discriminator."""
         if isinstance(self.discriminator, Discriminator):
-            return self.discriminator.score(sequences)
+            return at_least_float32(self.discriminator.score(sequences))
         was_training = self.discriminator.training
         self.discriminator.eval()
         try:
-            logits: Tensor = self.discriminator(sequences)
-            return logits
+            return at_least_float32(self.discriminator(sequences))
         finally:
             self.discriminator.train(was_training)
 
@@ -75,17 +77,16 @@ class AnchoredReward:
         reward_model: R.
         generator: G, shared with whoever trains it.
         anchor: G_0, which stays as it is while G moves; set it with `drop_anchor`.
-        weight: above 0.
+        weight: finite, above 0.
 
     Raises:
-        ValueError: if weight is not above 0.
+        ValueError: if weight is not above 0, or infinite.
     """
 
     def __init__(
         self, reward_model: RewardModel, generator: SequenceModel, anchor: SequenceModel, weight: float
     ) -> None:
-        if not weight > 0:
-            raise ValueError(f"weight={weight} must be above 0; without an anchor use the reward model itself")
+        check_number("weight", weight, above=0, hint="without an anchor use the reward model itself")
         self.reward_model = reward_model
         self.generator = generator
         self.anchor = anchor.requires_grad_(False)
@@ -111,21 +112,25 @@ class ConstantReward:
     """The same reward for every sequence: the null twin of any reward.
 
     Args:
-        value: 0.5 is what an undecided discriminator gives.
+        value: finite; 0.5 is what an undecided discriminator gives.
+
+    Raises:
+        ValueError: if it is NaN or infinite.
     """
 
     def __init__(self, value: float = 0.5) -> None:
+        check_number("value", value)
         self.value = value
 
     def __call__(self, sequences: Tensor, /) -> Tensor:
-        return torch.full((sequences.shape[0],), self.value)
+        return torch.full((sequences.shape[0],), self.value, dtype=torch.float32, device=sequences.device)
 
 
 class RandomReward:
     """Uniform in [0, 1) and independent of the sequence: a null reward with noise.
 
-    A mean over N completions has 1/N of the variance. Environments do not seed `rng`: a reset with a seed does not
-    wind it back.
+    A mean over N completions has 1/N of the variance. An environment that was given `reward_model="random"` seeds `rng`
+    with each seeded reset. An object of your own is left alone: who shares one between environments seeds it.
 
     Args:
         rng: source of all randomness.
@@ -146,7 +151,7 @@ class ShuffledReward:
     and its expectation is the batch's mean for all prefixes alike. What stays is that mean, which changes with t and
     with training, and to which a sequence's own rewards contribute: the expected policy gradient is 1/B of the
     wrapped model's. With B = 1, a single environment, it is all of it: there the shuffle hides nothing.
-    Environments do not seed `rng`: a reset with a seed does not wind it back.
+    `rng` is seeded as that of `RandomReward`.
 
     Args:
         reward_model: whose rewards are permuted.
@@ -192,8 +197,7 @@ class BLEUReward:
         smoothing: Smoothing = "epsilon",
         rng: np.random.Generator,
     ) -> None:
-        if not 0 < share <= 1:
-            raise ValueError(f"share={share} must lie in (0, 1]")
+        check_number("share", share, above=0, at_most=1)
         chosen = rng.permutation(len(sequences))[: max(round(share * len(sequences)), 1)]
         self.bleu = BLEU(sequences.cpu().numpy()[chosen], vocab_size, max_order, smoothing)
 
@@ -228,22 +232,41 @@ def score_sequences(reward_model: RewardModel, sequences: Tensor) -> npt.NDArray
     """
     with torch.no_grad():
         returned = reward_model(sequences)
+    name = getattr(reward_model, "__name__", type(reward_model).__name__)
+    return checked_rewards(returned, sequences, name)
+
+
+def checked_rewards(returned: object, sequences: Tensor, name: str) -> npt.NDArray[np.float64]:
+    """What a reward model returned for (R, T) sequences as (R,) float64.
+
+    Args:
+        returned: a tensor or array of any real dtype, or a list of numbers.
+        sequences: what it was to score.
+        name: of the reward model, for messages.
+
+    Raises:
+        TypeError, ValueError: as `score_sequences`.
+    """
+    count, whose = len(sequences), f"the reward model is {name}"
     try:
-        rewards = (
-            returned.detach().cpu().numpy() if isinstance(returned, Tensor) else np.asarray(returned, dtype=np.float64)
-        ).astype(np.float64)
+        if isinstance(returned, Tensor):
+            rewards = returned.detach().to("cpu", torch.float64).numpy()
+        else:
+            rewards = np.asarray(returned, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise TypeError(
-            f"reward_model must return a tensor of {len(sequences)} numbers, got {type(returned).__name__}"
+            f"reward_model must return a tensor of {count} numbers, got {type(returned).__name__}; {whose}"
         ) from error
-    if rewards.shape != (len(sequences),):
+    if rewards.shape != (count,):
         raise ValueError(
-            f"reward_model returned shape {rewards.shape} for {len(sequences)} sequences; "
-            f"expected ({len(sequences)},), one reward a sequence"
+            f"reward_model returned shape {rewards.shape} for {count} sequences; expected ({count},), one reward per "
+            f"sequence; {whose}"
         )
-    if not np.isfinite(rewards).all():
-        bad = int(np.flatnonzero(~np.isfinite(rewards))[0])
+    finite = np.isfinite(rewards)
+    if not finite.all():
+        bad = int(np.flatnonzero(~finite)[0])
         raise ValueError(
-            f"reward_model returned {rewards[bad]} for sequence {sequences[bad].tolist()}; rewards must be finite"
+            f"reward_model returned {rewards[bad]} for sequence {sequences[bad].tolist()}; rewards must be finite; "
+            f"{whose}"
         )
     return rewards

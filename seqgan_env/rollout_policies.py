@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from seqgan_env.arguments import check_count, check_number
 from seqgan_env.models.sequence_models import START_TOKEN, SequenceModel, State
 
 _SAMPLE_BATCH = 5000  # sequences drawn together: small operations cost threads more than they share
@@ -49,12 +50,11 @@ class UniformPolicy:
     """
 
     def __init__(self, vocab_size: int) -> None:
-        if vocab_size < 1:
-            raise ValueError(f"vocab_size={vocab_size} must be at least 1")
+        check_count("vocab_size", vocab_size)
         self.vocab_size = vocab_size
 
     def initial_state(self, batch_size: int) -> State:
-        return (torch.empty(batch_size, 0),)
+        return (torch.empty((batch_size, 0), dtype=torch.float32, device="cpu"),)
 
     def advance(self, state: State, tokens: Tensor) -> State:
         return state
@@ -78,8 +78,7 @@ class DelayedCopy:
     """
 
     def __init__(self, generator: SequenceModel, rate: float = 0.0) -> None:
-        if not 0 <= rate <= 1:
-            raise ValueError(f"rate={rate} must lie in [0, 1]: 0 copies the generator, 1 never follows it")
+        check_number("rate", rate, at_least=0, at_most=1, hint="0 copies the generator, 1 never follows it")
         self.model = copy.deepcopy(generator).requires_grad_(False)
         self.rate = rate
         self.vocab_size = generator.vocab_size
@@ -117,17 +116,16 @@ class NGramPolicy:
     """
 
     def __init__(self, sequences: Tensor, vocab_size: int, order: int = 2, backoff: float = 0.1) -> None:
-        if order < 1:
-            raise ValueError(f"order={order} must be at least 1")
-        if not 0 < backoff <= 1:
-            raise ValueError(f"backoff={backoff} must lie in (0, 1]")
+        check_count("vocab_size", vocab_size)
+        check_count("order", order)
+        check_number("backoff", backoff, above=0, at_most=1)
         if float(vocab_size + 1) ** (order - 1) > 2**62:
             raise ValueError(f"order={order} with vocab_size={vocab_size} has contexts that int64 cannot number")
         self.vocab_size = vocab_size
         self.order = order
         self.backoff = backoff
-        tokens = torch.as_tensor(sequences).cpu()
-        start = torch.full((tokens.shape[0], order - 1), START_TOKEN, dtype=torch.int64)
+        tokens = torch.as_tensor(sequences, device="cpu")
+        start = torch.full((tokens.shape[0], order - 1), START_TOKEN, dtype=torch.int64, device="cpu")
         padded = torch.cat([start, tokens], dim=1).numpy()
         real = tokens.numpy() < vocab_size
         # For each order m: sorted context keys and, in the same order, the tokens that followed.
@@ -146,7 +144,7 @@ class NGramPolicy:
         return key
 
     def initial_state(self, batch_size: int) -> State:
-        return (torch.full((batch_size, self.order - 1), START_TOKEN, dtype=torch.int64),)
+        return (torch.full((batch_size, self.order - 1), START_TOKEN, dtype=torch.int64, device="cpu"),)
 
     def advance(self, state: State, tokens: Tensor) -> State:
         return (torch.cat([state[0], tokens.unsqueeze(1)], dim=1)[:, 1:],)
@@ -226,7 +224,7 @@ def complete_sequences(
     completed = sequences.repeat_interleave(n, dim=0)  # (B*N, T)
     position = lengths.repeat_interleave(n)
     uniforms = uniforms.flatten(0, 1)  # (B*N, L)
-    rows = torch.arange(completed.shape[0], device=completed.device)  # rows that still grow
+    rows = torch.arange(completed.shape[0], dtype=torch.int64, device=completed.device)  # rows that still grow
     # The N completions of a prefix share the logits of their first token.
     tokens = policy.draw(state, uniforms[:, 0].view(-1, n)).flatten()
     state = fork(state, n)
@@ -275,5 +273,5 @@ def sample_sequences(
         lengths = torch.zeros(1, dtype=torch.int64, device=device)
         batches.append(complete_sequences(policy, state, empty, lengths, uniforms.to(device), eos_token))
     if not batches:
-        return torch.empty((0, sequence_length), dtype=torch.int64)
+        return torch.empty((0, sequence_length), dtype=torch.int64, device=policy.initial_state(1)[0].device)
     return torch.cat(batches)

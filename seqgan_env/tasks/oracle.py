@@ -6,6 +6,7 @@ file. Its likelihood is known exactly, so a generator can be measured by NLL_ora
 
 from __future__ import annotations
 
+import copy
 import pickle
 import zipfile
 from pathlib import Path
@@ -39,7 +40,8 @@ def oracle_task(
     Args:
         vocab_size: V; None takes the oracle file's, or 5,000.
         sequence_length: T.
-        oracle: an int seeds its parameters, None is seed 0, a path loads the authors' `.npz` or pickle.
+        oracle: an int seeds its parameters, None is seed 0, a path loads the authors' `.npz` or pickle, a
+            sequence model of your own is copied and frozen.
         n_sequences: sequences in each split.
         data_seed: of the draws of real sequences.
         hidden_size: E and H of a seeded oracle (paper's code: 32).
@@ -48,7 +50,7 @@ def oracle_task(
         ValueError: if the file does not hold an oracle, or its vocabulary is not `vocab_size`.
     """
     if isinstance(oracle, SequenceModel):
-        model = oracle
+        model = copy.deepcopy(oracle)  # the caller's own stays as it is, and may learn
     elif isinstance(oracle, str | Path):
         model = load_oracle(oracle)
     else:

@@ -197,7 +197,7 @@ def _task(options: TextOptions, lines: _Lines) -> Task:
 
 def _padded(table: _TokenTable, rows: IntArray, length: int, vocabulary: Vocabulary) -> Tensor:
     """Some sequences, (len(rows), length) int64: EOS behind those that are shorter, then PAD."""
-    sequences = torch.empty((len(rows), length), dtype=torch.int64)
+    sequences = torch.empty((len(rows), length), dtype=torch.int64, device="cpu")
     done = 0
     for ids in table.matrices(rows, length):
         block = torch.from_numpy(ids).long()

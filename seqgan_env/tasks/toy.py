@@ -54,4 +54,6 @@ def enumerate_sequences(vocab_size: int, sequence_length: int) -> Tensor:
     """
     if vocab_size**sequence_length > 1_000_000:
         raise ValueError(f"vocab_size={vocab_size} and sequence_length={sequence_length} make over a million sequences")
-    return torch.tensor(list(itertools.product(range(vocab_size), repeat=sequence_length)), dtype=torch.int64)
+    return torch.tensor(
+        list(itertools.product(range(vocab_size), repeat=sequence_length)), dtype=torch.int64, device="cpu"
+    )

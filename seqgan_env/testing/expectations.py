@@ -39,6 +39,22 @@ def expect_tensor(name: str, value: Any, shape: Sequence[int], device: torch.dev
         raise ValueError(f"{name} returned NaN or infinity; expected finite numbers")
 
 
+def default_tolerance(model: nn.Module) -> float:
+    """How far numbers of a model may lie apart that are equal but for rounding; 16-bit models round coarsely."""
+    bits = min((torch.finfo(parameter.dtype).bits for parameter in model.parameters()), default=32)
+    return 1e-4 if bits >= 32 else 0.1
+
+
+def expect_parameters_that_learn(name: str, model: nn.Module) -> None:
+    """Not all parameters are frozen: then no loss would have a gradient, whatever the model computes."""
+    parameters = list(model.parameters())
+    if parameters and not any(parameter.requires_grad for parameter in parameters):
+        raise ValueError(
+            f"{name}: all of its parameters are frozen (requires_grad=False), so it cannot learn; call "
+            "requires_grad_(True) on it, or on a copy of it"
+        )
+
+
 def expect_equal(message: str, first: Tensor, second: Tensor, tolerance: float) -> None:
     """No two numbers differ by more than the tolerance."""
     difference = float((first - second).abs().max()) if first.numel() else 0.0

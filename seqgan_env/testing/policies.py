@@ -13,9 +13,11 @@ from seqgan_env.rollout_policies import RolloutPolicy, fork, replay
 from seqgan_env.tasks.toy import enumerate_sequences
 from seqgan_env.testing.expectations import (
     attempt,
+    default_tolerance,
     duplicate,
     expect_equal,
     expect_learning,
+    expect_parameters_that_learn,
     expect_saving,
     expect_scores,
     expect_tensor,
@@ -78,7 +80,7 @@ def check_rollout_policy(
 
 
 def check_sequence_model(
-    model: Any, *, sequence_length: int | None = None, seed: int = 0, tolerance: float = 1e-4
+    model: Any, *, sequence_length: int | None = None, seed: int = 0, tolerance: float | None = None
 ) -> None:
     """Check G: all of a roll-out policy, and that drawing, scoring, stepping and learning are of one distribution.
 
@@ -86,7 +88,8 @@ def check_sequence_model(
         model: a `SequenceModel`.
         sequence_length: T to check with; None is the model's own, or 6.
         seed: of tokens, draws, and the noise that stands for training.
-        tolerance: of hidden states, log-probabilities in nats, and the sum of probabilities.
+        tolerance: of hidden states, log-probabilities in nats, and the sum of probabilities. None is 1e-4, and 0.1
+            where parameters have 16 bits.
 
     Raises:
         TypeError: if it is not a `SequenceModel`, or cannot be copied.
@@ -98,6 +101,8 @@ def check_sequence_model(
             f"{name} is no sequence model; derive it from seqgan_env.models.sequence_models.SequenceModel, and give it "
             "initial_state, advance, features and hidden_states"
         )
+    expect_parameters_that_learn(name, model)
+    tolerance = default_tolerance(model) if tolerance is None else tolerance
     with random_state_kept(seed):
         fresh, model = duplicate(model), duplicate(model).train()
         steps = _steps(model, sequence_length)
@@ -106,7 +111,7 @@ def check_sequence_model(
         tokens = torch.from_numpy(rng.integers(model.vocab_size, size=(_ROWS, steps))).to(model.device)
         _check_hidden_states(name, model, tokens, tolerance)
         _check_draws(f"{name}.at_temperature(0.5)", model.at_temperature(0.5), tokens, rng)
-        weights = torch.rand(tokens.shape, device=model.device)
+        weights = torch.from_numpy(rng.random(tokens.shape, dtype=np.float32)).to(model.device)
         likelihood = model.weighted_log_likelihood(tokens, weights).detach() / tokens.numel()
         expected = (weights * model.at_temperature(1.0).log_probs(tokens)).mean()
         message = f"{name}.weighted_log_likelihood is not the weighted sum of log_probs"
@@ -134,7 +139,7 @@ def _check_draw(policy: RolloutPolicy, state: State, forked: State, uniforms: Te
         "leaves behind in tensors with the batch in dimension 0",
         *(policy.draw(forked, uniforms.repeat_interleave(2, dim=0)), draws.repeat_interleave(2, dim=0)),
     )
-    rows = torch.arange(_ROWS - 1, -1, -2, device=uniforms.device)
+    rows = torch.arange(_ROWS - 1, -1, -2, dtype=torch.int64, device=uniforms.device)
     _expect_same_draws(
         f"{name} gives other tokens for rows selected from a state than in the whole batch",
         *(policy.draw(tuple(part[rows] for part in state), uniforms[rows]), draws[rows]),
@@ -175,10 +180,11 @@ def _check_hidden_states(name: str, model: SequenceModel, tokens: Tensor, tolera
 
 def _check_mixed_lengths(policy: RolloutPolicy, tokens: Tensor, rng: np.random.Generator) -> None:
     """A batch of prefixes of different lengths draws what each prefix draws when it is recomputed alone."""
-    lengths = torch.arange(_ROWS, device=tokens.device) % tokens.shape[1]
+    lengths = torch.arange(_ROWS, dtype=torch.int64, device=tokens.device) % tokens.shape[1]
     uniforms = torch.from_numpy(rng.random((_ROWS, 256), dtype=np.float32)).to(tokens.device)
     together = policy.draw(replay(policy, tokens, lengths), uniforms)
-    for row in torch.arange(_ROWS).split(1):
+    for place in range(_ROWS):
+        row = slice(place, place + 1)
         alone = policy.draw(replay(policy, tokens[row], lengths[row]), uniforms[row])
         _expect_same_draws(
             f"{type(policy).__name__}: among prefixes of other lengths a prefix of {int(lengths[row])} tokens draws "
@@ -208,12 +214,12 @@ def _check_log_probs(name: str, policy: Any, tokens: Tensor, tolerance: float) -
 def _check_draws(name: str, policy: Any, tokens: Tensor, rng: np.random.Generator) -> None:
     """Next tokens, after the empty prefix and a long one, are drawn with the probabilities of log_probs."""
     vocab_size, device = policy.vocab_size, tokens.device
-    next_tokens = torch.arange(vocab_size, device=device).unsqueeze(1)
+    next_tokens = torch.arange(vocab_size, dtype=torch.int64, device=device).unsqueeze(1)
     for length in (0, tokens.shape[1] - 1):
         prefix = tokens[:1, :length]
         continued = torch.cat([prefix.expand(vocab_size, -1), next_tokens], dim=1)
         probabilities = policy.log_probs(continued)[:, -1].double().exp().cpu().numpy()
-        state = replay(policy, prefix, torch.tensor([length]))
+        state = replay(policy, prefix, torch.tensor([length], dtype=torch.int64, device=device))
         uniforms = torch.from_numpy(rng.random((1, max(_DRAWS, 20 * vocab_size)), dtype=np.float32)).to(device)
         counts = np.bincount(policy.draw(state, uniforms)[0].cpu().numpy(), minlength=vocab_size)
         if deviations(counts, probabilities) > _DEVIATIONS:

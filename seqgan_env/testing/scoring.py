@@ -10,14 +10,16 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from seqgan_env.models.discriminators import Discriminator
-from seqgan_env.rewards import score_sequences
+from seqgan_env.rewards import checked_rewards
 from seqgan_env.tasks.task import Task
 from seqgan_env.tasks.toy import toy_task
 from seqgan_env.testing.expectations import (
     attempt,
+    default_tolerance,
     duplicate,
     expect_equal,
     expect_learning,
+    expect_parameters_that_learn,
     expect_saving,
     expect_scores,
     expect_tensor,
@@ -55,8 +57,8 @@ def check_reward_model(reward_model: Any, task: Task | None = None, *, seed: int
         if rng is not None:
             rng.bit_generator.state = before
         returned = reward_model(rows)
-        score_sequences(lambda _: returned, rows)  # refuses wrong types, shapes and values
-        return torch.as_tensor(returned)
+        checked = checked_rewards(returned, rows, name)  # refuses wrong types, shapes and values
+        return returned if isinstance(returned, Tensor) else torch.from_numpy(checked)
 
     with random_state_kept(seed):
         expect_scores(name, score, sequences, tolerance, row_by_row=rng is None)
@@ -64,14 +66,15 @@ def check_reward_model(reward_model: Any, task: Task | None = None, *, seed: int
         rng.bit_generator.state = before
 
 
-def check_discriminator(model: Any, task: Task | None = None, *, seed: int = 0, tolerance: float = 1e-4) -> None:
+def check_discriminator(model: Any, task: Task | None = None, *, seed: int = 0, tolerance: float | None = None) -> None:
     """Check D_phi: shapes, gradients to all parameters, scoring without dropout or gradient, saving and loading.
 
     Args:
         model: a `Discriminator`.
         task: what it is for; its sequences have PAD only where it has an EOS. None tries PAD too.
         seed: of the sequences, and of the noise that stands for training.
-        tolerance: largest difference between two logits of a sequence.
+        tolerance: largest difference between two logits of a sequence. None is 1e-4, and 0.1 where parameters have 16
+            bits.
 
     Raises:
         TypeError: if it is not a `Discriminator`, or cannot be copied.
@@ -84,11 +87,19 @@ def check_discriminator(model: Any, task: Task | None = None, *, seed: int = 0, 
             "super().__init__(vocab_size, sequence_length), and let forward return logits"
         )
     if task is None:
-        task = Task(name, model.vocab_size, model.sequence_length, lambda _: torch.empty(0), eos_token=0)
+        task = Task(
+            name,
+            model.vocab_size,
+            model.sequence_length,
+            lambda _: torch.empty(0, dtype=torch.int64, device="cpu"),
+            eos_token=0,
+        )
     for size in ("vocab_size", "sequence_length"):
         own, needed = getattr(model, size), getattr(task, size)
         if own != needed:
             raise ValueError(f"{name} has {size}={own}, the task {task.name!r} has {needed}; they must be equal")
+    expect_parameters_that_learn(name, model)
+    tolerance = default_tolerance(model) if tolerance is None else tolerance
     with random_state_kept(seed):
         fresh, model = duplicate(model), duplicate(model).train()
         sequences = random_sequences(task, seed).to(model.device)
@@ -114,7 +125,7 @@ def check_discriminator(model: Any, task: Task | None = None, *, seed: int = 0, 
         expect_equal(
             f"{name}.score is not forward in evaluation mode", model.score(sequences), in_evaluation, tolerance
         )
-        labels_real_is_one = (torch.arange(len(sequences), device=model.device) % 2).to(logits.dtype)
+        labels_real_is_one = (torch.arange(len(sequences), dtype=torch.int64, device=model.device) % 2).to(logits.dtype)
 
         def loss(trained: Discriminator) -> Tensor:
             return F.binary_cross_entropy_with_logits(trained(sequences), labels_real_is_one) + trained.penalty()
