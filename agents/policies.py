@@ -16,6 +16,7 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import Tensor, nn
 
+from agents.prefixes import prefix_length, prefix_tokens
 from seqgan_env.models.sampling import draw_from_logits, draw_tokens
 from seqgan_env.models.sequence_models import LSTMSequenceModel, SequenceModel, State, shift_right
 
@@ -37,7 +38,7 @@ class SequencePolicy(ActorCriticPolicy):
         kwargs: of ActorCriticPolicy (optimizer_class, optimizer_kwargs, ...).
 
     Raises:
-        ValueError: if the generator's vocabulary is not the action space.
+        ValueError: if the generator's vocabulary is not the action space, or observations are no prefixes of tokens.
     """
 
     def __init__(
@@ -54,8 +55,9 @@ class SequencePolicy(ActorCriticPolicy):
         if not isinstance(action_space, spaces.Discrete):
             raise ValueError(f"action_space={action_space} must be Discrete(V), one action a token")
         vocab_size = int(action_space.n)
+        self._sequence_length = prefix_length(observation_space)
         if generator is None:
-            seed = int(torch.randint(2**31, ()))  # from the generator that SB3 seeds
+            seed = int(torch.randint(2**31, (), dtype=torch.int64, device="cpu"))  # from the generator that SB3 seeds
             generator = LSTMSequenceModel(vocab_size, embedding_size, hidden_size, init_std, seed)
         if generator.vocab_size != vocab_size:
             raise ValueError(f"generator has vocab_size={generator.vocab_size}, the environment {vocab_size} actions")
@@ -68,6 +70,7 @@ class SequencePolicy(ActorCriticPolicy):
         self.value_net = nn.Linear(self.generator.hidden_size, 1)
         nn.init.zeros_(self.value_net.weight)
         nn.init.zeros_(self.value_net.bias)
+        self.value_net.to(self.generator.dtype)
         self.optimizer = self.optimizer_class(self.parameters(), lr=lr_schedule(1), **self.optimizer_kwargs)  # type: ignore[call-arg]
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
@@ -81,25 +84,29 @@ class SequencePolicy(ActorCriticPolicy):
         }
 
     def prefix_features(self, obs: Tensor) -> Tensor:
-        """h_t after each prefix: (B, T) of any dtype -> (B, H) float32, differentiable."""
-        sequences = obs.long()
+        """h_t after each prefix: (B, T) of any dtype -> (B, H), differentiable.
+
+        Raises:
+            ValueError: if they are no prefixes of tokens, see `prefixes.prefix_tokens`.
+        """
+        sequences = prefix_tokens(obs, self.generator.vocab_size, self._sequence_length)
         lengths = (sequences < self.generator.vocab_size).sum(dim=1)  # (B,)
         lengths = lengths.clamp(max=sequences.shape[1] - 1)  # a finished sequence: its value is never used
         longest = int(lengths.max())
         hidden = self.generator.hidden_states(shift_right(sequences, self.generator.vocab_size)[:, : longest + 1])
-        return hidden[torch.arange(len(sequences), device=hidden.device), lengths]
+        return hidden[torch.arange(len(sequences), dtype=torch.int64, device=hidden.device), lengths]
 
     def forward(self, obs: Tensor, deterministic: bool = False) -> tuple[Tensor, Tensor, Tensor]:
         """Actions (B,) int64, values (B, 1), log-probabilities of the actions (B,) in nats."""
         hidden = self.prefix_features(obs)
         actions = self._act(hidden, deterministic)
         log_prob = self.generator.output.log_probs(hidden, actions)
-        return actions, self.value_net(hidden), log_prob
+        return actions, self._values(hidden), log_prob.float()
 
     def _act(self, hidden: Tensor, deterministic: bool) -> Tensor:
         if deterministic:
             return self.generator.output(hidden).argmax(dim=1)
-        uniforms = torch.rand(len(hidden), 1, device=hidden.device)
+        uniforms = torch.rand(len(hidden), 1, dtype=torch.float32, device=hidden.device)
         return draw_tokens(self.generator.output, hidden, uniforms).squeeze(1)
 
     def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> Tensor:
@@ -111,7 +118,7 @@ class SequencePolicy(ActorCriticPolicy):
         assert isinstance(obs, Tensor)
         hidden = self.prefix_features(obs)
         distribution = self._distribution(hidden)
-        return self.value_net(hidden), distribution.log_prob(actions.long()), distribution.entropy()
+        return self._values(hidden), distribution.log_prob(actions.long()), distribution.entropy()
 
     def get_distribution(self, obs: PyTorchObs) -> Distribution:
         assert isinstance(obs, Tensor)
@@ -119,11 +126,15 @@ class SequencePolicy(ActorCriticPolicy):
 
     def predict_values(self, obs: PyTorchObs) -> Tensor:
         assert isinstance(obs, Tensor)
-        return self.value_net(self.prefix_features(obs))
+        return self._values(self.prefix_features(obs))
+
+    def _values(self, hidden: Tensor) -> Tensor:
+        """(B, 1) float32, as SB3's buffers want it, whatever the generator's dtype."""
+        return self.value_net(hidden).float()
 
     def _distribution(self, hidden: Tensor) -> Distribution:
         distribution = CategoricalDistribution(self.generator.vocab_size)
-        return distribution.proba_distribution(self.generator.output(hidden))
+        return distribution.proba_distribution(self.generator.output(hidden).float())
 
 
 class TokenPrefixExtractor(BaseFeaturesExtractor):
@@ -139,17 +150,18 @@ class TokenPrefixExtractor(BaseFeaturesExtractor):
 
     def __init__(self, observation_space: spaces.Box, features_dim: int = 64, embedding_size: int = 32) -> None:
         super().__init__(observation_space, features_dim)
+        self.sequence_length = prefix_length(observation_space)
         self.pad_token = int(observation_space.high.max())
         self.embedding = nn.Embedding(self.pad_token + 1, embedding_size)  # row PAD is the start symbol
         self.gru = nn.GRU(embedding_size, features_dim, batch_first=True)
 
     def forward(self, observations: Tensor) -> Tensor:
-        """(B, T) of any dtype -> (B, features_dim) float32."""
-        sequences = observations.round().long() if observations.is_floating_point() else observations.long()
+        """(B, T) of any dtype -> (B, features_dim); raises ValueError for what is no prefix."""
+        sequences = prefix_tokens(observations, self.pad_token, self.sequence_length)
         lengths = (sequences < self.pad_token).sum(dim=1)  # (B,)
         start = torch.full_like(sequences[:, :1], self.pad_token)
         outputs, _ = self.gru(self.embedding(torch.cat([start, sequences], dim=1)))  # (B, T + 1, F)
-        return outputs[torch.arange(len(sequences), device=outputs.device), lengths]
+        return outputs[torch.arange(len(sequences), dtype=torch.int64, device=outputs.device), lengths]
 
 
 class LastTokenExtractor(BaseFeaturesExtractor):
@@ -162,12 +174,13 @@ class LastTokenExtractor(BaseFeaturesExtractor):
 
     def __init__(self, observation_space: spaces.Box, features_dim: int = 32) -> None:
         super().__init__(observation_space, features_dim)
+        self.sequence_length = prefix_length(observation_space)
         self.pad_token = int(observation_space.high.max())
         self.embedding = nn.Embedding(self.pad_token + 1, features_dim)  # row PAD is the start symbol
 
     def forward(self, observations: Tensor) -> Tensor:
-        """(B, T) of any dtype -> (B, features_dim) float32."""
-        sequences = observations.round().long() if observations.is_floating_point() else observations.long()
+        """(B, T) of any dtype -> (B, features_dim); raises ValueError for what is no prefix."""
+        sequences = prefix_tokens(observations, self.pad_token, self.sequence_length)
         last = (sequences < self.pad_token).sum(dim=1, keepdim=True) - 1  # (B, 1), -1 for the empty prefix
         tokens = sequences.gather(1, last.clamp(min=0)).squeeze(1)  # PAD where the prefix is empty
         return self.embedding(tokens)
@@ -233,7 +246,8 @@ class ActorRolloutPolicy:
             return (sequences,)
         policy: Any = self.policy
         layers, _, size = policy.lstm_hidden_state_shape
-        memory = torch.zeros(batch_size, layers, size, device=self.policy.device)
+        dtype = next(policy.lstm_actor.parameters()).dtype
+        memory = torch.zeros(batch_size, layers, size, dtype=dtype, device=self.policy.device)
         return self._remember(sequences, memory, memory)
 
     @torch.no_grad()
@@ -252,14 +266,14 @@ class ActorRolloutPolicy:
     def log_probs(self, sequences: Tensor) -> Tensor:
         """log p of every token in nats, 0 at PAD: (B, T) int64 -> (B, T) float32. -inf for what is never played."""
         sequences = sequences.to(self.policy.device)
-        found = torch.zeros(sequences.shape)
+        found = torch.zeros(sequences.shape, dtype=torch.float32, device="cpu")
         for start in range(0, len(sequences), _ROWS):
             rows = sequences[start : start + _ROWS]
             state = self.initial_state(len(rows))
             for t, column in enumerate(rows.unbind(1)):
                 tokens = column.clamp(max=self.vocab_size - 1)
                 chosen = torch.log_softmax(self._logits(state), dim=1).gather(1, tokens.unsqueeze(1)).squeeze(1)
-                found[start : start + _ROWS, t] = torch.where(column < self.vocab_size, chosen, 0.0).cpu()
+                found[start : start + _ROWS, t] = torch.where(column < self.vocab_size, chosen, 0.0).float().cpu()
                 state = self.advance(state, tokens)
         return found.to(sequences.device)
 

@@ -25,6 +25,8 @@ from stable_baselines3.common.utils import explained_variance
 from torch import Tensor
 
 from agents.policies import SequencePolicy
+from agents.prefixes import prefix_tokens
+from seqgan_env.arguments import check_count, check_number
 from seqgan_env.models.sequence_models import shift_right
 
 Baseline = Literal["none", "step_mean", "value"]
@@ -50,7 +52,8 @@ class REINFORCE(OnPolicyAlgorithm):
         stats_window_size, tensorboard_log, policy_kwargs, verbose, seed, device: as in SB3.
 
     Raises:
-        ValueError: for an unknown baseline or reduction.
+        ValueError: for an unknown baseline or reduction, or a number that is NaN, infinite or out of its range; if a
+            wrapper around the environment changes the width of observations.
     """
 
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {
@@ -84,6 +87,15 @@ class REINFORCE(OnPolicyAlgorithm):
             raise ValueError(f"baseline={baseline!r} must be 'none', 'step_mean' or 'value'")
         if loss_reduction not in ("sum", "mean"):
             raise ValueError(f"loss_reduction={loss_reduction!r} must be 'sum' or 'mean'")
+        if not callable(learning_rate):
+            check_number("learning_rate", learning_rate, at_least=0)
+        if n_steps is not None:
+            check_count("n_steps", n_steps)
+        if gamma is not None:
+            check_number("gamma", gamma, at_least=0, at_most=1)
+        check_number("ent_coef", ent_coef)
+        check_number("vf_coef", vf_coef, at_least=0)
+        check_number("max_grad_norm", max_grad_norm, above=0)
         super().__init__(
             policy,
             env,
@@ -110,13 +122,29 @@ class REINFORCE(OnPolicyAlgorithm):
             assert self.observation_space.shape is not None
             self.n_steps = n_steps or self.observation_space.shape[0]
             self.gamma = default_discount(self._reward_mode()) if gamma is None else gamma
-            self._check_discount()
         if _init_setup_model:
             self._setup_model()
 
+    def _setup_model(self) -> None:
+        super()._setup_model()
+        if self.env is not None:  # a constructor's, or the one that a saved agent is loaded with
+            self._check_width()
+            self._check_discount()
+
     def set_env(self, env: GymEnv, force_reset: bool = True) -> None:
         super().set_env(env, force_reset)
+        self._check_width()
         self._check_discount()
+
+    def _check_width(self) -> None:
+        """Wrappers leave the environment's prefixes as wide as they are."""
+        assert self.env is not None
+        given, own = self.env.observation_space.shape, self.env.unwrapped.observation_space.shape
+        if given != own:
+            raise ValueError(
+                f"{type(self.env).__name__} gives observations of shape {given}, the environment within {own}. A "
+                "prefix holds its whole past: leave out wrappers that stack or cut observations, such as VecFrameStack"
+            )
 
     def _reward_mode(self) -> str | None:
         """The environment's reward mode, None where it has none."""
@@ -128,13 +156,21 @@ class REINFORCE(OnPolicyAlgorithm):
         return mode
 
     def _check_discount(self) -> None:
-        if self._reward_mode() == "action_value" and self.gamma != 0:
-            warnings.warn(
-                f"gamma={self.gamma} with reward_mode='action_value': each reward already is the action value Q, which "
-                "holds the whole future; summing them counts it many times. Use gamma=0, or reward_mode='potential'.",
-                UserWarning,
-                stacklevel=3,
+        """Warn of a discount that does not fit the rewards, as that of an agent saved with another reward mode."""
+        mode = self._reward_mode()
+        if mode == "action_value" and self.gamma != 0:
+            problem = (
+                "each reward already is the action value Q, which holds the whole future; summing them counts it many "
+                "times. Use gamma=0, or reward_mode='potential'"
             )
+        elif mode in ("terminal", "potential") and self.gamma == 0:
+            learned = (
+                "the last token alone learns" if mode == "terminal" else "a token learns from its own Q_t - Q_{t-1}"
+            )
+            problem = f"rewards are to be summed, and {learned}. Use gamma=1, also in REINFORCE.load(..., gamma=1.0)"
+        else:
+            return
+        warnings.warn(f"gamma={self.gamma} with reward_mode={mode!r}: {problem}.", UserWarning, stacklevel=4)
 
     def train(self) -> None:
         """Eq. 8: one step of Adam on the experience in the buffer."""
@@ -181,7 +217,7 @@ class REINFORCE(OnPolicyAlgorithm):
         generator = self.policy.generator
         with torch.no_grad():
             hidden = generator.hidden_states(shift_right(sequences, generator.vocab_size))  # (S, T, H)
-        values = self.policy.value_net(hidden).squeeze(2)[row, step]
+        values = self.policy.value_net(hidden).squeeze(2)[row, step].float()
         return torch.nn.functional.mse_loss(values, self._to_device(self.rollout_buffer.returns))
 
     def _to_device(self, array: npt.NDArray[Any]) -> Tensor:
@@ -223,8 +259,9 @@ def whole_sequences(
         sequences (S, T) int64, and for each of the (L, B) steps its row in them and its place in that row. An episode
         that began before the buffer keeps its earlier tokens; one that goes on after it ends where the buffer ends.
     """
-    observations = observations.astype(np.int64)
-    batch = observations.shape[1]
+    length, batch, horizon = observations.shape
+    flat = prefix_tokens(torch.from_numpy(observations).flatten(0, 1), vocab_size, horizon)
+    observations = flat.view(length, batch, horizon).numpy()
     begins = episode_starts.astype(bool)
     begins[0] = True
     row = np.cumsum(begins, axis=0) - 1  # per column, then offset by the columns before

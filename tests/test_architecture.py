@@ -15,6 +15,7 @@ ROOT = Path(__file__).parents[1]
 ROOMS = (
     "seqgan_env",  # registration alone
     "seqgan_env.terminal_text",
+    "seqgan_env.arguments",
     "seqgan_env.vocabulary",
     "seqgan_env.models",
     "seqgan_env.rollout_policies",
@@ -29,6 +30,7 @@ ROOMS = (
     "seqgan_env.rendering",
     "seqgan_env.envs",
     "agents.vec_env",
+    "agents.prefixes",
     "agents.policies",
     "agents.pretraining",
     "agents.reinforce",

@@ -1,0 +1,76 @@
+"""Observations as prefixes of token ids: what every part that reads them checks first.
+
+A token's id is not a magnitude. A wrapper that scales, averages or joins observations therefore leaves nothing that an
+embedding could look up. In: observations (B, T) of any dtype, since SB3 casts them to float. Out: int64 token ids, or
+an error that says which wrapper does this and how to switch it off.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from torch import Tensor
+
+_JOINED = (
+    "Wrappers that join observations, such as VecFrameStack, do this: leave them out; a prefix holds its whole past"
+)
+_SCALED = (
+    "Wrappers that scale observations, such as VecNormalize, do this: switch it off by VecNormalize(norm_obs=False), "
+    "which may still normalise rewards, and leave out NormalizeObservation and the like"
+)
+
+
+def prefix_length(space: spaces.Space) -> int:
+    """T of an observation space of prefixes, Box(0, V, (T,)).
+
+    Raises:
+        ValueError: if it has another number of dimensions, or bounds that are not 0 and a whole number.
+    """
+    if space.shape is None or len(space.shape) != 1:
+        raise ValueError(f"observation_space={space} must have the shape (T,), a prefix of T tokens. {_JOINED}")
+    if isinstance(space, spaces.Box):
+        low, high = np.unique(space.low), np.unique(space.high)
+        if len(low) != 1 or len(high) != 1 or low[0] != 0 or not float(high[0]).is_integer():
+            raise ValueError(f"observation_space={space} must be Box(0, V, (T,)), token ids and PAD = V. {_SCALED}")
+    return space.shape[0]
+
+
+def prefix_tokens(observations: Tensor, vocab_size: int, sequence_length: int) -> Tensor:
+    """Observations as int64 token ids, once they are known to be prefixes.
+
+    Args:
+        observations: (B, T) of any dtype.
+        vocab_size: V; PAD = V.
+        sequence_length: T.
+
+    Returns:
+        (B, T) int64 in 0..V, PAD behind the last token.
+
+    Raises:
+        ValueError: if they have another shape, hold anything but whole numbers in 0..V, or a token behind PAD.
+    """
+    if observations.dim() != 2 or observations.shape[1] != sequence_length:
+        raise ValueError(
+            f"observations have shape {tuple(observations.shape)}, expected (B, {sequence_length}): prefixes of "
+            f"{sequence_length} tokens. {_JOINED}"
+        )
+    tokens = observations.long()
+    if not len(tokens):
+        return tokens
+    least, greatest = torch.aminmax(tokens)
+    is_whole = not observations.is_floating_point() or bool((tokens == observations).all())
+    if not is_whole or int(least) < 0 or int(greatest) > vocab_size:
+        wrong = observations[(tokens != observations) | (tokens < 0) | (tokens > vocab_size)]
+        raise ValueError(
+            f"observations hold {wrong[0].item()}, expected token ids: whole numbers in 0..{vocab_size}, where "
+            f"{vocab_size} is PAD. {_SCALED}"
+        )
+    is_pad = tokens == vocab_size
+    behind_pad = is_pad[:, :-1] & ~is_pad[:, 1:]
+    if bool(behind_pad.any()):
+        row = int(behind_pad.any(dim=1).nonzero()[0])
+        raise ValueError(
+            f"observation {tokens[row].tolist()} has a token behind PAD = {vocab_size}, which no prefix has. {_JOINED}"
+        )
+    return tokens
