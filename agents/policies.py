@@ -67,7 +67,7 @@ class SequencePolicy(ActorCriticPolicy):
     def _build(self, lr_schedule: Schedule) -> None:
         (self.generator,) = self._given_generator
         del self._given_generator
-        self.value_net = nn.Linear(self.generator.hidden_size, 1)
+        self.value_net = nn.Linear(self.generator.hidden_size, 1, dtype=torch.float32, device="cpu")
         nn.init.zeros_(self.value_net.weight)
         nn.init.zeros_(self.value_net.bias)
         self.value_net.to(self.generator.dtype)

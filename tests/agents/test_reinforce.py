@@ -377,6 +377,33 @@ def test_no_other_discount_warns(task: Task, mode: RewardMode, gamma: float | No
         agent_of(task, reward_mode=mode, gamma=gamma)
 
 
+@pytest.mark.parametrize("mode", ["terminal", "potential"])
+def test_a_discount_of_zero_warns_where_rewards_are_to_be_summed(mode: RewardMode, task: Task, tmp_path: Path) -> None:
+    message = f"gamma=0.* with reward_mode='{mode}'.*gamma=1"
+    with pytest.warns(UserWarning, match=message):
+        agent_of(task, reward_mode=mode, gamma=0.0)
+    agent = agent_of(task, reward_mode="action_value")
+    agent.save(tmp_path / "agent")
+    with pytest.warns(UserWarning, match=message):
+        agent.set_env(toy_env(task, 4, reward_mode=mode))
+    with pytest.warns(UserWarning, match=message):
+        REINFORCE.load(tmp_path / "agent", env=toy_env(task, 4, reward_mode=mode), device="cpu")
+
+
+def test_loading_warns_of_a_discount_where_rewards_are_action_values(task: Task, tmp_path: Path) -> None:
+    agent_of(task, reward_mode="terminal").save(tmp_path / "agent")
+    with pytest.warns(UserWarning, match=r"gamma=1.* with reward_mode='action_value'"):
+        REINFORCE.load(tmp_path / "agent", env=toy_env(task, 4, reward_mode="action_value"), device="cpu")
+
+
+def test_loading_with_the_right_discount_does_not_warn(task: Task, tmp_path: Path) -> None:
+    agent_of(task, reward_mode="action_value").save(tmp_path / "agent")
+    env = toy_env(task, 4, reward_mode="terminal")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert REINFORCE.load(tmp_path / "agent", env=env, device="cpu", gamma=1.0).gamma == 1
+
+
 # Learning.
 
 
