@@ -13,6 +13,7 @@ import pytest
 import torch
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.utils.env_checker import check_env as gymnasium_check_env
+from gymnasium.utils.seeding import np_random
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -21,6 +22,7 @@ from stable_baselines3.common.env_checker import check_env as sb3_check_env
 import seqgan_env  # noqa: F401  (registers the environments)
 from seqgan_env.envs import OracleVectorEnv, SequenceEnv, SequenceVectorEnv, ToyEnv, ToyVectorEnv
 from seqgan_env.models.sequence_models import LSTMSequenceModel
+from seqgan_env.rewards import RandomReward
 from seqgan_env.rollout_policies import UniformPolicy
 from seqgan_env.tasks.task import Task
 from seqgan_env.tasks.toy import toy_task
@@ -71,6 +73,35 @@ def test_gymnasiums_check_env_passes(env_id: str, reward_mode: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         gymnasium_check_env(env)
+
+
+@pytest.mark.parametrize("reward_model", ["random", "shuffled", "shuffled:logit", "bleu"])
+def test_gymnasiums_check_env_passes_with_a_reward_that_draws(reward_model: str) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        gymnasium_check_env(gym.make("SeqGAN-Toy-v0", reward_model=reward_model).unwrapped)
+
+
+@pytest.mark.parametrize("env_class", [SequenceEnv, SequenceVectorEnv])
+def test_a_seed_winds_back_the_stream_of_a_reward_given_by_name_alone(env_class: Any, task: Task) -> None:
+    def rewards(env: Any, seed: int | None) -> list[float]:
+        env.reset(seed=seed)
+        action = np.zeros(env.action_space.shape, dtype=np.int64)
+        return [float(np.sum(env.step(action)[1])) for _ in range(3)]
+
+    named = env_class(task, reward_model="random")
+    first = rewards(named, 1)
+    assert rewards(named, None) != first  # an unseeded reset goes on
+    assert rewards(named, 2) != first
+    assert rewards(named, 1) == first
+    of_the_caller = env_class(task, reward_model=RandomReward(np.random.default_rng(0)))
+    assert rewards(of_the_caller, 1) != rewards(of_the_caller, 1)
+
+
+def test_seeding_a_reward_does_not_move_the_stream_of_the_search(task: Task) -> None:
+    env = SequenceEnv(task, reward_model="random")
+    env.reset(seed=5)
+    assert env.np_random.bit_generator.state == np_random(5)[0].bit_generator.state
 
 
 @pytest.mark.parametrize("reward_mode", REWARD_MODES)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from seqgan_env.models.output_layer import OutputLayer
 from seqgan_env.models.sampling import draw_from_logits, draw_from_masses, draw_tokens
+from seqgan_env.models.sequence_models import LSTMSequenceModel
 
 BELOW_ONE = float(np.nextafter(np.float32(1), np.float32(0)))  # the largest float32 below 1
 
@@ -149,3 +150,52 @@ def test_the_draw_is_a_function_of_the_uniforms_alone() -> None:
     torch.manual_seed(2)
     assert torch.equal(first, draw_tokens(layer, hidden, uniforms))
     assert first.dtype == torch.int64
+
+
+@pytest.mark.parametrize("temperature", [1e-45, 1e-8, 1e-4, 1e4, 0.0, -1.0, float("nan"), float("inf")])
+def test_a_temperature_that_float32_cannot_hold_is_refused(temperature: float) -> None:
+    with pytest.raises(ValueError, match=r"temperature=.* must lie in \[0\.001, 1000\]"):
+        LSTMSequenceModel(5, 4, 4).at_temperature(temperature)
+
+
+@pytest.mark.parametrize("temperature", [1e-3, 1e3])
+@pytest.mark.parametrize("vocab_size", [5, 64, 65, 200])
+def test_draws_at_the_ends_of_the_range_are_tokens(temperature: float, vocab_size: int) -> None:
+    model = LSTMSequenceModel(vocab_size, 4, 4, init_std=3.0).at_temperature(temperature)
+    draws = model.draw(model.initial_state(20), torch.rand(20, 50))
+    assert 0 <= int(draws.min()) <= int(draws.max()) < vocab_size
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("vocab_size", [5, 64, 65, 200])
+def test_a_diverged_model_is_an_error_and_never_draws_token_v(value: float, vocab_size: int) -> None:
+    uniforms = torch.rand(20, 50)
+    for part in ("bias", "weight"):
+        layer = OutputLayer(4, vocab_size)
+        with torch.no_grad():
+            getattr(layer, part)[2] = value
+        with pytest.raises(ValueError, match=r"NaN, infinite or all 0.*diverged"):
+            draw_tokens(layer, torch.ones(20, 4), uniforms)
+    logits = torch.zeros(20, vocab_size)
+    logits[7, 2] = value
+    with pytest.raises(ValueError, match="NaN, infinite or all 0"):
+        draw_from_logits(logits, uniforms)
+
+
+@pytest.mark.parametrize("vocab_size", [5, 64, 65, 200])
+def test_a_logit_of_minus_infinity_is_a_token_that_is_never_drawn(vocab_size: int) -> None:
+    layer = OutputLayer(4, vocab_size)
+    with torch.no_grad():
+        layer.bias[2] = -torch.inf
+    draws = draw_tokens(layer, torch.ones(20, 4), torch.rand(20, 500))
+    assert set(draws.unique().tolist()) == set(range(vocab_size)) - {2}
+    with pytest.raises(ValueError, match="NaN, infinite or all 0"):
+        draw_from_logits(torch.full((1, vocab_size), -torch.inf), torch.rand(1, 1))
+
+
+@pytest.mark.parametrize("width", [5, 64, 128])
+def test_masses_of_zero_are_an_error(width: int) -> None:
+    masses = torch.ones(3, width)
+    masses[1] = 0
+    with pytest.raises(ValueError, match="all 0"):
+        draw_from_masses(masses, torch.rand(3, 2))

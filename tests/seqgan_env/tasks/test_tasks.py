@@ -13,11 +13,13 @@ import pytest
 import torch
 
 from seqgan_env.measures.likelihood import estimate, negative_log_likelihood
+from seqgan_env.models.discriminators import CNNDiscriminator
 from seqgan_env.models.sequence_models import LSTMSequenceModel
 from seqgan_env.rollout_policies import UniformPolicy, sample_sequences
 from seqgan_env.tasks.oracle import load_oracle, oracle_task, seeded_oracle
 from seqgan_env.tasks.task import Task
 from seqgan_env.tasks.toy import enumerate_sequences, toy_task
+from seqgan_env.testing import check_discriminator, check_sequence_model
 
 NAMES = LSTMSequenceModel.ARRAY_NAMES
 
@@ -356,3 +358,24 @@ def test_a_task_of_ones_own_is_checked(arguments: dict, error: type[Exception], 
 def test_another_split_is_refused_by_name(task: Task) -> None:
     with pytest.raises(ValueError, match="split='dev'"):
         task.real_sequences("dev")
+
+
+def test_an_oracle_of_the_callers_stays_as_it_is_and_may_learn() -> None:
+    model = LSTMSequenceModel(3, 4, 5, init_std=1.0)
+    task = oracle_task(None, 4, model, n_sequences=8)
+    assert all(parameter.requires_grad for parameter in model.parameters())
+    assert task.oracle is not None
+    assert not any(parameter.requires_grad for parameter in task.oracle.parameters())
+    sequences = task.real_sequences("test")
+    before = task.oracle.log_probs(sequences)
+    with torch.no_grad():
+        model.gate_bias += 1
+    assert torch.equal(task.oracle.log_probs(sequences), before)
+    check_sequence_model(model)
+    with pytest.raises(ValueError, match=r"frozen \(requires_grad=False\).*requires_grad_\(True\)"):
+        check_sequence_model(task.oracle)
+
+
+def test_a_frozen_discriminator_is_told_that_it_is_frozen() -> None:
+    with pytest.raises(ValueError, match=r"CNNDiscriminator: all of its parameters are frozen"):
+        check_discriminator(CNNDiscriminator(3, 4).requires_grad_(False))
