@@ -139,6 +139,8 @@ class WeightedLogLikelihood(torch.autograd.Function):
 
 def _of_one_dtype(hidden: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The three in float32, or in float64 where one of them is."""
+    if hidden.dtype is weight.dtype is torch.float32:  # nearly always; no time for the others
+        return hidden, weight, bias
     dtype = torch.promote_types(torch.promote_types(hidden.dtype, weight.dtype), torch.float32)
     return hidden.to(dtype), weight.to(dtype), bias.to(dtype)
 

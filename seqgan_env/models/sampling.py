@@ -52,7 +52,7 @@ def _check_totals(totals: Tensor) -> None:
     """Raise ValueError unless all totals (R,) are positive and finite; NaN anywhere in a row makes its total NaN."""
     if len(totals):
         least, greatest = torch.aminmax(totals)  # NaN wins, and no comparison with NaN holds
-        if not (least > 0 and greatest < torch.inf):
+        if not (least.item() > 0 and greatest.item() < torch.inf):
             raise ValueError(
                 "next tokens cannot be drawn: the model gives probabilities that are NaN, infinite or all 0. Its "
                 "parameters have probably diverged; go back to an earlier checkpoint with a smaller learning rate"
