@@ -6,12 +6,14 @@ env = gym.make("SeqGAN-Oracle-v0")
 
 from gymnasium.envs.registration import register, registry
 
+from seqgan_env.task_files import TASKS, environment_id, title
+
 __version__ = "0.1.0"
 
-for _task in ("Oracle", "Toy", "Text", "Music"):
-    if f"SeqGAN-{_task}-v0" not in registry:
+for _name in TASKS:
+    if environment_id(_name) not in registry:
         register(
-            id=f"SeqGAN-{_task}-v0",
-            entry_point=f"seqgan_env.envs:{_task}Env",
-            vector_entry_point=f"seqgan_env.envs:{_task}VectorEnv",
+            id=environment_id(_name),
+            entry_point=f"seqgan_env.envs:{title(_name)}Env",
+            vector_entry_point=f"seqgan_env.envs:{title(_name)}VectorEnv",
         )

@@ -1,13 +1,17 @@
 """The Gymnasium faces of the sequence MDP: `gym.Env` for one sequence, `VectorEnv` for many.
 
 Both are thin: they hold spaces, seeds and autoreset; everything else is `mdp.SequenceMDP`. For the same seed and the
-same actions they give the same numbers.
+same actions they give the same numbers. Both take a task. The classes that `gym.make` builds, such as `ToyEnv` and
+`ToyVectorEnv`, take the fields of the task's options in its place, and have the task's page as their docstring.
 """
 
 from __future__ import annotations
 
+import difflib
+import inspect
 import sys
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
 from typing import Any, ClassVar
 
 import gymnasium as gym
@@ -18,15 +22,13 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from seqgan_env.mdp import RewardMode, SequenceMDP
-from seqgan_env.rendering import rgb_frame, text_frame
-from seqgan_env.tasks.music import music_task
-from seqgan_env.tasks.oracle import oracle_task
+from seqgan_env.rendering import RENDER_MODES, check_render_mode, render_row
+from seqgan_env.task_files import TASKS, title
 from seqgan_env.tasks.task import Task
-from seqgan_env.tasks.text import text_task
-from seqgan_env.tasks.toy import toy_task
 from seqgan_env.terminal_text import shown
 
-RENDER_MODES = ["ansi", "rgb_array", "human"]
+POSITIONAL = inspect.Parameter.POSITIONAL_OR_KEYWORD
+_ROW_BY_ROW = ("action_masks", "render", "np_random")  # whose results have an entry for each row
 
 
 def observation_space(task: Task) -> gym.Space[npt.NDArray[np.int64]]:
@@ -40,20 +42,24 @@ def action_space(task: Task) -> gym.spaces.Discrete:
     return gym.spaces.Discrete(task.vocab_size)
 
 
-def check_render_mode(render_mode: str | None) -> None:
-    """Raise ValueError for a render mode that does not exist."""
-    if render_mode is not None and render_mode not in RENDER_MODES:
-        raise ValueError(f"render_mode={render_mode!r} must be None or one of {RENDER_MODES}")
+def play_step(
+    mdp: SequenceMDP, actions: Any, rngs: Sequence[np.random.Generator], rows: npt.NDArray[np.bool_] | None = None
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_], dict[int, dict[str, Any]]]:
+    """One step of every face: append a token to each row of a mask (None: all); see `SequenceMDP.step`.
 
-
-def render_row(mdp: SequenceMDP, row: int, render_mode: str) -> str | npt.NDArray[np.uint8]:
-    """One sequence of the MDP as text, or as a picture for "rgb_array"."""
-    length = int(mdp.lengths[row])
-    ids = mdp.tokens[row, :length]
-    vocabulary = mdp.task.vocabulary
-    tokens = [str(i) if vocabulary is None else vocabulary.tokens[i] for i in ids]
-    draw = rgb_frame if render_mode == "rgb_array" else text_frame
-    return draw(tokens, mdp.values[row, :length].tolist(), mdp.task.sequence_length)
+    Returns:
+        (B,) rewards, (B,) bool which rows are finished, and the `info` of each row that this step has finished.
+    """
+    before = mdp.finished.copy()
+    rewards = mdp.step(actions, rngs, rows)
+    ended = mdp.finished.copy()
+    now = ended & ~before
+    infos: dict[int, dict[str, Any]] = {}
+    if now.any():
+        columns = mdp.end_info(now)
+        for place, row in enumerate(np.flatnonzero(now).tolist()):
+            infos[row] = {key: values[place] for key, values in columns.items()}
+    return rewards, ended, infos
 
 
 class SequenceEnv(gym.Env[npt.NDArray[np.int64], np.int64]):
@@ -102,6 +108,7 @@ class SequenceEnv(gym.Env[npt.NDArray[np.int64], np.int64]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[npt.NDArray[np.int64], dict[str, Any]]:
+        expect_known("reset option", options or {}, ())
         super().reset(seed=seed)
         if seed is not None:
             self.mdp.seed_reward_model(self.np_random)
@@ -114,13 +121,10 @@ class SequenceEnv(gym.Env[npt.NDArray[np.int64], np.int64]):
         token = np.asarray(action)
         if token.shape not in ((), (1,)):
             raise ValueError(f"action has shape {token.shape}; expected one token id in 0..{self.task.vocab_size - 1}")
-        reward = self.mdp.step(token.reshape(1), [self.np_random])[0]
-        info = {}
-        if self.mdp.finished[0]:
-            info = {key: values[0] for key, values in self.mdp.end_info(self.mdp.finished).items()}
+        rewards, ended, infos = play_step(self.mdp, token.reshape(1), [self.np_random])
         if self.render_mode == "human":
             self.render()
-        return self.mdp.tokens[0].copy(), float(reward), bool(self.mdp.finished[0]), False, info
+        return self.mdp.tokens[0].copy(), float(rewards[0]), bool(ended[0]), False, infos.get(0, {})
 
     def render(self) -> Any:
         """The sequence so far with Q per token: a str, an RGB array, or printed ("human")."""
@@ -144,240 +148,6 @@ class SequenceEnv(gym.Env[npt.NDArray[np.int64], np.int64]):
     def action_masks(self) -> npt.NDArray[np.bool_]:
         """(V,) bool: the tokens that may come next. All of them, in these tasks."""
         return np.ones(self.task.vocab_size, dtype=bool)
-
-
-class OracleEnv(SequenceEnv):
-    """SeqGAN's synthetic task as a Gymnasium environment.
-
-    ## Description
-    Generate a sequence of T tokens that cannot be told from those of an oracle, an LSTM with N(0, 1) parameters
-    (Yu et al., AAAI 2017, section 4). Every action appends one token; the transition is deterministic.
-
-    ## Action Space
-    `Discrete(V)`: the next token.
-
-    ## Observation Space
-    `Box(0, V, (T,), int64)`: the prefix, padded with PAD = V. An id is not a magnitude: use an embedding.
-
-    ## Rewards
-    By `reward_mode`: "action_value" (default), Q of Eq. 4 at each step, to be learned from with discount 0;
-    "potential", its differences, for learners of discount 1; "terminal", R(Y) at the end only.
-
-    ## Starting State
-    The empty prefix.
-
-    ## Episode End
-    Terminated after T tokens. Never truncated.
-
-    ## Information
-    At the end: `sequence` (T,) int64, and `oracle_nll`, the sequence's NLL under the oracle in nats per token. It never
-    enters the reward unless asked for (`reward_model="oracle"`).
-
-    ## Arguments
-    - `vocab_size` (5000), `sequence_length` (20);
-    - `oracle`: None or an int, the seed of its parameters; or a path, the authors' `.npz` or pickle;
-    - `reward_model`, `reward_mode`, `rollout_policy`, `n_rollouts` (16), `render_mode`: see `SequenceEnv`.
-
-    ## Version History
-    - v0: first version.
-    """
-
-    def __init__(
-        self,
-        vocab_size: int | None = None,
-        sequence_length: int = 20,
-        oracle: int | str | Path | None = None,
-        *,
-        reward_model: Any = None,
-        reward_mode: RewardMode = "action_value",
-        rollout_policy: Any = None,
-        n_rollouts: int = 16,
-        render_mode: str | None = None,
-    ) -> None:
-        super().__init__(
-            oracle_task(vocab_size, sequence_length, oracle),
-            reward_model=reward_model,
-            reward_mode=reward_mode,
-            rollout_policy=rollout_policy,
-            n_rollouts=n_rollouts,
-            render_mode=render_mode,
-        )
-
-
-class ToyEnv(SequenceEnv):
-    """A world of 27 sequences in which everything can be enumerated.
-
-    ## Description
-    The oracle task at V = 3 and T = 3, with tokens named a, b, c. For teaching, and for tests against exact values.
-
-    ## Action Space
-    `Discrete(V)`: the next token.
-
-    ## Observation Space
-    `Box(0, V, (T,), int64)`: the prefix, padded with PAD = V.
-
-    ## Rewards
-    As in `OracleEnv`.
-
-    ## Starting State
-    The empty prefix.
-
-    ## Episode End
-    Terminated after T tokens. Never truncated.
-
-    ## Information
-    At the end: `sequence` (T,) int64, `oracle_nll` in nats per token, `text`.
-
-    ## Arguments
-    As `OracleEnv`, with `vocab_size` (3), `sequence_length` (3).
-
-    ## Version History
-    - v0: first version.
-    """
-
-    def __init__(
-        self,
-        vocab_size: int | None = None,
-        sequence_length: int = 3,
-        oracle: int | str | Path | None = None,
-        *,
-        reward_model: Any = None,
-        reward_mode: RewardMode = "action_value",
-        rollout_policy: Any = None,
-        n_rollouts: int = 16,
-        render_mode: str | None = None,
-    ) -> None:
-        super().__init__(
-            toy_task(vocab_size, sequence_length, oracle),
-            reward_model=reward_model,
-            reward_mode=reward_mode,
-            rollout_policy=rollout_policy,
-            n_rollouts=n_rollouts,
-            render_mode=render_mode,
-        )
-
-
-class TextEnv(SequenceEnv):
-    """Text: lines or sentences that cannot be told from those of a corpus (Yu et al., AAAI 2017, section 4).
-
-    ## Description
-    Generate a line of text, token by token, that cannot be told from the lines of a file of your own. Every action
-    appends a character, a word or a subword; the transition is deterministic.
-
-    ## Action Space
-    `Discrete(V)`: the next token; <unk> and EOS, where the corpus needs them, are tokens too.
-
-    ## Observation Space
-    `Box(0, V, (T,), int64)`: the prefix, padded with PAD = V. An id is not a magnitude: use an embedding.
-
-    ## Rewards
-    As in `OracleEnv`.
-
-    ## Starting State
-    The empty prefix.
-
-    ## Episode End
-    Terminated by EOS or after T tokens. There is no EOS where all lines have T tokens. Never truncated.
-
-    ## Information
-    At the end: `sequence` (T,) int64 with PAD behind EOS, and `text`.
-
-    ## Arguments
-    - `corpus`: a UTF-8 text file, a folder of .txt files, a table (.jsonl, .csv, .tsv, .parquet), a pattern, several of
-      these with commas between, or hf:NAME[,CONFIG][:SPLIT[:COLUMN]]; None: sentences of Python's documentation, which
-      come with this package;
-    - `sequence_length`: T; None: as many tokens as the longest line has, at most 128;
-    - `validation_corpus`, `test_corpus`, `column`, `split_by`, `unit`, `punctuation`, `too_long`, `minimum_count` and
-      the other fields of `tasks.text.TextOptions`;
-    - `reward_model`, `reward_mode`, `rollout_policy`, `n_rollouts` (16), `render_mode`: see `SequenceEnv`.
-
-    What the corpus holds, and what was cut, dropped or not known of it, is `env.unwrapped.task.statistics`.
-
-    ## Version History
-    - v0: first version.
-    """
-
-    def __init__(
-        self,
-        corpus: str | Path | None = None,
-        sequence_length: int | None = None,
-        *,
-        reward_model: Any = None,
-        reward_mode: RewardMode = "action_value",
-        rollout_policy: Any = None,
-        n_rollouts: int = 16,
-        render_mode: str | None = None,
-        **options: Any,
-    ) -> None:
-        super().__init__(
-            text_task(corpus, sequence_length=sequence_length, **options),
-            reward_model=reward_model,
-            reward_mode=reward_mode,
-            rollout_policy=rollout_policy,
-            n_rollouts=n_rollouts,
-            render_mode=render_mode,
-        )
-
-
-class MusicEnv(SequenceEnv):
-    """Music: melodies that cannot be told from those of a corpus (Yu et al., AAAI 2017, section 4).
-
-    ## Description
-    Generate a window of a melody, one pitch per step, that cannot be told from windows of real tunes. Every action
-    appends a piano key, a rest or a hold; the transition is deterministic.
-
-    ## Action Space
-    `Discrete(V)`: the next token, named by its note, such as C4; rest, hold and EOS where asked for.
-
-    ## Observation Space
-    `Box(0, V, (T,), int64)`: the prefix, padded with PAD = V. An id is not a magnitude: use an embedding.
-
-    ## Rewards
-    As in `OracleEnv`.
-
-    ## Starting State
-    The empty prefix.
-
-    ## Episode End
-    Terminated after T tokens, or by EOS with `remainder="keep"`. Never truncated.
-
-    ## Information
-    At the end: `sequence` (T,) int64 with PAD behind EOS, and `text`, the names of the notes.
-
-    ## Arguments
-    - `corpus`: a MIDI, ABC or text file, a folder of MIDI and ABC files (extra "music"), a pattern, or several of these
-      with commas between; None: 42 traditional tunes, which come with this package;
-    - `sequence_length` (32): T;
-    - `validation_corpus`, `test_corpus`, `step_seconds` (0.4), `step_beats`, `rests`, `holds`, `ornaments`,
-      `polyphony`, `remainder`, `keys` and the other fields of `tasks.music.MusicOptions`;
-    - `reward_model`, `reward_mode`, `rollout_policy`, `n_rollouts` (16), `render_mode`: see `SequenceEnv`.
-
-    What the corpus holds, and what was dropped of it, is `env.unwrapped.task.statistics`.
-
-    ## Version History
-    - v0: first version.
-    """
-
-    def __init__(
-        self,
-        corpus: str | Path | None = None,
-        sequence_length: int = 32,
-        *,
-        reward_model: Any = None,
-        reward_mode: RewardMode = "action_value",
-        rollout_policy: Any = None,
-        n_rollouts: int = 16,
-        render_mode: str | None = None,
-        **options: Any,
-    ) -> None:
-        super().__init__(
-            music_task(corpus, sequence_length=sequence_length, **options),
-            reward_model=reward_model,
-            reward_mode=reward_mode,
-            rollout_policy=rollout_policy,
-            n_rollouts=n_rollouts,
-            render_mode=render_mode,
-        )
 
 
 class SequenceVectorEnv(VectorEnv[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[Any]]):
@@ -469,14 +239,14 @@ class SequenceVectorEnv(VectorEnv[npt.NDArray[np.int64], npt.NDArray[np.int64], 
         if not self._has_reset:
             raise gym.error.ResetNeeded("call reset() before the first step()")
         resets = self.mdp.finished.copy()
-        if self.autoreset_mode is AutoresetMode.NEXT_STEP:
-            rewards = self.mdp.step(actions, self.rngs, ~resets)
-            if resets.any():
-                self.mdp.reset(resets)
-        else:
-            rewards = self.mdp.step(actions, self.rngs)
-        ended = self.mdp.finished.copy()
-        infos = self._infos(ended)
+        goes_on = ~resets if self.autoreset_mode is AutoresetMode.NEXT_STEP else None
+        rewards, ended, rows = play_step(self.mdp, actions, self.rngs, goes_on)
+        if goes_on is not None and resets.any():
+            self.mdp.reset(resets)
+            ended &= ~resets
+        infos: dict[str, Any] = {}
+        for place, info in rows.items():
+            infos = self._add_info(infos, info, place)
         if self.autoreset_mode is AutoresetMode.SAME_STEP and ended.any():
             final_obs = np.full(self.num_envs, None, dtype=object)
             for row in np.flatnonzero(ended):
@@ -515,17 +285,41 @@ class SequenceVectorEnv(VectorEnv[npt.NDArray[np.int64], npt.NDArray[np.int64], 
         """(B, V) bool: the tokens that may come next."""
         return np.ones((self.num_envs, self.task.vocab_size), dtype=bool)
 
-    def _infos(self, ended: npt.NDArray[np.bool_]) -> dict[str, Any]:
-        """Gymnasium's vector infos: an array a key, and a mask `_key` of the rows that have it."""
-        infos: dict[str, Any] = {}
-        if not ended.any():
-            return infos
-        columns = self.mdp.end_info(ended)
-        for row_in_columns, row in enumerate(np.flatnonzero(ended)):
-            infos = self._add_info(infos, {key: values[row_in_columns] for key, values in columns.items()}, int(row))
-        return infos
+    def call(self, name: str, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
+        """Call a method, or read an attribute, and give one result for each row, as Gymnasium's vector environments do.
+
+        The rows share one MDP, so a method such as `set_reward_model` is called once, for all of them.
+        """
+        value = getattr(self, name)
+        result = value(*args, **kwargs) if callable(value) else value
+        if name in _ROW_BY_ROW and result is not None:
+            return tuple(result)
+        return (result,) * self.num_envs
+
+    def get_attr(self, name: str) -> tuple[Any, ...]:
+        """An attribute, once for each row."""
+        return self.call(name)
+
+    def set_attr(self, name: str, values: Any) -> None:
+        """Set an attribute of all rows.
+
+        Args:
+            name: of the attribute.
+            values: its value, or a list or tuple with the same value for each row.
+
+        Raises:
+            ValueError: for another number of values, or values that differ: the rows share one MDP.
+        """
+        if isinstance(values, list | tuple):
+            if len(values) != self.num_envs:
+                raise ValueError(f"values has {len(values)} entries for num_envs={self.num_envs}; give one a row")
+            if any(value is not values[0] and value != values[0] for value in values):
+                raise ValueError(f"set_attr({name!r}): the rows share one MDP, so they take one value; got {values}")
+            values = values[0]
+        setattr(self, name, values)
 
     def _reset_rows(self, options: dict[str, Any] | None) -> npt.NDArray[np.bool_]:
+        expect_known("reset option", options or {}, ("reset_mask",))
         mask = (options or {}).get("reset_mask")
         if mask is None:
             return np.ones(self.num_envs, dtype=bool)
@@ -548,109 +342,56 @@ def _autoreset_mode(mode: AutoresetMode | str) -> AutoresetMode:
     raise ValueError(f"autoreset_mode={mode!r} must be one of {[candidate.value for candidate in AutoresetMode]}")
 
 
-class OracleVectorEnv(SequenceVectorEnv):
-    """`OracleEnv`, natively batched: `gym.make_vec("SeqGAN-Oracle-v0", num_envs=B)`.
+# One class of each face for each task, made when it is first asked for: `envs.ToyEnv`, `envs.ToyVectorEnv`.
+
+
+def _face_of(options: type[Any], face: type[Any], name: str, first: tuple[str, ...]) -> type[Any]:
+    """A subclass of a face that makes its task from keywords: the fields of the task's options.
 
     Args:
-        vocab_size, sequence_length, oracle: as in `OracleEnv`.
-        kwargs: as in `SequenceVectorEnv`.
+        options: the options class of a task.
+        face: `SequenceEnv` or `SequenceVectorEnv`.
+        name: of the new class.
+        first: parameters of the face that stand before the options.
     """
+    parameters = [p for p in inspect.signature(face).parameters.values() if p.name != "task"]
+    own = [inspect.Parameter(field.name, POSITIONAL, default=field.default) for field in fields(options)]
+    leading = [p.replace(kind=POSITIONAL) for p in parameters if p.name in first]
+    signature = inspect.Signature([*leading, *own, *(p for p in parameters if p.name not in first)])
 
-    def __init__(
-        self,
-        num_envs: int = 1,
-        vocab_size: int | None = None,
-        sequence_length: int = 20,
-        oracle: int | str | Path | None = None,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(oracle_task(vocab_size, sequence_length, oracle), num_envs, **kwargs)
+    def __init__(self: Any, *args: Any, **keywords: Any) -> None:
+        expect_known(f"{name}: keyword", keywords, signature.parameters)
+        given = signature.bind(*args, **keywords).arguments
+        of_task = {field.name: given.pop(field.name) for field in fields(options) if field.name in given}
+        face.__init__(self, options(**of_task).task(), **given)
+
+    page = options.PAGE if face is SequenceEnv else f"Natively batched: {options.PAGE}"
+    body = {"__init__": __init__, "__doc__": page, "__module__": __name__, "__signature__": signature}
+    return type(name, (face,), body)
 
 
-class ToyVectorEnv(SequenceVectorEnv):
-    """`ToyEnv`, natively batched: `gym.make_vec("SeqGAN-Toy-v0", num_envs=B)`.
+def __getattr__(name: str) -> Any:
+    """The environment classes of the tasks, such as `ToyEnv` and `ToyVectorEnv`."""
+    for task in TASKS:
+        for face, suffix, first in ((SequenceVectorEnv, "VectorEnv", ("num_envs",)), (SequenceEnv, "Env", ())):
+            if name == f"{title(task)}{suffix}":
+                globals()[name] = _face_of(TASKS[task], face, name, first)
+                return globals()[name]
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def expect_known(what: str, given: Mapping[str, Any], known: Iterable[str]) -> None:
+    """Raise TypeError for a name that is not known; the message lists the known ones, and the most similar one first.
 
     Args:
-        vocab_size, sequence_length, oracle: as in `ToyEnv`.
-        kwargs: as in `SequenceVectorEnv`.
+        what: of which kind the names are, for the message.
+        given: by name.
+        known: the names that exist.
     """
-
-    def __init__(
-        self,
-        num_envs: int = 1,
-        vocab_size: int | None = None,
-        sequence_length: int = 3,
-        oracle: int | str | Path | None = None,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(toy_task(vocab_size, sequence_length, oracle), num_envs, **kwargs)
-
-
-class TextVectorEnv(SequenceVectorEnv):
-    """`TextEnv`, natively batched: `gym.make_vec("SeqGAN-Text-v0", num_envs=B, corpus="lines.txt")`.
-
-    Args:
-        corpus, sequence_length: as in `TextEnv`.
-        autoreset_mode, reward_model, reward_mode, rollout_policy, n_rollouts, render_mode: as in `SequenceVectorEnv`.
-        options: the other fields of `tasks.text.TextOptions`.
-    """
-
-    def __init__(
-        self,
-        num_envs: int = 1,
-        corpus: str | Path | None = None,
-        sequence_length: int | None = None,
-        *,
-        autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
-        reward_model: Any = None,
-        reward_mode: RewardMode = "action_value",
-        rollout_policy: Any = None,
-        n_rollouts: int = 16,
-        render_mode: str | None = None,
-        **options: Any,
-    ) -> None:
-        super().__init__(
-            text_task(corpus, sequence_length=sequence_length, **options),
-            num_envs,
-            autoreset_mode=autoreset_mode,
-            reward_model=reward_model,
-            reward_mode=reward_mode,
-            rollout_policy=rollout_policy,
-            n_rollouts=n_rollouts,
-            render_mode=render_mode,
-        )
-
-
-class MusicVectorEnv(SequenceVectorEnv):
-    """`MusicEnv`, natively batched: `gym.make_vec("SeqGAN-Music-v0", num_envs=B, corpus="tunes/")`.
-
-    Args:
-        corpus, sequence_length: as in `MusicEnv`.
-        autoreset_mode, reward_model, reward_mode, rollout_policy, n_rollouts, render_mode: as in `SequenceVectorEnv`.
-        options: the other fields of `tasks.music.MusicOptions`.
-    """
-
-    def __init__(
-        self,
-        num_envs: int = 1,
-        corpus: str | Path | None = None,
-        sequence_length: int = 32,
-        *,
-        autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
-        reward_model: Any = None,
-        reward_mode: RewardMode = "action_value",
-        rollout_policy: Any = None,
-        n_rollouts: int = 16,
-        render_mode: str | None = None,
-        **options: Any,
-    ) -> None:
-        super().__init__(
-            music_task(corpus, sequence_length=sequence_length, **options),
-            num_envs,
-            autoreset_mode=autoreset_mode,
-            reward_model=reward_model,
-            reward_mode=reward_mode,
-            rollout_policy=rollout_policy,
-            n_rollouts=n_rollouts,
-            render_mode=render_mode,
-        )
+    known = list(known)
+    for name in given:
+        if name not in known:
+            similar = difflib.get_close_matches(name, known, 1)
+            hint = f"; did you mean {similar[0]!r}?" if similar else ";"
+            listed = f"known are {', '.join(known)}" if known else "there are none"
+            raise TypeError(f"{what} {name!r} is unknown{hint} {listed}")

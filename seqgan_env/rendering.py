@@ -15,8 +15,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from seqgan_env.mdp import SequenceMDP
 from seqgan_env.terminal_text import is_control
 
+RENDER_MODES = ["ansi", "rgb_array", "human"]
 _COLUMNS = 10  # tokens a line
 _BOX_COLUMNS = 6  # characters of a line of a box at full size; longer tokens get a second line, then a smaller font
 _LONGEST_LINE = 9
@@ -35,6 +37,22 @@ _FONTS = (  # those that are installed draw a token together, in this order
     "Arial Unicode MS",
     "Noto Emoji",
 )
+
+
+def check_render_mode(render_mode: str | None) -> None:
+    """Raise ValueError for a render mode that does not exist."""
+    if render_mode is not None and render_mode not in RENDER_MODES:
+        raise ValueError(f"render_mode={render_mode!r} must be None or one of {RENDER_MODES}")
+
+
+def render_row(mdp: SequenceMDP, row: int, render_mode: str) -> str | npt.NDArray[np.uint8]:
+    """One sequence of the MDP as text, or as a picture for "rgb_array"."""
+    length = int(mdp.lengths[row])
+    ids = mdp.tokens[row, :length]
+    vocabulary = mdp.task.vocabulary
+    tokens = [str(i) if vocabulary is None else vocabulary.tokens[i] for i in ids]
+    draw = rgb_frame if render_mode == "rgb_array" else text_frame
+    return draw(tokens, mdp.values[row, :length].tolist(), mdp.task.sequence_length)
 
 
 def text_frame(tokens: Sequence[str], values: Sequence[float], horizon: int) -> str:

@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[1]
 # From the ground up. A module imports only from rooms above its own line, or from its own room, where imports
 # never go in a circle. A room is one module, or a folder with all that is in it.
 ROOMS = (
+    "seqgan_env.task_files",
     "seqgan_env",  # registration alone
     "seqgan_env.terminal_text",
     "seqgan_env.arguments",
@@ -20,8 +21,8 @@ ROOMS = (
     "seqgan_env.models",
     "seqgan_env.rollout_policies",
     "seqgan_env.corpora",
-    "seqgan_env.tasks",
     "seqgan_env.measures",
+    "seqgan_env.tasks",
     "seqgan_env.rewards",
     "seqgan_env.monte_carlo",
     "seqgan_env.testing",

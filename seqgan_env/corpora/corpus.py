@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
@@ -110,48 +110,6 @@ class CorpusStatistics:
         return [*rows, ("empty, skipped", f"{self.skipped:,}")]
 
 
-def split_sequences(
-    sequences: Sequence[Hashable],
-    groups: Sequence[int] | None = None,
-    *,
-    validation: float = 0.1,
-    test: float = 0.1,
-    seed: int = 0,
-    duplicates: Duplicates = "drop",
-    first_test: int | None = None,
-) -> dict[Split, list[int]]:
-    """Which sequences are for training, which choose, which measure.
-
-    The same arguments give the same split on every platform. Equal sequences of one split all stay.
-
-    Args:
-        sequences: M sequences, such as tuples of tokens; only whether two are equal matters.
-        groups: a number each; a group never straddles two splits. None: every sequence for itself.
-        validation: share of the sequences (in whole groups) for validation, above 0.
-        test: the same for the test; without meaning if `first_test` is given.
-        seed: of the draw.
-        duplicates: what to do with a sequence that stands in two splits: "drop" it from the later of train, validation,
-            test; "keep" it; or raise an "error".
-        first_test: sequences from this index on are a test set of their own, and those before it only train and
-            validation.
-
-    Returns:
-        Ascending indices into `sequences` of each split; none is empty.
-
-    Raises:
-        ValueError: for a share out of range, or a name that is none.
-        CorpusError: if a split is empty, or for duplicates="error" if two splits share a sequence.
-    """
-    first_occurrence: dict[Hashable, int] = {}
-    keys = np.array([first_occurrence.setdefault(sequence, row) for row, sequence in enumerate(sequences)], np.int64)
-    if groups is not None and len(groups) != len(keys):
-        raise ValueError(f"groups has {len(groups)} entries for {len(keys)} sequences; give one a sequence")
-    group_of = np.arange(len(keys)) if groups is None else np.asarray(groups, dtype=np.int64)
-    parts = draw_parts(group_of, validation=validation, test=test, seed=seed, first_test=first_test)
-    parts, _ = resolve_duplicates(keys, parts, duplicates)
-    return {split: rows.tolist() for split, rows in parts.items()}
-
-
 def draw_parts(
     group_of: IntArray,
     *,
@@ -161,14 +119,26 @@ def draw_parts(
     first_validation: int | None = None,
     first_test: int | None = None,
 ) -> Parts:
-    """The rows of each split before duplicates are looked for; arguments and errors of `split_sequences`.
+    """The rows of each split, before duplicates are looked for.
 
-    The rows of a validation set of its own follow those of the corpus; the rows of a test set of its own come last.
+    The same arguments give the same split on every platform. The rows of a validation set of its own follow those of
+    the corpus. The rows of a test set of its own come last.
 
     Args:
-        group_of: (M,) integers, the group of each sequence.
-        validation, test, seed, first_test: as in `split_sequences`.
+        group_of: (M,) integers, the group of each sequence; a group never straddles two splits.
+        validation: share of the sequences (in whole groups) for validation, above 0.
+        test: the same for the test; without meaning if `first_test` is given.
+        seed: of the draw.
         first_validation: the first row of a validation set of its own; None: it is drawn from the corpus.
+        first_test: sequences from this index on are a test set of their own, and those before it only train and
+            validation.
+
+    Returns:
+        Ascending rows of each split; none is empty.
+
+    Raises:
+        ValueError: for a share or a seed out of range.
+        CorpusError: if a split is empty.
     """
     for name, share in (("validation", validation), ("test", test)):
         if not 0 < share < 1:
@@ -198,10 +168,12 @@ def resolve_duplicates(keys: IntArray, parts: Parts, duplicates: Duplicates) -> 
     Args:
         keys: (M,) integers; two sequences are equal where their keys are.
         parts: rows of each split.
-        duplicates: as in `split_sequences`.
+        duplicates: what to do with a sequence that stands in two splits: "drop" it from the later of train, validation,
+            test; "keep" it; or raise an "error". Equal sequences of one split all stay.
 
     Raises:
-        CorpusError: as `split_sequences`.
+        ValueError: for another choice.
+        CorpusError: if a split is then empty, or for duplicates="error" if two splits share a sequence.
     """
     if duplicates not in get_args(Duplicates):
         raise ValueError(f"duplicates={duplicates!r} must be one of {get_args(Duplicates)}")

@@ -45,10 +45,6 @@ class Estimate:
         """Difference of two independent estimates."""
         return Estimate(self.mean - other.mean, float(np.hypot(self.standard_error, other.standard_error)))
 
-    def per_sequence(self, sequence_length: int) -> Estimate:
-        """The sum over T tokens, as Eq. 13 writes it, in nats per sequence."""
-        return Estimate(self.mean * sequence_length, self.standard_error * sequence_length)
-
 
 @dataclass(frozen=True)
 class GeneratorMetrics:

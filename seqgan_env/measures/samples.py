@@ -35,7 +35,6 @@ from seqgan_env.measures.bleu import (
     self_bleu_by_order,
 )
 from seqgan_env.measures.likelihood import Estimate, estimate
-from seqgan_env.tasks.task import Task
 
 BLEU_ORDERS = (2, 3, 4, 5)
 DISTINCT_ORDERS = (1, 2, 3, 4)
@@ -273,35 +272,6 @@ def _estimate_of_finite(values: FloatArray) -> Estimate:
     """Without those of silent melodies; not a number if all are."""
     finite = values[np.isfinite(values)]
     return estimate(finite) if len(finite) else Estimate(math.nan, math.nan)
-
-
-def measure_corpus(
-    samples: npt.ArrayLike | Tensor,
-    task: Task,
-    rng: np.random.Generator,
-    *,
-    pitches: Sequence[float] | None = None,
-    smoothing: Smoothing = "epsilon",
-) -> CorpusMetrics:
-    """Measure samples against a task's training and test splits; for several sets prepare one `CorpusReference`.
-
-    Args:
-        samples: (R, T) int64, PAD after the end, in random order.
-        task: text or music.
-        rng: draws the references of a test set with more than `MAX_REFERENCES`.
-        pitches: as in `CorpusReference`.
-        smoothing: likewise.
-    """
-    return CorpusReference(
-        task.real_sequences("train"),
-        task.real_sequences("test"),
-        task.vocab_size,
-        eos_token=task.eos_token,
-        unknown_token=None if task.vocabulary is None else task.vocabulary.unknown_token,
-        pitches=pitches,
-        smoothing=smoothing,
-        rng=rng,
-    ).measure(samples)
 
 
 # N-grams.

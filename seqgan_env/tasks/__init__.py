@@ -1,1 +1,3 @@
-"""Tasks, one a file: vocabulary, horizon, real sequences, and the oracle where there is one."""
+"""The tasks: one file each, whose options class makes the `Task`. `TASKS` lists them without importing any."""
+
+from seqgan_env.task_files import TASKS as TASKS

@@ -11,10 +11,10 @@ Windows of one tune never stand in two splits. What is dropped is counted in `Mu
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 import torch
@@ -25,10 +25,12 @@ from seqgan_env.corpora.corpus import (
     Duplicates,
     IntArray,
     Parts,
+    Split,
     draw_parts,
     repeated_within,
     resolve_duplicates,
 )
+from seqgan_env.corpora.melodies import abc_text, draw_piano_roll, write_midi
 from seqgan_env.corpora.tune_files import read_tune_files
 from seqgan_env.corpora.tunes import (
     HOLD,
@@ -42,88 +44,15 @@ from seqgan_env.corpora.tunes import (
     without_holds,
     without_rests,
 )
-from seqgan_env.tasks.task import Task
+from seqgan_env.measures.sample_measures import SampleMeasures
+from seqgan_env.tasks.corpus_task import CorpusTask
 from seqgan_env.vocabulary import Vocabulary
 
 Polyphony = Literal["highest", "drop", "error"]
 BUNDLED_TUNES = Path(__file__).parents[1] / "corpora" / "data" / "tunes.txt"
+PAPER_STEP_SECONDS = 0.4
 EOS = "<eos>"
 _NAMED = 5  # files named in the printed table; the others are counted
-
-
-@dataclass(frozen=True)
-class MusicOptions:
-    """What is read, and how it becomes sequences. Field comments are the help texts of the command line."""
-
-    corpus: str | None = None
-    """A MIDI, ABC or text file (a tune on each line: keys 1..88 or names such as C#4), a folder of .mid and .abc files,
-    a pattern such as "*.mid", or several of these with commas between; None: the bundled tunes at every quaver."""
-    validation_corpus: str | None = None
-    """A validation set of its own, of the same kinds; None: a share of the tunes is held out."""
-    test_corpus: str | None = None
-    """A test set of its own, of the same kinds; None: a share of the tunes is held out."""
-    sequence_length: int = 32
-    """T, steps in a sequence [P: 32]."""
-    step_seconds: float = 0.4
-    """Seconds between two samples of a MIDI or ABC file [P: 0.4], and how long a step of a sample sounds."""
-    step_beats: float | None = None
-    """Crotchets between two samples, whatever the tempo (0.5: quavers); None: step_seconds."""
-    rests: Literal["prolong", "token"] = "prolong"
-    """Silence prolongs the note before it, or has a token."""
-    holds: bool = False
-    """A step at which the note of the step before sounds on has a token of its own, instead of that note's again."""
-    ornaments: Literal["drop", "play"] = "drop"
-    """Grace notes, trills, staccato and other ornaments of ABC: drop and count them, or play them as abc2midi does."""
-    polyphony: Polyphony = "highest"
-    """Where several notes sound: take the highest, drop the tune, or error."""
-    remainder: Literal["drop", "keep"] = "drop"
-    """What is left of a tune after its last whole window: drop it, or keep it as a shorter sequence with EOS."""
-    keys: Literal["used", "all"] = "used"
-    """Tokens for the pitches that occur in the corpus, or for all 88 keys."""
-    broken: Literal["skip", "error"] = "skip"
-    """Files and tunes that cannot be read: skip and name them, or error. It is always one if none can be read."""
-    validation: float = 0.1
-    """Share of the sequences that is held out to choose by, in whole tunes; not with a validation corpus."""
-    test: float = 0.1
-    """Share of the sequences that is held out to measure by, in whole tunes; not with a test corpus."""
-    split_seed: int = 0
-    """Seed of the draw of validation and test."""
-    duplicates: Duplicates = "drop"
-    """Held-out windows that also stand in an earlier split: drop them, keep them, or error."""
-
-    def __post_init__(self) -> None:
-        for name, choices in (
-            ("rests", ("prolong", "token")),
-            ("ornaments", ("drop", "play")),
-            ("polyphony", get_args(Polyphony)),
-            ("remainder", ("drop", "keep")),
-            ("keys", ("used", "all")),
-            ("broken", ("skip", "error")),
-            ("duplicates", get_args(Duplicates)),
-        ):
-            if getattr(self, name) not in choices:
-                raise ValueError(f"{name}={getattr(self, name)!r} must be one of {choices}")
-        if isinstance(self.sequence_length, bool) or not isinstance(self.sequence_length, int):
-            raise TypeError(f"sequence_length={self.sequence_length!r} must be an int")
-        if self.sequence_length < 1:
-            raise ValueError(f"sequence_length={self.sequence_length} must be at least 1")
-        for name, step in (("step_seconds", self.step_seconds), ("step_beats", self.step_beats)):
-            if step is not None and not 0.01 <= step <= 8:
-                raise ValueError(f"{name}={step} must lie in 0.01..8")
-
-    @property
-    def grid(self) -> Grid:
-        """When a tune is sampled."""
-        step, in_beats = (self.step_seconds, False) if self.step_beats is None else (self.step_beats, True)
-        return Grid(step, in_beats, self.rests == "prolong", plays_ornaments=self.ornaments == "play")
-
-
-# [P] is the paper's recipe; "beat" keeps samples on the beat, which at 120 crotchets a minute 0.4 s does not.
-PRESETS: dict[str, MusicOptions] = {
-    "paper": MusicOptions(keys="all"),
-    "beat": MusicOptions(step_beats=0.5, step_seconds=0.25),
-    "rhythm": MusicOptions(step_beats=0.25, step_seconds=0.125, sequence_length=64, rests="token", holds=True),
-}
 
 
 @dataclass(frozen=True)
@@ -185,7 +114,175 @@ class MusicStatistics(CorpusStatistics):
         return super().lines() + rows
 
 
-def music_task(corpus: str | Path | None = None, **options: Any) -> Task:
+@dataclass
+class MusicTask(CorpusTask):
+    """Melodies: measured by their pitches too, and written as music.
+
+    Attributes:
+        step_seconds: how long a step of a sample sounds.
+    """
+
+    Statistics: ClassVar[type[CorpusStatistics]] = MusicStatistics
+    text_formats: ClassVar[tuple[str, ...]] = ("text", "abc")
+    file_formats: ClassVar[dict[str, str]] = {"midi": "folder", "png": "file"}
+    step_seconds: float = PAPER_STEP_SECONDS
+
+    def measures(self, held_out: int | None = None) -> SampleMeasures:
+        """BLEU-4 is the paper's measure of music (Table 4), beside a squared error of pitches."""
+        return SampleMeasures(self, held_out, pitches=pitches(self.names), order=4)
+
+    def as_text(self, samples: torch.Tensor, form: str = "text") -> str:
+        """Melodies (R, T) as names of notes, one line each, or as ABC tunes."""
+        if form == "abc":
+            return abc_text(samples, self.names, self.step_seconds)
+        return super().as_text(samples, form)
+
+    def write(self, samples: torch.Tensor, form: str, out: Path) -> list[Path]:
+        """Melodies (R, T) as MIDI files in the folder `out`, or as piano rolls in the picture `out`.
+
+        Raises:
+            ImportError: without the extra that the format needs.
+        """
+        if form == "midi":
+            return write_midi(out, samples, self.names, self.step_seconds)
+        if form == "png":
+            return [draw_piano_roll(out, samples, self.names, self.step_seconds)]
+        return super().write(samples, form, out)
+
+    def state(self) -> dict[str, Any]:
+        """Plain values, with the length of a step."""
+        return super().state() | {"step_seconds": self.step_seconds}
+
+    @classmethod
+    def fields_of(cls, state: Mapping[str, Any]) -> dict[str, Any]:
+        """Constructor arguments; older run folders keep the length of a step among the options of the corpus."""
+        options = state.get("options") or {}
+        step_seconds = state.get("step_seconds", options.get("step_seconds", PAPER_STEP_SECONDS))
+        return super().fields_of(state) | {"step_seconds": float(step_seconds)}
+
+
+@dataclass(frozen=True)
+class MusicOptions:
+    """What is read, and how it becomes sequences. Field comments are the help texts of the command line."""
+
+    task_class: ClassVar[type[MusicTask]] = MusicTask
+    PAGE: ClassVar[
+        str
+    ] = """Music: melodies that cannot be told from those of a corpus (Yu et al., AAAI 2017, section 4).
+
+    ## Description
+    Generate a window of a melody, one pitch per step, that cannot be told from windows of real tunes. Every action
+    appends a piano key, a rest or a hold; the transition is deterministic.
+
+    ## Action Space
+    `Discrete(V)`: the next token, named by its note, such as C4; rest, hold and EOS where asked for.
+
+    ## Observation Space
+    `Box(0, V, (T,), int64)`: the prefix, padded with PAD = V. An id is not a magnitude: use an embedding.
+
+    ## Rewards
+    By `reward_mode`: "action_value" (default), Q of Eq. 4 at each step, to be learned from with discount 0;
+    "potential", its differences, for learners of discount 1; "terminal", R(Y) at the end only.
+
+    ## Starting State
+    The empty prefix.
+
+    ## Episode End
+    Terminated after T tokens, or by EOS with `remainder="keep"`. Never truncated.
+
+    ## Information
+    At the end: `sequence` (T,) int64 with PAD behind EOS, and `text`, the names of the notes.
+
+    ## Arguments
+    - `corpus`: a MIDI, ABC or text file, a folder of MIDI and ABC files (extra "music"), a pattern, or several of these
+      with commas between; None: 42 traditional tunes, which come with this package;
+    - `sequence_length` (32): T;
+    - `validation_corpus`, `test_corpus`, `step_seconds` (0.4), `step_beats`, `rests`, `holds`, `ornaments`,
+      `polyphony`, `remainder`, `keys` and the other fields of `tasks.music.MusicOptions`;
+    - `reward_model`, `reward_mode`, `rollout_policy`, `n_rollouts` (16), `render_mode`: see `SequenceEnv`.
+
+    What the corpus holds, and what was dropped of it, is `env.unwrapped.task.statistics`.
+
+    ## Version History
+    - v0: first version.
+    """
+
+    corpus: str | None = None
+    """A MIDI, ABC or text file (a tune on each line: keys 1..88 or names such as C#4), a folder of .mid and .abc files,
+    a pattern such as "*.mid", or several of these with commas between; None: the bundled tunes at every quaver."""
+    validation_corpus: str | None = None
+    """A validation set of its own, of the same kinds; None: a share of the tunes is held out."""
+    test_corpus: str | None = None
+    """A test set of its own, of the same kinds; None: a share of the tunes is held out."""
+    sequence_length: int = 32
+    """T, steps in a sequence [P: 32]."""
+    step_seconds: float = PAPER_STEP_SECONDS
+    """Seconds between two samples of a MIDI or ABC file [P: 0.4], and how long a step of a sample sounds."""
+    step_beats: float | None = None
+    """Crotchets between two samples, whatever the tempo (0.5: quavers); None: step_seconds."""
+    rests: Literal["prolong", "token"] = "prolong"
+    """Silence prolongs the note before it, or has a token."""
+    holds: bool = False
+    """A step at which the note of the step before sounds on has a token of its own, instead of that note's again."""
+    ornaments: Literal["drop", "play"] = "drop"
+    """Grace notes, trills, staccato and other ornaments of ABC: drop and count them, or play them as abc2midi does."""
+    polyphony: Polyphony = "highest"
+    """Where several notes sound: take the highest, drop the tune, or error."""
+    remainder: Literal["drop", "keep"] = "drop"
+    """What is left of a tune after its last whole window: drop it, or keep it as a shorter sequence with EOS."""
+    keys: Literal["used", "all"] = "used"
+    """Tokens for the pitches that occur in the corpus, or for all 88 keys."""
+    broken: Literal["skip", "error"] = "skip"
+    """Files and tunes that cannot be read: skip and name them, or error. It is always one if none can be read."""
+    validation: float = 0.1
+    """Share of the sequences that is held out to choose by, in whole tunes; not with a validation corpus."""
+    test: float = 0.1
+    """Share of the sequences that is held out to measure by, in whole tunes; not with a test corpus."""
+    split_seed: int = 0
+    """Seed of the draw of validation and test."""
+    duplicates: Duplicates = "drop"
+    """Held-out windows that also stand in an earlier split: drop them, keep them, or error."""
+
+    def __post_init__(self) -> None:
+        for name, choices in (
+            ("rests", ("prolong", "token")),
+            ("ornaments", ("drop", "play")),
+            ("polyphony", get_args(Polyphony)),
+            ("remainder", ("drop", "keep")),
+            ("keys", ("used", "all")),
+            ("broken", ("skip", "error")),
+            ("duplicates", get_args(Duplicates)),
+        ):
+            if getattr(self, name) not in choices:
+                raise ValueError(f"{name}={getattr(self, name)!r} must be one of {choices}")
+        if isinstance(self.sequence_length, bool) or not isinstance(self.sequence_length, int):
+            raise TypeError(f"sequence_length={self.sequence_length!r} must be an int")
+        if self.sequence_length < 1:
+            raise ValueError(f"sequence_length={self.sequence_length} must be at least 1")
+        for name, step in (("step_seconds", self.step_seconds), ("step_beats", self.step_beats)):
+            if step is not None and not 0.01 <= step <= 8:
+                raise ValueError(f"{name}={step} must lie in 0.01..8")
+
+    def task(self) -> MusicTask:
+        """Read the corpus; returns and raises as `music_task`."""
+        return _task(self)
+
+    @property
+    def grid(self) -> Grid:
+        """When a tune is sampled."""
+        step, in_beats = (self.step_seconds, False) if self.step_beats is None else (self.step_beats, True)
+        return Grid(step, in_beats, self.rests == "prolong", plays_ornaments=self.ornaments == "play")
+
+
+# [P] is the paper's recipe; "beat" keeps samples on the beat, which at 120 crotchets a minute 0.4 s does not.
+PRESETS: dict[str, MusicOptions] = {
+    "paper": MusicOptions(keys="all"),
+    "beat": MusicOptions(step_beats=0.5, step_seconds=0.25),
+    "rhythm": MusicOptions(step_beats=0.25, step_seconds=0.125, sequence_length=64, rests="token", holds=True),
+}
+
+
+def music_task(corpus: str | Path | None = None, **options: Any) -> MusicTask:
     """Real sequences from melodies, in three splits, with a vocabulary of note names and statistics.
 
     Args:
@@ -201,11 +298,10 @@ def music_task(corpus: str | Path | None = None, **options: Any) -> Task:
         CorpusError: a ValueError: for a corpus that cannot be used; it names the file and the remedy.
         ImportError: for MIDI and ABC without the extra "music".
     """
-    return task_of(MusicOptions(corpus=None if corpus is None else str(corpus), **options))
+    return MusicOptions(corpus=None if corpus is None else str(corpus), **options).task()
 
 
-def task_of(options: MusicOptions) -> Task:
-    """The task of some options, such as a preset; returns and raises as `music_task`."""
+def _task(options: MusicOptions) -> MusicTask:
     corpora = {
         "train": BUNDLED_TUNES if options.corpus is None else options.corpus,
         "validation": options.validation_corpus,
@@ -270,23 +366,36 @@ def task_of(options: MusicOptions) -> Task:
         unseen_rate=float((~np.isin(tokens["test"], tokens["train"])).mean()),
     )
 
-    def draw_split(split: Literal["train", "validation", "test"]) -> torch.Tensor:
-        sequences = np.full((len(parts[split]), options.sequence_length), len(vocabulary), dtype=np.int64)
-        for place, row in enumerate(parts[split]):
-            sequences[place, : len(ids[row])] = ids[row]
-            if vocabulary.eos_token is not None and len(ids[row]) < options.sequence_length:
-                sequences[place, len(ids[row])] = vocabulary.eos_token
-        return torch.from_numpy(sequences)
-
-    return Task(
+    return MusicTask(
         "music",
         len(vocabulary),
         options.sequence_length,
-        draw_split,
+        _Splits(ids, parts, options.sequence_length, vocabulary),
         eos_token=vocabulary.eos_token,
         vocabulary=vocabulary,
         statistics=statistics,
+        step_seconds=options.step_seconds,
     )
+
+
+@dataclass(frozen=True)
+class _Splits:
+    """The windows of each split, put into a tensor when they are asked for."""
+
+    ids: list[IntArray]
+    parts: Parts
+    length: int
+    vocabulary: Vocabulary
+
+    def __call__(self, split: Split) -> torch.Tensor:
+        """(M, T) int64: EOS behind a shorter window, then PAD."""
+        sequences = np.full((len(self.parts[split]), self.length), self.vocabulary.pad_token, dtype=np.int64)
+        for place, row in enumerate(self.parts[split]):
+            window = self.ids[row]
+            sequences[place, : len(window)] = window
+            if self.vocabulary.eos_token is not None and len(window) < self.length:
+                sequences[place, len(window)] = self.vocabulary.eos_token
+        return torch.from_numpy(sequences)
 
 
 def pitches(vocabulary: Vocabulary) -> list[float]:

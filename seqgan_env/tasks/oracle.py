@@ -7,10 +7,9 @@ file. Its likelihood is known exactly, so a generator can be measured by NLL_ora
 from __future__ import annotations
 
 import copy
-import pickle
-import zipfile
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -18,11 +17,92 @@ from torch import Tensor
 
 from seqgan_env.models.sequence_models import LSTMSequenceModel, SequenceModel
 from seqgan_env.rollout_policies import sample_sequences
+from seqgan_env.tasks.oracle_file import load_oracle
 from seqgan_env.tasks.task import Split, Task
 
 DEFAULT_ORACLE_SEED = 0
 # Streams of the splits; part of what a seed means, so never renumbered.
 _SPLIT_STREAMS: dict[Split, int] = {"train": 0, "validation": 1, "test": 2}
+
+
+@dataclass(frozen=True)
+class OracleOptions:
+    """Where the real sequences come from. Field comments are the help texts of the command line."""
+
+    task_class: ClassVar[type[Task]] = Task
+    PAGE: ClassVar[str] = """SeqGAN's synthetic task as a Gymnasium environment.
+
+    ## Description
+    Generate a sequence of T tokens that cannot be told from those of an oracle, an LSTM with N(0, 1) parameters
+    (Yu et al., AAAI 2017, section 4). Every action appends one token; the transition is deterministic.
+
+    ## Action Space
+    `Discrete(V)`: the next token.
+
+    ## Observation Space
+    `Box(0, V, (T,), int64)`: the prefix, padded with PAD = V. An id is not a magnitude: use an embedding.
+
+    ## Rewards
+    By `reward_mode`: "action_value" (default), Q of Eq. 4 at each step, to be learned from with discount 0;
+    "potential", its differences, for learners of discount 1; "terminal", R(Y) at the end only.
+
+    ## Starting State
+    The empty prefix.
+
+    ## Episode End
+    Terminated after T tokens. Never truncated.
+
+    ## Information
+    At the end: `sequence` (T,) int64, and `oracle_nll`, the sequence's NLL under the oracle in nats per token. It never
+    enters the reward unless asked for (`reward_model="oracle"`).
+
+    ## Arguments
+    - `vocab_size` (5000), `sequence_length` (20);
+    - `oracle`: None or an int, the seed of its parameters; or a path, the authors' `.npz` or pickle;
+    - `data_seed` (0), `train_sequences` (10000): of the real sequences that the oracle draws;
+    - `reward_model`, `reward_mode`, `rollout_policy`, `n_rollouts` (16), `render_mode`: see `SequenceEnv`.
+
+    ## Version History
+    - v0: first version.
+    """
+
+    vocab_size: int | None = None
+    """V; None takes the oracle file's, or 5,000 [2016, 2018: 5,000]."""
+    sequence_length: int = 20
+    """T, tokens in a sequence [P: 20]."""
+    oracle: int | str | None = None
+    """Oracle: None or a number seeds N(0, 1) parameters; a path loads the authors' .npz or pickle."""
+    data_seed: int = 0
+    """Seed of the real sequences that the oracle draws."""
+    train_sequences: int = 10_000
+    """Real training sequences [P: 10,000; code: 9,984 of them]; as many more for validation and for the test."""
+
+    def __post_init__(self) -> None:
+        check_draws(self.train_sequences, self.data_seed)
+
+    def task(self) -> Task:
+        """Draw or read the oracle; raises as `oracle_task`."""
+        return oracle_task(
+            self.vocab_size,
+            self.sequence_length,
+            seed_or_path(self.oracle),
+            n_sequences=self.train_sequences,
+            data_seed=self.data_seed,
+        )
+
+
+def check_draws(train_sequences: int, data_seed: int) -> None:
+    """Raise ValueError or TypeError unless so many real sequences can be drawn with such a seed."""
+    for name, value, least in (("train_sequences", train_sequences, 1), ("data_seed", data_seed, 0)):
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise TypeError(f"{name}={value!r} must be an int")
+        if value < least:
+            raise ValueError(f"{name}={value} must be at least {least}")
+
+
+def seed_or_path(oracle: int | str | None) -> int | str | None:
+    """What `oracle=` names: digits are a seed on the command line."""
+    return int(oracle) if isinstance(oracle, str) and oracle.isdigit() else oracle
 
 
 def oracle_task(
@@ -45,6 +125,7 @@ def oracle_task(
         n_sequences: sequences in each split.
         data_seed: of the draws of real sequences.
         hidden_size: E and H of a seeded oracle (paper's code: 32).
+        name: of the task.
 
     Raises:
         ValueError: if the file does not hold an oracle, or its vocabulary is not `vocab_size`.
@@ -63,12 +144,33 @@ def oracle_task(
             f"leave vocab_size out or set it to {model.vocab_size}"
         )
 
-    def draw_split(split: Split) -> Tensor:
-        count = n_sequences if isinstance(n_sequences, int) else n_sequences[split]
-        rng = np.random.default_rng([data_seed, _SPLIT_STREAMS[split]])
-        return sample_sequences(model, count, sequence_length, rng)
+    drawn = DrawnSequences(model, sequence_length, n_sequences, data_seed)
+    return Task(name, model.vocab_size, sequence_length, drawn, oracle=model)
 
-    return Task(name, model.vocab_size, sequence_length, draw_split, oracle=model)
+
+@dataclass(frozen=True)
+class DrawnSequences:
+    """Real sequences that a model draws, each split from a random stream of its own.
+
+    Attributes:
+        model: the oracle.
+        sequence_length: T.
+        n_sequences: sequences in each split, or a number for each.
+        seed: of the draws.
+        eos_token: ends a sequence early, or None.
+    """
+
+    model: SequenceModel
+    sequence_length: int
+    n_sequences: dict[Split, int] | int
+    seed: int = 0
+    eos_token: int | None = None
+
+    def __call__(self, split: Split) -> Tensor:
+        """(M, T) int64, PAD after EOS; the same at each call."""
+        count = self.n_sequences if isinstance(self.n_sequences, int) else self.n_sequences[split]
+        rng = np.random.default_rng([self.seed, _SPLIT_STREAMS[split]])
+        return sample_sequences(self.model, count, self.sequence_length, rng, self.eos_token)
 
 
 def seeded_oracle(seed: int, vocab_size: int, hidden_size: int = 32) -> LSTMSequenceModel:
@@ -89,91 +191,3 @@ def seeded_oracle(seed: int, vocab_size: int, hidden_size: int = 32) -> LSTMSequ
         for _, parameter in sorted(model.named_parameters()):
             parameter.copy_(torch.from_numpy(random_state.standard_normal(tuple(parameter.shape)).astype(np.float32)))
     return model
-
-
-def load_oracle(path: str | Path) -> LSTMSequenceModel:
-    """The authors' oracle from `.npz` (15 named arrays) or their pickle (a list of 15 arrays).
-
-    Nothing in the file is executed: `.npz` is read without pickle, the pickle by a reader that knows only float arrays.
-
-    Raises:
-        ValueError: if the file is missing, truncated, of another kind, wants to run code, or has other shapes.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise ValueError(f"oracle={str(path)!r} is not a file; give the authors' .npz or .pkl, or an int as a seed")
-    try:
-        arrays = _read_npz(path) if zipfile.is_zipfile(path) else _read_pickle(path)
-    except Exception as error:  # a damaged file makes the readers of zip, zlib and pickle raise almost anything
-        raise ValueError(f"oracle={str(path)!r} cannot be read as the authors' .npz or pickle: {error}") from error
-    try:
-        return LSTMSequenceModel.from_arrays(arrays)
-    except ValueError as error:
-        raise ValueError(f"oracle={str(path)!r}: {error}") from error
-
-
-def _read_npz(path: Path) -> dict[str, np.ndarray]:
-    with np.load(path, allow_pickle=False) as archive:
-        return {name: archive[name] for name in archive.files}
-
-
-class _PickledDtype:
-    """A pickled dtype: its code and byte order, and nothing else of its state."""
-
-    def __init__(self, code: str, *_: object) -> None:
-        self.code = code
-        self.byte_order = "|"
-
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
-        self.byte_order = state[1]
-
-
-class _PickledArray:
-    """A pickled array of floats. NumPy's own classes trust a pickle's flags and may read memory that is not theirs."""
-
-    def __init__(self, *_: object) -> None:
-        self.values: np.ndarray | None = None
-
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
-        _, shape, dtype, is_fortran, data = state
-        if not isinstance(dtype, _PickledDtype) or dtype.code not in ("f4", "f8") or dtype.byte_order not in ("<", ">"):
-            raise pickle.UnpicklingError("an array does not hold floats of 4 or 8 bytes")
-        raw = data.encode("latin1") if isinstance(data, str) else data
-        flat = np.frombuffer(raw, dtype.byte_order + dtype.code)
-        self.values = flat.reshape(shape, order="F" if is_fortran else "C")
-
-
-def _latin1_bytes(text: str, encoding: str) -> bytes:
-    """How Python 3 writes bytes in protocol 2: `_codecs.encode(text, "latin1")`."""
-    if encoding != "latin1":
-        raise pickle.UnpicklingError(f"it asks for the encoding {encoding!r}")
-    return text.encode("latin1")
-
-
-class _ArrayUnpickler(pickle.Unpickler):
-    """Reads arrays and plain containers with stand-ins of ours; any other global, so any code, is refused."""
-
-    _STAND_INS: ClassVar[dict[tuple[str, str], Any]] = {
-        ("numpy.core.multiarray", "_reconstruct"): _PickledArray,
-        ("numpy._core.multiarray", "_reconstruct"): _PickledArray,
-        ("numpy", "ndarray"): _PickledArray,
-        ("numpy", "dtype"): _PickledDtype,
-        ("_codecs", "encode"): _latin1_bytes,
-    }
-
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in self._STAND_INS:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}; only NumPy arrays are allowed")
-        return self._STAND_INS[module, name]
-
-
-def _read_pickle(path: Path) -> dict[str, np.ndarray]:
-    with path.open("rb") as file:
-        # latin1: how Python 3 reads the array bytes of a Python 2 pickle.
-        values = _ArrayUnpickler(file, encoding="latin1").load()
-    if not isinstance(values, list | tuple) or len(values) != len(LSTMSequenceModel.ARRAY_NAMES):
-        raise ValueError(f"expected a list of {len(LSTMSequenceModel.ARRAY_NAMES)} arrays")
-    arrays = [value.values if isinstance(value, _PickledArray) else None for value in values]
-    if any(array is None for array in arrays):
-        raise ValueError("expected every element to be a NumPy array")
-    return {name: array for name, array in zip(LSTMSequenceModel.ARRAY_NAMES, arrays, strict=True) if array is not None}

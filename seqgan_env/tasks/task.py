@@ -2,13 +2,17 @@
 
 A task of your own is a `Task` with other contents. Splits: "train" is what the generator and discriminator learn from,
 "validation" chooses (early stopping, held-out accuracy of D), "test" measures NLL_test and chooses nothing.
+
+What is measured of a task, and how its samples are shown and stored, are methods: a task that differs overrides them.
+A task of a file in `tasks/` is stored under the name of that file, so that `restored_task` finds its class again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import get_args
+from pathlib import Path
+from typing import Any, ClassVar, get_args
 
 import numpy as np
 import torch
@@ -16,8 +20,13 @@ from torch import Tensor
 
 from seqgan_env.corpora.corpus import CorpusStatistics
 from seqgan_env.corpora.corpus import Split as Split
-from seqgan_env.models.sequence_models import SequenceModel
+from seqgan_env.measures.likelihood_measures import LikelihoodMeasures
+from seqgan_env.measures.measurement import Measures
+from seqgan_env.models.sequence_models import LSTMSequenceModel, SequenceModel
+from seqgan_env.task_files import TASKS
 from seqgan_env.vocabulary import Vocabulary
+
+_ORACLE = "oracle."
 
 
 @dataclass
@@ -25,15 +34,20 @@ class Task:
     """A source of real sequences over 0..V-1 with horizon T.
 
     Attributes:
-        name: for messages.
+        name: for messages; a task of `tasks/` has the name of its file.
         vocab_size: V.
         sequence_length: T.
-        draw_split: makes the (M, T) int64 sequences of a split; called once a split, when first asked for.
+        draw_split: makes the (M, T) int64 sequences of a split; called once a split, when first asked for. A task can
+            be pickled if this is a function of a module, or an object of a class of one.
         eos_token: the token that ends a sequence early, or None for fixed length.
         vocabulary: readable tokens, or None where ids are all there is.
         oracle: the known distribution of real sequences, or None.
         statistics: what the corpus holds that the real sequences come from, or None where there is no corpus.
     """
+
+    # Forms of samples: as text, and as files with the kind of place that each is written to.
+    text_formats: ClassVar[tuple[str, ...]] = ("text",)
+    file_formats: ClassVar[dict[str, str]] = {}
 
     name: str
     vocab_size: int
@@ -59,6 +73,8 @@ class Task:
         """PAD = V; stands in observations only, never an action."""
         return self.vocab_size
 
+    # Real sequences.
+
     def real_sequences(self, split: Split) -> Tensor:
         """Real sequences of a split, (M, T) int64, PAD after EOS.
 
@@ -78,3 +94,124 @@ class Task:
             return sequences
         chosen = np.random.default_rng(0).permutation(len(sequences))[:at_most]
         return sequences[torch.from_numpy(np.sort(chosen))]
+
+    # What is measured and told.
+
+    def measures(self, held_out: int | None = None) -> Measures:
+        """What measures generators on this task.
+
+        Args:
+            held_out: test sequences to use at most; None is all.
+        """
+        return LikelihoodMeasures(self, held_out)
+
+    def description(self) -> list[tuple[str, str]]:
+        """Name and value of what is worth telling before training; nothing where the options say it all."""
+        return []
+
+    # Samples for people.
+
+    def decode(self, sequence: list[int]) -> str:
+        """One sequence as text: its tokens, or their ids where there is no vocabulary."""
+        tokens = [token for token in sequence if token < self.vocab_size]
+        return " ".join(map(str, tokens)) if self.vocabulary is None else self.vocabulary.decode(tokens)
+
+    def as_text(self, samples: Tensor, form: str = "text") -> str:
+        """Samples (R, T) int64 as text, one line each, or in another of the `text_formats`.
+
+        Raises:
+            ValueError: for a format that this task has not.
+        """
+        if form != "text":
+            raise ValueError(self._no_format(form))
+        return "".join(f"{self.decode(row)}\n" for row in samples.tolist())
+
+    def write(self, samples: Tensor, form: str, out: Path) -> list[Path]:
+        """Write samples (R, T) int64 to files in one of the `file_formats`, and return the files.
+
+        Raises:
+            ValueError: for a format that this task has not.
+        """
+        raise ValueError(self._no_format(form))
+
+    def nearest(self, samples: Tensor) -> tuple[np.ndarray, np.ndarray] | None:
+        """For each sample the row of the most similar training sequence, and the similarity from 0 to 1.
+
+        None where the question makes no sense, because an oracle can draw any number of sequences.
+        """
+        return None
+
+    def _no_format(self, form: str) -> str:
+        known = [*self.text_formats, *self.file_formats]
+        return f"format={form!r}: the task {self.name!r} has {', '.join(known)}"
+
+    # Storage.
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All tensors of the task: the splits, and the oracle's parameters under "oracle."."""
+        found: dict[str, Tensor] = {split: self.real_sequences(split).int() for split in get_args(Split)}
+        if self.oracle is not None:
+            found |= {f"{_ORACLE}{name}": tensor for name, tensor in self.oracle.state_dict().items()}
+        return found
+
+    def state(self) -> dict[str, Any]:
+        """All the rest as plain values that JSON knows."""
+        return {
+            "name": self.name,
+            "class": type(self).__name__,
+            "vocab_size": self.vocab_size,
+            "sequence_length": self.sequence_length,
+            "eos_token": self.eos_token,
+            "vocabulary": None if self.vocabulary is None else self.vocabulary.state(),
+            "statistics": None,
+        }
+
+    @classmethod
+    def fields_of(cls, state: Mapping[str, Any]) -> dict[str, Any]:
+        """Constructor arguments beside `draw_split` and `oracle`, from what `state` gave."""
+        vocabulary = state.get("vocabulary")
+        return {
+            **{name: state[name] for name in ("name", "vocab_size", "sequence_length", "eos_token")},
+            "vocabulary": None if vocabulary is None else Vocabulary.from_state(vocabulary),
+        }
+
+    @classmethod
+    def oracle_of(cls, parameters: dict[str, Tensor]) -> SequenceModel:
+        """The oracle from its parameters: an LSTM, whose sizes are theirs.
+
+        Raises:
+            ValueError: if they are not those of an LSTM.
+        """
+        try:
+            vocab_size, embedding_size = parameters["embedding"].shape
+            model = LSTMSequenceModel(vocab_size, embedding_size, parameters["recurrent_weight"].shape[0])
+            model.load_state_dict(parameters)
+        except (KeyError, RuntimeError, ValueError) as error:
+            raise ValueError(f"the stored parameters are not those of an LSTM sequence model: {error}") from error
+        return model
+
+
+def restored_task(
+    state: Mapping[str, Any], tensors: Mapping[str, Tensor], draw_split: Callable[[Split], Tensor]
+) -> Task:
+    """The task that `Task.state` and `Task.tensors` have stored. Nothing that is stored is executed.
+
+    Args:
+        state: plain values, also after JSON.
+        tensors: those whose names begin with "oracle."; others are not looked at.
+        draw_split: reads the sequences of a split, when they are asked for.
+
+    Raises:
+        ValueError: if the values or the tensors are not those of a task.
+    """
+    name = state.get("name")
+    kind: type[Task] = TASKS[name].task_class if isinstance(name, str) and name in TASKS else Task
+    if state.get("class", kind.__name__) != kind.__name__:  # a task of the user's own, with the name of one of ours
+        kind = Task
+    parameters = {name.removeprefix(_ORACLE): tensor for name, tensor in tensors.items() if name.startswith(_ORACLE)}
+    try:
+        fields = kind.fields_of(state)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"this is not the state of a task: {type(error).__name__}: {error}") from error
+    oracle = kind.oracle_of(parameters).requires_grad_(False) if parameters else None
+    return kind(**fields, draw_split=draw_split, oracle=oracle)

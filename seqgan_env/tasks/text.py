@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +30,7 @@ from seqgan_env.corpora.corpus import (
     Duplicates,
     IntArray,
     Parts,
+    Split,
     TooLong,
     draw_parts,
     expect_filled,
@@ -46,7 +47,7 @@ from seqgan_env.corpora.segmentation import (
     choose_segmentation,
     train_tokenizer,
 )
-from seqgan_env.tasks.task import Task
+from seqgan_env.tasks.corpus_task import CorpusTask
 from seqgan_env.vocabulary import Vocabulary
 
 LONGEST_DEFAULT = 128  # T is never more unless asked for: the search of Eq. 4 costs T^2
@@ -58,6 +59,49 @@ _CACHED_FIELDS = 1 << 17  # words whose tokens are remembered
 @dataclass(frozen=True)
 class TextOptions:
     """What is read, and how it becomes sequences of tokens. Field comments are the help texts of the command line."""
+
+    task_class: ClassVar[type[CorpusTask]] = CorpusTask
+    PAGE: ClassVar[
+        str
+    ] = """Text: lines or sentences that cannot be told from those of a corpus (Yu et al., AAAI 2017, section 4).
+
+    ## Description
+    Generate a line of text, token by token, that cannot be told from the lines of a file of your own. Every action
+    appends a character, a word or a subword; the transition is deterministic.
+
+    ## Action Space
+    `Discrete(V)`: the next token; <unk> and EOS, where the corpus needs them, are tokens too.
+
+    ## Observation Space
+    `Box(0, V, (T,), int64)`: the prefix, padded with PAD = V. An id is not a magnitude: use an embedding.
+
+    ## Rewards
+    By `reward_mode`: "action_value" (default), Q of Eq. 4 at each step, to be learned from with discount 0;
+    "potential", its differences, for learners of discount 1; "terminal", R(Y) at the end only.
+
+    ## Starting State
+    The empty prefix.
+
+    ## Episode End
+    Terminated by EOS or after T tokens. There is no EOS where all lines have T tokens. Never truncated.
+
+    ## Information
+    At the end: `sequence` (T,) int64 with PAD behind EOS, and `text`.
+
+    ## Arguments
+    - `corpus`: a UTF-8 text file, a folder of .txt files, a table (.jsonl, .csv, .tsv, .parquet), a pattern, several of
+      these with commas between, or hf:NAME[,CONFIG][:SPLIT[:COLUMN]]; None: sentences of Python's documentation, which
+      come with this package;
+    - `sequence_length`: T; None: as many tokens as the longest line has, at most 128;
+    - `validation_corpus`, `test_corpus`, `column`, `split_by`, `unit`, `punctuation`, `too_long`, `minimum_count` and
+      the other fields of `tasks.text.TextOptions`;
+    - `reward_model`, `reward_mode`, `rollout_policy`, `n_rollouts` (16), `render_mode`: see `SequenceEnv`.
+
+    What the corpus holds, and what was cut, dropped or not known of it, is `env.unwrapped.task.statistics`.
+
+    ## Version History
+    - v0: first version.
+    """
 
     corpus: str | None = None
     """UTF-8 text: a file, a folder of .txt files, a table (.jsonl, .csv, .tsv, .parquet), a pattern such as "*.txt",
@@ -120,8 +164,18 @@ class TextOptions:
             if value < smallest:
                 raise ValueError(f"{name}={value} must be at least {smallest}")
 
+    def task(self) -> CorpusTask:
+        """Read the corpus; returns and raises as `text_task`."""
+        lines = _Lines(self)
+        try:
+            return _task(self, lines)
+        except CorpusError as error:
+            if error.source is not None:
+                raise
+            raise CorpusError(str(error), lines.name) from error
 
-def text_task(corpus: str | Path | None = None, **options: Any) -> Task:
+
+def text_task(corpus: str | Path | None = None, **options: Any) -> CorpusTask:
     """Real sequences from text, in three splits, with a vocabulary and statistics.
 
     Args:
@@ -137,17 +191,10 @@ def text_task(corpus: str | Path | None = None, **options: Any) -> Task:
         CorpusError: a ValueError: for a corpus that cannot be used; it names the file and the remedy.
         ImportError: without the library that subwords or a data set need.
     """
-    chosen = TextOptions(corpus=None if corpus is None else str(corpus), **options)
-    lines = _Lines(chosen)
-    try:
-        return _task(chosen, lines)
-    except CorpusError as error:
-        if error.source is not None:
-            raise
-        raise CorpusError(str(error), lines.name) from error
+    return TextOptions(corpus=None if corpus is None else str(corpus), **options).task()
 
 
-def _task(options: TextOptions, lines: _Lines) -> Task:
+def _task(options: TextOptions, lines: _Lines) -> CorpusTask:
     sample = list(islice(lines, SAMPLE_LINES))
     if not sample:
         raise CorpusError("holds no text; give a corpus of at least three sequences")
@@ -184,15 +231,28 @@ def _task(options: TextOptions, lines: _Lines) -> Task:
         skipped=lines.skipped,
         byte_order_marks=lines.byte_order_marks,
     )
-    return Task(
+    return CorpusTask(
         "text",
         len(vocabulary),
         length,
-        lambda split: _padded(table, parts[split], length, vocabulary),
+        _Splits(table, parts, length, vocabulary),
         eos_token=vocabulary.eos_token,
         vocabulary=vocabulary,
         statistics=statistics,
     )
+
+
+@dataclass(frozen=True)
+class _Splits:
+    """The sequences of each split, made from the table of tokens when they are asked for."""
+
+    table: _TokenTable
+    parts: Parts
+    length: int
+    vocabulary: Vocabulary
+
+    def __call__(self, split: Split) -> Tensor:
+        return _padded(self.table, self.parts[split], self.length, self.vocabulary)
 
 
 def _padded(table: _TokenTable, rows: IntArray, length: int, vocabulary: Vocabulary) -> Tensor:

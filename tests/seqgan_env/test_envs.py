@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import warnings
 from collections.abc import Callable
+from dataclasses import fields
 from typing import Any
 
 import gymnasium as gym
@@ -20,10 +22,13 @@ from hypothesis import strategies as st
 from stable_baselines3.common.env_checker import check_env as sb3_check_env
 
 import seqgan_env  # noqa: F401  (registers the environments)
+from seqgan_env import envs as envs_module
 from seqgan_env.envs import OracleVectorEnv, SequenceEnv, SequenceVectorEnv, ToyEnv, ToyVectorEnv
 from seqgan_env.models.sequence_models import LSTMSequenceModel
-from seqgan_env.rewards import RandomReward
+from seqgan_env.rewards import ConstantReward, RandomReward
 from seqgan_env.rollout_policies import UniformPolicy
+from seqgan_env.task_files import environment_id, title
+from seqgan_env.tasks import TASKS
 from seqgan_env.tasks.task import Task
 from seqgan_env.tasks.toy import toy_task
 from tests.toy_world import DigitsReward, PointPolicy, SuccessorPolicy, TableReward, eos_task
@@ -662,3 +667,70 @@ def test_a_task_of_ones_own_is_an_environment(task: Task) -> None:
         warnings.simplefilter("ignore")  # there is no spec to make further instances from
         gymnasium_check_env(env, skip_render_check=True)
     assert env.reward_mode == SequenceVectorEnv(task, 2).reward_mode == "action_value"
+
+
+# --- keywords, options, and Gymnasium's calls through a vector environment -------------------------------------------
+
+
+@pytest.mark.parametrize("name", list(TASKS))
+@pytest.mark.parametrize("make", [gym.make, gym.make_vec])
+def test_an_unknown_keyword_is_refused_with_the_known_ones(name: str, make: Callable) -> None:
+    with pytest.raises(
+        TypeError, match=r"'sequence_lenght' is unknown; did you mean 'sequence_length'\? known are"
+    ) as e:
+        make(environment_id(name), sequence_lenght=3)
+    for known in [*(field.name for field in fields(TASKS[name])), "reward_model", "n_rollouts", "render_mode"]:
+        assert known in str(e.value)
+
+
+@pytest.mark.parametrize("name", list(TASKS))
+def test_an_environment_class_has_the_tasks_page_and_signature(name: str) -> None:
+    face = getattr(envs_module, f"{title(name)}Env")
+    assert face is getattr(envs_module, f"{title(name)}Env")
+    for heading in ("Description", "Action Space", "Observation Space", "Rewards", "Starting State", "Episode End",
+                    "Information", "Arguments", "Version History"):  # fmt: skip
+        assert f"## {heading}" in face.__doc__
+    assert set(inspect.signature(face).parameters) == {field.name for field in fields(TASKS[name])} | {
+        "reward_model",
+        "reward_mode",
+        "rollout_policy",
+        "n_rollouts",
+        "render_mode",
+    }
+    with pytest.raises(AttributeError, match="no attribute 'NoEnv'"):
+        _ = envs_module.NoEnv
+
+
+@pytest.mark.parametrize("env", [ToyEnv(reward_model="constant"), ToyVectorEnv(2, reward_model="constant")])
+def test_an_unknown_reset_option_is_refused_and_resets_nothing(env: Any) -> None:
+    env.reset(seed=0)
+    action = 1 if isinstance(env, SequenceEnv) else np.array([1, 1])
+    env.step(action)
+    with pytest.raises(TypeError, match="reset option 'foo' is unknown"):
+        env.reset(options={"foo": 1})
+    assert env.mdp.lengths.tolist() == [1] * env.mdp.num_sequences
+    env.reset(options={})
+    if not isinstance(env, SequenceEnv):
+        with pytest.raises(TypeError, match="did you mean 'reset_mask'"):
+            env.reset(options={"reset_masks": np.array([True, False])})
+
+
+def test_a_vector_environment_is_called_as_gymnasiums_are() -> None:
+    envs = ToyVectorEnv(3, reward_model="constant")
+    assert envs.get_attr("reward_mode") == ("action_value",) * 3
+    assert envs.call("reward_mode") == envs.get_attr("reward_mode")
+    assert [mask.tolist() for mask in envs.call("action_masks")] == [[True] * 3] * 3
+    assert envs.get_attr("np_random") == tuple(envs.rngs)
+    assert envs.call("set_reward_model", ConstantReward(0.125)) == (None,) * 3
+    envs.reset(seed=0)
+    assert envs.step(np.array([0, 1, 2]))[1].tolist() == [0.125] * 3
+    envs.set_attr("render_mode", "ansi")
+    assert len(envs.call("render")) == 3
+    envs.set_attr("render_mode", [None, None, None])
+    assert envs.render_mode is None
+    with pytest.raises(ValueError, match="share one MDP"):
+        envs.set_attr("render_mode", ["ansi", None, None])
+    with pytest.raises(ValueError, match="values has 2 entries for num_envs=3"):
+        envs.set_attr("render_mode", ["ansi", "ansi"])
+    with pytest.raises(AttributeError):
+        envs.get_attr("nothing")

@@ -37,7 +37,7 @@ from agents.studies.real_data import (
 )
 from agents.studies.reproduction import ReproductionOptions
 from agents.studies.tables import Row
-from seqgan_env.measures.samples import measure_corpus
+from seqgan_env.measures.sample_measures import SampleMeasures
 from tests.agents.conftest import tiny_config
 
 pytest.importorskip("scipy")
@@ -300,7 +300,7 @@ def test_real_data_are_held_out_sequences_measured_as_samples(done: RealTable) -
     task = done.study.make_task()
     (real,) = [one for one in done.rows() if one["method"] == "real"]
     held_out = task.real_sequences("validation")
-    expected = measure_corpus(held_out, task, np.random.default_rng(0))
+    expected = SampleMeasures(task).reference.measure(held_out)
     assert float(real["bleu4"]) == pytest.approx(expected.bleu[4].mean, abs=1e-6)
     assert float(real["length"]) == pytest.approx(expected.length.mean, abs=1e-6)
     assert (real["nll_test"], real["perplexity"]) == ("", "")

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +20,6 @@ from seqgan_env.corpora.corpus import (
     draw_parts,
     repeated_within,
     resolve_duplicates,
-    split_sequences,
 )
 
 SPLITS = ("train", "validation", "test")
@@ -29,16 +29,27 @@ def distinct(count: int) -> list[tuple[str, ...]]:
     return [(str(number),) for number in range(count)]
 
 
+def split(
+    sequences: list[tuple[str, ...]], groups: list[int] | None = None, duplicates: str = "drop", **choices: Any
+) -> dict[str, list[int]]:
+    """The rows of each split, as the tasks make them: drawn in groups, then without duplicates."""
+    first: dict[tuple[str, ...], int] = {}
+    keys = np.array([first.setdefault(sequence, row) for row, sequence in enumerate(sequences)], np.int64)
+    group_of = np.arange(len(keys)) if groups is None else np.array(groups)
+    parts = draw_parts(group_of, **{"validation": 0.1, "test": 0.1, "seed": 0} | choices)
+    return {name: rows.tolist() for name, rows in resolve_duplicates(keys, parts, duplicates)[0].items()}
+
+
 # --- the split -------------------------------------------------------------------------------------------------------
 
 
 def test_a_seed_means_the_same_split_for_ever() -> None:
-    assert split_sequences(distinct(10), seed=0) == {
+    assert split(distinct(10), seed=0) == {
         "train": [0, 1, 3, 4, 5, 6, 7, 9],
         "validation": [8],
         "test": [2],
     }
-    assert split_sequences(distinct(10), seed=1) != split_sequences(distinct(10), seed=0)
+    assert split(distinct(10), seed=1) != split(distinct(10), seed=0)
 
 
 @given(
@@ -57,9 +68,9 @@ def test_every_split_has_sequences_no_group_straddles_two_and_all_is_used_once(
     arguments = {"validation": validation, "test": test, "seed": seed, "duplicates": "keep"}
     if len(set(groups)) < 3:
         with pytest.raises(CorpusError, match="would be empty"):
-            split_sequences(sequences, groups, **arguments)
+            split(sequences, groups, **arguments)
         return
-    parts = split_sequences(sequences, groups, **arguments)
+    parts = split(sequences, groups, **arguments)
     assert all(parts.values())
     assert sorted(row for rows in parts.values() for row in rows) == list(range(count))
     assert all(rows == sorted(rows) for rows in parts.values())
@@ -68,19 +79,19 @@ def test_every_split_has_sequences_no_group_straddles_two_and_all_is_used_once(
 
 
 def test_shares_are_those_asked_for() -> None:
-    parts = split_sequences(distinct(1000), validation=0.05, test=0.2)
+    parts = split(distinct(1000), validation=0.05, test=0.2)
     assert [len(parts[split]) for split in SPLITS] == [750, 50, 200]
 
 
 def test_a_group_that_is_larger_than_a_share_goes_to_training() -> None:
     groups = [0] * 90 + list(range(1, 11))
     for seed in range(20):
-        parts = split_sequences(distinct(100), groups, validation=0.05, test=0.05, seed=seed)
+        parts = split(distinct(100), groups, validation=0.05, test=0.05, seed=seed)
         assert [len(parts[split]) for split in SPLITS] == [90, 5, 5]
 
 
 def test_a_test_set_of_its_own_stays_whole() -> None:
-    parts = split_sequences(distinct(30), first_test=20, validation=0.25)
+    parts = split(distinct(30), first_test=20, validation=0.25)
     assert parts["test"] == list(range(20, 30))
     assert len(parts["validation"]) == 5
     assert max(parts["train"] + parts["validation"]) == 19
@@ -100,13 +111,13 @@ def test_sets_of_their_own_stay_whole_and_the_rest_is_drawn_as_without_them() ->
 
 def test_a_held_out_sequence_that_is_also_in_train_is_dropped_kept_or_an_error() -> None:
     sequences = [*distinct(8), ("1",), ("x",), ("1",), ("x",)]  # from 8 on the test set
-    split = {"first_test": 8, "validation": 0.2, "seed": 3}
-    kept = split_sequences(sequences, duplicates="keep", **split)
+    choices = {"first_test": 8, "validation": 0.2, "seed": 3}
+    kept = split(sequences, duplicates="keep", **choices)
     assert kept["test"] == [8, 9, 10, 11]
-    dropped = split_sequences(sequences, duplicates="drop", **split)
+    dropped = split(sequences, duplicates="drop", **choices)
     assert dropped == {**kept, "test": [9, 11]}  # what repeats within the test set stays
     with pytest.raises(CorpusError, match=r"2 held-out sequences .* \(the first is sequence 9\)"):
-        split_sequences(sequences, duplicates="error", **split)
+        split(sequences, duplicates="error", **choices)
 
 
 def test_shared_and_repeated_sequences_are_counted() -> None:
@@ -125,12 +136,12 @@ def test_shared_and_repeated_sequences_are_counted() -> None:
 @pytest.mark.parametrize("count", [0, 1, 2])
 def test_fewer_than_three_sequences_cannot_be_split(count: int) -> None:
     with pytest.raises(CorpusError, match="split would be empty"):
-        split_sequences(distinct(count))
+        split(distinct(count))
 
 
 def test_one_sequence_over_and_over_is_told_with_the_remedy() -> None:
     with pytest.raises(CorpusError, match=r'validation split would be empty .* choose duplicates="keep"'):
-        split_sequences([("a",)] * 50)
+        split([("a",)] * 50)
 
 
 @pytest.mark.parametrize(
@@ -142,12 +153,11 @@ def test_one_sequence_over_and_over_is_told_with_the_remedy() -> None:
         ({"validation": 0.5, "test": 0.5}, "leave nothing to train on"),
         ({"seed": -1}, "seed=-1"),
         ({"duplicates": "merge"}, "duplicates='merge' must be one of"),
-        ({"groups": [0, 1]}, "groups has 2 entries for 10 sequences"),
     ],
 )
 def test_a_wrong_argument_of_the_split_is_refused_by_name(keywords: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        split_sequences(distinct(10), **keywords)
+        split(distinct(10), **keywords)
 
 
 def test_a_million_sequences_are_split_in_arrays() -> None:

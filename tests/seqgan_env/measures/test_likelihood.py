@@ -151,10 +151,6 @@ def test_errors_of_independent_estimates_add_in_squares() -> None:
     assert Estimate(3.0, 0.3) - Estimate(1.0, 0.4) == Estimate(2.0, pytest.approx(0.5))
 
 
-def test_an_estimate_a_sequence_is_t_times_that_a_token() -> None:
-    assert Estimate(2.0, 0.5).per_sequence(20) == Estimate(40.0, 10.0)
-
-
 def test_an_estimate_prints_mean_and_error() -> None:
     assert str(Estimate(8.7361, 0.0124)) == "8.736 ±0.012"
 

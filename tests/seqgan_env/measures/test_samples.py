@@ -19,12 +19,12 @@ from scipy.spatial.distance import cdist, jensenshannon
 
 from seqgan_env.measures import samples as corpus_metrics
 from seqgan_env.measures.bleu import BLEU
+from seqgan_env.measures.sample_measures import SampleMeasures
 from seqgan_env.measures.samples import (
     BLEU_ORDERS,
     CorpusMetrics,
     CorpusReference,
     distinct_ngrams,
-    measure_corpus,
     melodies,
     ngram_divergence,
     squared_differences,
@@ -217,7 +217,7 @@ def test_a_task_is_measured_with_its_own_splits_and_end() -> None:
 
     task = Task("words", V, 9, draw, eos_token=EOS)
     samples = torch.from_numpy(padded([[0, 1], [0, 2], [4]], end=True))
-    found = measure_corpus(samples, task, np.random.default_rng(0))
+    found = SampleMeasures(task).reference.measure(samples)
     assert close(found, reference(splits["train"], splits["test"]).measure(samples))
     assert found.copied.mean == pytest.approx(1 / 3)
 

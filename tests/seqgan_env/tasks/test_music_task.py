@@ -36,7 +36,7 @@ from seqgan_env.corpora.tunes import (
     without_rests,
 )
 from seqgan_env.envs import MusicVectorEnv
-from seqgan_env.tasks.music import BUNDLED_TUNES, PRESETS, MusicOptions, music_task, pitches, task_of
+from seqgan_env.tasks.music import BUNDLED_TUNES, PRESETS, MusicOptions, music_task, pitches
 from seqgan_env.tasks.task import Task
 from seqgan_env.testing import check_task
 
@@ -206,14 +206,14 @@ def test_the_paper_preset_is_its_recipe() -> None:
     paper = PRESETS["paper"]
     assert (paper.sequence_length, paper.step_seconds, paper.step_beats, paper.keys) == (32, 0.4, None, "all")
     assert (paper.rests, paper.holds, paper.remainder) == ("prolong", False, "drop")
-    task = task_of(paper)
+    task = paper.task()
     assert (task.vocab_size, task.sequence_length, task.eos_token) == (88, 32, None)
     assert task.vocabulary.tokens[::12] == ("A0", "A1", "A2", "A3", "A4", "A5", "A6", "A7")
 
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_every_preset_makes_a_task_that_is_one(preset: str) -> None:
-    check_task(task_of(PRESETS[preset]))
+    check_task(PRESETS[preset].task())
 
 
 def test_windows_are_consecutive_and_the_remainder_is_counted(tmp_path: Path) -> None:

@@ -1,0 +1,120 @@
+"""Measures of a task whose distribution may be known: NLL_oracle, NLL_test, entropy and both KLs (Eq. 13).
+
+In: a task, generators. Out: `Measurement`s and the closing table with random tokens and the oracle beside the methods.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from torch import Tensor
+
+from seqgan_env.measures.likelihood import measure_samples
+from seqgan_env.measures.measurement import (
+    Measurement,
+    Methods,
+    RealSequences,
+    Streams,
+    TableRow,
+    TableText,
+    cells_of,
+)
+from seqgan_env.models.sequence_models import SequenceModel
+from seqgan_env.rollout_policies import RolloutPolicy, UniformPolicy, sample_sequences
+
+_FLOOR = "oracle (floor)"
+_TRIAL_SAMPLES = 500
+
+
+class LikelihoodMeasures:
+    """Measures generators by likelihoods; see `measurement.Measures`.
+
+    Args:
+        task: what the generators were trained on.
+        held_out: how many test sequences to use at most; None is all. The closing table always uses all.
+    """
+
+    likelihood_columns: tuple[str, ...] = (
+        "nll_oracle",
+        "nll_oracle_se",
+        "nll_test",
+        "nll_test_se",
+        "entropy",
+        "distinct",
+    )
+    sample_columns: tuple[str, ...] = ()
+    writes_curve = False
+
+    def __init__(self, task: RealSequences, held_out: int | None = None) -> None:
+        self.task = task
+        self.test = task.some_sequences("test", held_out)
+
+    @property
+    def panels(self) -> tuple[tuple[str, str], ...]:
+        """Both NLLs; without an oracle NLL_test alone."""
+        test = (("nll_test", "NLL_test"),)
+        return test if self.task.oracle is None else (("nll_oracle", "NLL_oracle"), *test)
+
+    @property
+    def panels_note(self) -> str:
+        """The sentence above the panels."""
+        if self.task.oracle is None:
+            return "Lower is better"
+        return "Lower is better in both panels; lower in the first alone is lost diversity"
+
+    def prepare(self) -> None:
+        """Nothing is made in advance."""
+
+    def measure(
+        self, generator: RolloutPolicy, n_samples: int, rng: np.random.Generator, tested: Tensor | None = None
+    ) -> Measurement:
+        """Draw samples and measure them."""
+        if n_samples < 1:
+            raise ValueError(f"n_samples={n_samples} must be at least 1")
+        task = self.task
+        samples = sample_sequences(generator, n_samples, task.sequence_length, rng, task.eos_token)
+        test = self.test if tested is None else tested
+        return Measurement(measure_samples(generator, samples, test, task.oracle), None, samples)
+
+    def measure_on_the_way(self, generator: RolloutPolicy, n_samples: int, rng: np.random.Generator) -> Measurement:
+        """The same with as many test sequences as samples: sequences of one oracle are all alike."""
+        return self.measure(generator, n_samples, rng, self.test[:n_samples])
+
+    def trial_samples(self, n_samples: int) -> int:
+        """A few are enough: the time is proportional to their number."""
+        return _TRIAL_SAMPLES
+
+    def closing_rows(
+        self, methods: Methods, n_samples: int, rng: Streams, mle: SequenceModel | None = None
+    ) -> list[TableRow]:
+        """Random tokens, the methods, and the oracle itself."""
+        lines: list[tuple[str, RolloutPolicy]] = [("random", UniformPolicy(self.task.vocab_size)), *methods]
+        if self.task.oracle is not None:
+            lines.append((_FLOOR, self.task.oracle))
+        test = self.task.real_sequences("test")
+        return [
+            TableRow(name, self.measure(generator, n_samples, rng(number), test))
+            for number, (name, generator) in enumerate(lines)
+        ]
+
+    def table(self, rows: Sequence[TableRow]) -> TableText:
+        """Both NLLs side by side with standard errors, entropy, both KLs, diversity."""
+        cells = []
+        for row in rows:
+            m = row.metrics
+            with_errors = ["" if nll is None else str(nll) for nll in (m.nll_oracle, m.nll_test)]
+            means = cells_of((m.entropy, m.kl_from_oracle, m.kl_to_oracle), ".3f")
+            cells.append((row.method, *with_errors, *means, f"{m.distinct:.4f}"))
+        return TableText(
+            f"nats per token, ± standard error, {rows[0].metrics.n_samples:,} samples a line; o is the oracle",
+            "NLL_oracle alone falls when a generator loses diversity, as MLE at\n"
+            "lower temperatures shows; better means lower at equal or lower NLL_test.",
+            ("NLL_oracle", "NLL_test", "H(G)", "KL(G‖o)", "KL(o‖G)", "unique"),
+            tuple(cells),
+        )
+
+    def floor(self, rows: Sequence[TableRow]) -> float | None:
+        """The oracle's entropy in nats per token, if the last line is the oracle's."""
+        entropy = rows[-1].metrics.entropy if rows[-1].method == _FLOOR else None
+        return None if entropy is None else entropy.mean
