@@ -27,7 +27,7 @@ from agents.runs.console import TerminalConsole
 from agents.runs.learning_curve import plot_learning_curves
 from agents.runs.projection import UnitCosts, try_units, within
 from agents.runs.run_folder import RunFolder
-from agents.runs.samples import SampleKind, music_as_text, samples_as_text, write_music
+from agents.runs.samples import SampleKind, samples_as_text
 from agents.runs.training import (
     Experiment,
     close_run,
@@ -47,7 +47,7 @@ from agents.studies.reproduction import reproduce as run_reproduction
 from seqgan_env.rollout_policies import sample_sequences
 from seqgan_env.tasks.music import PRESETS as MUSIC_PRESETS
 from seqgan_env.tasks.music import MusicOptions
-from seqgan_env.tasks.task import Task
+from seqgan_env.tasks.task import Split, Task
 from seqgan_env.tasks.text import TextOptions
 from seqgan_env.terminal_text import OutputError, prepare_streams, shown, visible, write_output
 
@@ -234,15 +234,15 @@ def _read_task(task_name: str, config: SeqGANConfig, corpus: _Corpus | None, con
         return make_task(task_name, config)
     with console.status("reading the corpus"):
         task = make_task(task_name, config, corpus.options)
-    assert task.statistics is not None
-    for heading, value in task.statistics.lines():
+    for heading, value in task.description():
         console.print(f"{heading:>24}  {value}", highlight=False, markup=False, soft_wrap=True)
-    for what, bound, split, use in (
+    bounds: tuple[tuple[str, int | None, Split, str], ...] = (
         ("epoch_sequences", config.epoch_sequences, "train", "an MLE epoch takes {bound:,} of them, drawn anew"),
         ("held_out_sequences", config.held_out_sequences, "validation", "{bound:,} are looked at"),
         ("held_out_sequences", config.held_out_sequences, "test", "{bound:,} are looked at"),
-    ):
-        count = task.statistics.sequences[split]
+    )
+    for what, bound, split, use in bounds:
+        count = len(task.real_sequences(split))
         if bound is not None and bound < count:
             option = what.replace("_", "-")
             said = f"{count:,} {split} sequences: {use.format(bound=bound)} (--{option})"
@@ -352,10 +352,10 @@ def evaluate(
     folder = RunFolder(run)
     rows = evaluate_run(folder, samples, temperatures, seed, resolve_device(device))
     if out is not None:  # first, so that a terminal which is gone costs nothing
-        text = results_csv(rows) if rows[0].corpus is None else curve_csv(rows, folder, temperatures)
+        text = curve_csv(rows, folder, temperatures) if folder.measures.writes_curve else results_csv(rows)
         with _writing(out):
             out.write_text(text, encoding="utf-8")
-    TerminalConsole().print(results_table(rows))
+    TerminalConsole().print(results_table(rows, folder.measures))
 
 
 def sample(
@@ -388,22 +388,23 @@ def sample(
     _check_seed(seed)
     folder = RunFolder(run)
     task = folder.task()
-    if kind != "text" and task.name != "music":
-        raise ValueError(f"format={kind!r} is for music; {str(run)!r} is a run of the task {task.name!r}: use text")
-    if kind in ("midi", "png") and out is None:
-        raise ValueError(f"format={kind!r} needs --out, the {'folder' if kind == 'midi' else 'file'} to write")
+    if kind not in (*task.text_formats, *task.file_formats):
+        known = ", ".join((*task.text_formats, *task.file_formats))
+        raise ValueError(f"format={kind!r}: {str(run)!r} is a run of the task {task.name!r}, which has {known}")
+    if kind in task.file_formats and out is None:
+        raise ValueError(f"format={kind!r} needs --out, the {task.file_formats[kind]} to write")
     generator = folder.generator().to(resolve_device(device)).at_temperature(temperature)
     sequences = sample_sequences(generator, n, task.sequence_length, np.random.default_rng(seed), task.eos_token).cpu()
-    if kind in ("midi", "png"):
+    if kind in task.file_formats:
         assert out is not None
         with _writing(out):
-            for written in write_music(kind, sequences, folder, out):
+            for written in task.write(sequences, kind, out):
                 _say(written)
         return
-    if kind == "abc":
-        text = music_as_text(sequences, folder)
-    else:
+    if kind == "text":
         text = samples_as_text(sequences, task, nearest, for_terminal=out is None and sys.stdout.isatty())
+    else:
+        text = task.as_text(sequences, kind)
     if out is None:
         write_output(text)
         return

@@ -12,7 +12,6 @@ from typing import Any
 from agents.runs.run_folder import RunFolder
 
 PANELS = (("nll_oracle", "NLL_oracle"), ("nll_test", "NLL_test"))
-_CORPUS_PANELS = (("nll_test", "NLL_test"), ("bleu2", "BLEU-2"), ("self_bleu2", "self-BLEU-2"))
 
 
 def require_matplotlib() -> None:
@@ -49,12 +48,12 @@ def plot_learning_curves(runs: Sequence[RunFolder], out: Path, floor: float | No
         ValueError: if a run has no measurement yet, or only some of them know an oracle.
         ImportError: if matplotlib is not installed.
     """
-    have_oracle = {"nll_oracle" in run.metric_columns for run in runs}
-    if len(have_oracle) > 1:
+    measures = runs[0].measures
+    chosen = measures.panels
+    if any(run.measures.panels != chosen for run in runs):
         raise ValueError("runs on a corpus and runs with an oracle are measured by other numbers; plot them apart")
-    chosen = PANELS if have_oracle == {True} else _CORPUS_PANELS
     figure = new_figure(7.5, 3 * len(chosen) + 0.5)
-    panels = figure.subplots(len(chosen), 1, sharex=True)
+    panels = figure.subplots(len(chosen), 1, sharex=True, squeeze=False)[:, 0]
     borders = set()
     for run in runs:
         measured = [row for row in run.metrics() if row["nll_test"]]
@@ -91,12 +90,7 @@ def plot_learning_curves(runs: Sequence[RunFolder], out: Path, floor: float | No
             va="top",
             ha="right",
         )
-    panels[0].set_title(
-        "Lower is better in both panels; lower in the first alone is lost diversity"
-        if chosen is PANELS
-        else "NLL: lower is better; BLEU: higher, but not where self-BLEU rises with it",
-        fontsize=10,
-    )
+    panels[0].set_title(measures.panels_note, fontsize=10)
     panels[0].legend(fontsize=8)
     panels[-1].set_xlabel("MLE epochs, then adversarial rounds")
     figure.savefig(out)

@@ -16,7 +16,6 @@ import torch
 
 from agents.configuration import SeqGANConfig
 from agents.pretraining import Pretrainer
-from agents.runs.measurements import TaskMeasures
 from agents.seqgan import SeqGAN
 from seqgan_env.models.sequence_models import SequenceModel
 from seqgan_env.rollout_policies import sample_sequences
@@ -127,8 +126,8 @@ def try_units(task: Task, config: SeqGANConfig, device: str | torch.device = "cp
     )
     real = tried.to(game.discriminator.device)
     draw_size = min(config.discriminator_sample_size or len(train), len(train))
-    measures = TaskMeasures(task, config.held_out_sequences)
-    measured = config.evaluation_samples if measures.is_corpus else _SAMPLES
+    measures = task.measures(config.held_out_sequences)
+    measured = measures.trial_samples(config.evaluation_samples)
 
     def draw() -> object:
         return sample_sequences(game.generator, _SAMPLES, task.sequence_length, rng, task.eos_token)
@@ -137,10 +136,9 @@ def try_units(task: Task, config: SeqGANConfig, device: str | torch.device = "cp
         return game.agent.learn(rows * task.sequence_length, reset_num_timesteps=False)
 
     def measure() -> object:
-        tested = None if measures.is_corpus else measures.test[:_SAMPLES]
-        return measures.generator(game.generator, measured, rng, tested)
+        return measures.measure_on_the_way(game.generator, measured, rng)
 
-    _ = measures.reference  # made once in a run
+    measures.prepare()  # once in a run
     game.trainer.sync(game.generator)
     game.env.env_method("set_rollout_policy", game.trainer.rollout_policy)
     draw_seconds = epoch_seconds = 0.0

@@ -23,7 +23,8 @@ import os
 import platform
 import sys
 from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -35,15 +36,11 @@ from torch.utils.tensorboard import SummaryWriter
 from agents.configuration import SeqGANConfig
 from agents.runs.checkpoints import read_tensors, write_atomically, write_tensors
 from seqgan_env.components import build_generator
-from seqgan_env.corpora.corpus import CorpusStatistics
-from seqgan_env.models.sequence_models import LSTMSequenceModel, SequenceModel
-from seqgan_env.tasks.music import MusicStatistics
-from seqgan_env.tasks.task import Split, Task
-from seqgan_env.vocabulary import Vocabulary
+from seqgan_env.measures.measurement import Measures
+from seqgan_env.models.sequence_models import SequenceModel
+from seqgan_env.tasks.task import Split, Task, restored_task
 
 _KIND = "seqgan-run"
-_SPLITS: tuple[Split, ...] = ("train", "validation", "test")
-_STATISTICS: dict[str, type[CorpusStatistics]] = {kind.__name__: kind for kind in (CorpusStatistics, MusicStatistics)}
 # Settings that decide what MLE makes and what is measured of it, beside the real sequences, which are compared.
 PRETRAINING_SETTINGS = (
     "seed",
@@ -67,30 +64,19 @@ PRETRAINING_SETTINGS = (
     "held_out_sequences",
 )
 
-METRIC_COLUMNS = (
+# Columns of metrics.csv; those of the task's measures stand between and behind them.
+_STEP_COLUMNS = (
     "stage",
     "index",  # epochs, steps or rounds done in the stage
     "epoch",  # MLE epochs plus adversarial rounds: the x axis of Fig. 2
     "train_nll",
     "validation_nll",
-    "nll_oracle",
-    "nll_oracle_se",
-    "nll_test",
-    "nll_test_se",
-    "entropy",
-    "distinct",
+)
+_GAME_COLUMNS = (
     "discriminator_loss",
     "discriminator_accuracy",
     "discriminator_calibration_error",
     "mean_reward",
-)
-# Of a run on a corpus, whose distribution nobody knows.
-CORPUS_METRIC_COLUMNS = (
-    *(name for name in METRIC_COLUMNS if not name.startswith("nll_oracle")),
-    "perplexity",
-    *(f"{name}{order}" for name in ("bleu", "self_bleu") for order in (2, 3, 4, 5)),
-    "distinct2",
-    "copied",
 )
 
 
@@ -145,7 +131,7 @@ class RunFolder:
         path = Path(path)
         cls.expect_unused(path)
         (path / "checkpoints").mkdir(parents=True, exist_ok=True)
-        _write_task(path / "task.safetensors", task)
+        write_tensors(path / "task.safetensors", task.tensors(), task.state())
         if pretrained is not None:
             _copy_pretraining(pretrained, path, config)
         description = {
@@ -157,7 +143,7 @@ class RunFolder:
             "pretrained": None if pretrained is None else str(pretrained.path),
             "config": asdict(config),
             "corpus_options": corpus_options,
-            "statistics": None if task.statistics is None else asdict(task.statistics),
+            "statistics": task.summary(),
             "versions": {
                 "python": platform.python_version(),
                 "platform": platform.platform(),
@@ -188,7 +174,16 @@ class RunFolder:
 
     def task(self) -> Task:
         """The run's real sequences, read when they are asked for, with vocabulary, statistics and oracle."""
-        return _read_task(self.path / "task.safetensors")
+        file = self.path / "task.safetensors"
+        tensors, state = read_tensors(file, lambda name: name.startswith("oracle."))
+        # Folders of older versions keep there what their music needs.
+        state["options"] = self.description.get("corpus_options")
+        return restored_task(state, tensors, StoredSplits(file))
+
+    @cached_property
+    def measures(self) -> Measures:
+        """What measures generators on the run's task."""
+        return self.task().measures(self.config().held_out_sequences)
 
     # Checkpoints.
 
@@ -259,7 +254,8 @@ class RunFolder:
     @property
     def metric_columns(self) -> tuple[str, ...]:
         """Of that CSV."""
-        return METRIC_COLUMNS if self.description.get("statistics") is None else CORPUS_METRIC_COLUMNS
+        measures = self.measures
+        return (*_STEP_COLUMNS, *measures.likelihood_columns, *_GAME_COLUMNS, *measures.sample_columns)
 
     def rewind_metrics(self, size: int) -> None:
         """Drop what was logged after a checkpoint was taken: keep the first `size` bytes, and at least the header."""
@@ -340,59 +336,11 @@ def _cell(value: str | int | float | None) -> str:
     return f"{value:.6f}" if isinstance(value, float) else str(value)
 
 
-def _write_task(path: Path, task: Task) -> None:
-    tensors: dict[str, Tensor] = {split: task.real_sequences(split).int() for split in _SPLITS}
-    if task.oracle is not None:
-        tensors |= {f"oracle.{name}": tensor for name, tensor in task.oracle.state_dict().items()}
-    statistics = task.statistics
-    state = {
-        "name": task.name,
-        "vocab_size": task.vocab_size,
-        "sequence_length": task.sequence_length,
-        "eos_token": task.eos_token,
-        "vocabulary": None if task.vocabulary is None else task.vocabulary.state(),
-        "statistics": None if statistics is None else {"kind": type(statistics).__name__, **asdict(statistics)},
-    }
-    write_tensors(path, tensors, state)
+@dataclass(frozen=True)
+class StoredSplits:
+    """Reads the sequences of a split, (M, T) int64, from a run folder's `task.safetensors`."""
 
+    path: Path
 
-def _read_task(path: Path) -> Task:
-    tensors, state = read_tensors(path, lambda name: name.startswith("oracle."))
-    oracle = {name.removeprefix("oracle."): tensor for name, tensor in tensors.items()}
-    vocabulary, statistics = state.get("vocabulary"), state.get("statistics")
-
-    def draw_split(split: Split) -> Tensor:
-        return read_tensors(path, lambda name: name == split)[0][split].long()
-
-    return Task(
-        state["name"],
-        state["vocab_size"],
-        state["sequence_length"],
-        draw_split,
-        eos_token=state["eos_token"],
-        vocabulary=None if vocabulary is None else Vocabulary.from_state(vocabulary),
-        oracle=_lstm(oracle).requires_grad_(False) if oracle else None,
-        statistics=None if statistics is None else _read_statistics(dict(statistics)),
-    )
-
-
-def _read_statistics(state: dict[str, Any]) -> CorpusStatistics:
-    """Statistics of the kind that was written; JSON has made lists of tuples."""
-    kind = _STATISTICS[state.pop("kind")]
-    fields: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in state.items()}
-    return kind(**fields)
-
-
-def _lstm(parameters: dict[str, Tensor]) -> LSTMSequenceModel:
-    """An LSTM whose sizes are those of its stored parameters.
-
-    Raises:
-        ValueError: if they are not those of an LSTM.
-    """
-    try:
-        vocab_size, embedding_size = parameters["embedding"].shape
-        model = LSTMSequenceModel(vocab_size, embedding_size, parameters["recurrent_weight"].shape[0])
-        model.load_state_dict(parameters)
-    except (KeyError, RuntimeError, ValueError) as error:
-        raise ValueError(f"the stored parameters are not those of an LSTM sequence model: {error}") from error
-    return model
+    def __call__(self, split: Split) -> Tensor:
+        return read_tensors(self.path, lambda name: name == split)[0][split].long()

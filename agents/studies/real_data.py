@@ -22,7 +22,6 @@ import numpy as np
 from rich.table import Table
 
 from agents.runs.checkpoints import write_atomically
-from agents.runs.measurements import TaskMeasures, measured_columns
 from agents.runs.run_folder import RunFolder
 from agents.studies import evidence
 from agents.studies.cells import Cell
@@ -193,16 +192,15 @@ def train_cell(settings: dict[str, Any], folder: Path, device: str) -> None:
 def measure_cell(settings: dict[str, Any], folder: Path, device: str) -> None:
     """Measure a generator, or held-out real sequences as if they were samples; the numbers go to row.json."""
     run = RunFolder(folder.parent / settings["of"] / "run")
-    measures = TaskMeasures(run.task())
+    measures = run.task().measures()
     stream = zlib.crc32(f"{settings['method']} at temperature {settings['temperature']}".encode())
     rng = np.random.default_rng([settings["seed"], stream])
     if settings["method"] == REAL.name:
         found = measures.real_data(settings["samples"], rng)
     else:
         generator = run.generator().to(device).at_temperature(settings["temperature"])
-        found = measures.generator(generator, settings["samples"], rng)
-    columns = measured_columns(found.metrics, found.corpus)
-    write_atomically(folder / "row.json", json.dumps(columns, indent=2).encode())
+        found = measures.measure(generator, settings["samples"], rng)
+    write_atomically(folder / "row.json", json.dumps(found.columns(), indent=2).encode())
 
 
 def corpus_task(kind: str, corpus: str | None, options: dict[str, Any]) -> Task:

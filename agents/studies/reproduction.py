@@ -236,9 +236,8 @@ def reproduce(name: FigureName, options: ReproductionOptions, console: Console) 
     figure, folder = options.figure(name), options.folder(name)
     study = figure.study
     task = study.make_task()  # so that an oracle or corpus that cannot be read is one error, not one a cell
-    if task.statistics is not None:
-        for heading, value in task.statistics.lines():
-            console.print(f"{heading}: {value}", highlight=False, markup=False)
+    for heading, value in task.description():
+        console.print(f"{heading}: {value}", highlight=False, markup=False)
     cells = figure.cells()
     workers = options.make_workers()
     console.print(f"results folder: {folder}", highlight=False, soft_wrap=True)
@@ -264,7 +263,7 @@ def reproduce(name: FigureName, options: ReproductionOptions, console: Console) 
         "config": asdict(replace(study.config, oracle=options.oracle)),
         "oracle_sha256": fingerprint,
         "is_authors_oracle": fingerprint == AUTHORS_ORACLE,
-        "corpus": None if task.statistics is None else asdict(task.statistics),
+        "corpus": task.summary(),
         "seeds": list(study.seeds),
         "samples": study.samples,
         "hardware": hardware(study.device) | {"threads_a_cell": getattr(workers, "threads", torch.get_num_threads())},

@@ -19,9 +19,8 @@ from rich.console import Console
 
 from agents.configuration import SeqGANConfig
 from agents.runs.checkpoints import write_atomically
-from agents.runs.measurements import measured_columns
 from agents.runs.run_folder import RunFolder
-from agents.runs.training import Experiment, make_task, measure
+from agents.runs.training import Experiment, make_task
 from agents.studies.cells import Cell
 from agents.studies.methods import METHODS, Method
 from agents.studies.tables import Row
@@ -178,5 +177,5 @@ def measure_cell(settings: dict[str, Any], folder: Path, device: str) -> None:
         generator = run.generator().to(device).at_temperature(temperature)
     stream = zlib.crc32(f"{settings['method']} at temperature {temperature}".encode())
     rng = np.random.default_rng([settings["seed"], stream])
-    metrics = measure(generator, task, rng, settings["samples"])
-    write_atomically(folder / "row.json", json.dumps(measured_columns(metrics), indent=2).encode())
+    found = task.measures().measure(generator, settings["samples"], rng)
+    write_atomically(folder / "row.json", json.dumps(found.columns(), indent=2).encode())

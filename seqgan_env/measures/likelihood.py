@@ -160,6 +160,20 @@ def measure_samples(
     )
 
 
+def real_metrics(samples: Tensor, vocab_size: int, oracle: LikelihoodModel | None = None) -> GeneratorMetrics:
+    """Real sequences (R, T) int64 measured as if a generator without a likelihood had drawn them."""
+    nll = None if oracle is None else negative_log_likelihood(oracle, samples)
+    return GeneratorMetrics(
+        nll_oracle=None if nll is None else estimate(nll, token_counts(samples, vocab_size)),
+        nll_test=None,
+        entropy=None,
+        kl_from_oracle=None,
+        kl_to_oracle=None,
+        distinct=distinct_share(samples),
+        n_samples=len(samples),
+    )
+
+
 def distinct_share(sequences: Tensor) -> float:
     """Share of different sequences among (M, T), in (0, 1]."""
     return len(torch.unique(sequences, dim=0)) / len(sequences)

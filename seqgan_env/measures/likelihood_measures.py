@@ -6,11 +6,13 @@ In: a task, generators. Out: `Measurement`s and the closing table with random to
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
+import torch
 from torch import Tensor
 
-from seqgan_env.measures.likelihood import measure_samples
+from seqgan_env.measures.likelihood import measure_samples, real_metrics
 from seqgan_env.measures.measurement import (
     Measurement,
     Methods,
@@ -48,7 +50,12 @@ class LikelihoodMeasures:
 
     def __init__(self, task: RealSequences, held_out: int | None = None) -> None:
         self.task = task
-        self.test = task.some_sequences("test", held_out)
+        self._held_out = held_out
+
+    @cached_property
+    def test(self) -> Tensor:
+        """(M, T) int64, the test sequences that measurements during training may use."""
+        return self.task.some_sequences("test", self._held_out)
 
     @property
     def panels(self) -> tuple[tuple[str, str], ...]:
@@ -80,6 +87,12 @@ class LikelihoodMeasures:
     def measure_on_the_way(self, generator: RolloutPolicy, n_samples: int, rng: np.random.Generator) -> Measurement:
         """The same with as many test sequences as samples: sequences of one oracle are all alike."""
         return self.measure(generator, n_samples, rng, self.test[:n_samples])
+
+    def real_data(self, n_samples: int, rng: np.random.Generator) -> Measurement:
+        """Validation sequences measured as if they were samples; their NLL_oracle is the oracle's entropy."""
+        held_out = self.task.real_sequences("validation")
+        samples = held_out[torch.from_numpy(rng.permutation(len(held_out))[:n_samples])]
+        return Measurement(real_metrics(samples, self.task.vocab_size, self.task.oracle), None, samples)
 
     def trial_samples(self, n_samples: int) -> int:
         """A few are enough: the time is proportional to their number."""

@@ -7,7 +7,7 @@ Two classes measure: `LikelihoodMeasures` where the distribution of the real seq
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -52,7 +52,7 @@ class Measurement:
 
     metrics: GeneratorMetrics
     corpus: CorpusMetrics | None
-    samples: Tensor
+    samples: Tensor = field(compare=False, repr=False)
 
     def headline(self) -> str:
         """The numbers to watch while training: quality beside diversity, NLL_oracle beside NLL_test."""
@@ -177,6 +177,9 @@ class Measures(Protocol):
 
     def measure_on_the_way(self, generator: RolloutPolicy, n_samples: int, rng: np.random.Generator) -> Measurement:
         """The same while training, with no more test sequences than it needs."""
+
+    def real_data(self, n_samples: int, rng: np.random.Generator) -> Measurement:
+        """Validation sequences measured as if they were samples, to show the values of real data."""
 
     def trial_samples(self, n_samples: int) -> int:
         """How many samples to measure for an estimate of the time that `n_samples` take."""

@@ -8,13 +8,14 @@ as little diverse as the method.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from seqgan_env.measures.bleu import self_bleu_by_order
-from seqgan_env.measures.likelihood import GeneratorMetrics, distinct_share, measure_samples
+from seqgan_env.measures.likelihood import GeneratorMetrics, measure_samples, real_metrics
 from seqgan_env.measures.measurement import Measurement, Methods, RealSequences, Streams, TableRow, TableText
 from seqgan_env.measures.samples import CorpusReference
 from seqgan_env.models.sequence_models import SequenceModel
@@ -59,10 +60,15 @@ class SampleMeasures:
         order: int = 2,
     ) -> None:
         self.task = task
-        self.test = task.some_sequences("test", held_out)
+        self._held_out = held_out
         self.order = order
         self._pitches = pitches
         self._reference: CorpusReference | None = None
+
+    @cached_property
+    def test(self) -> Tensor:
+        """(M, T) int64, the test sequences that measurements may use."""
+        return self.task.some_sequences("test", self._held_out)
 
     @property
     def reference(self) -> CorpusReference:
@@ -110,8 +116,7 @@ class SampleMeasures:
         """Validation sequences measured as if they were samples, to show the values of real data."""
         held_out = self.task.real_sequences("validation")
         samples = held_out[torch.from_numpy(rng.permutation(len(held_out))[:n_samples])]
-        metrics = GeneratorMetrics(None, None, None, None, None, distinct_share(samples), len(samples))
-        return self._measured(metrics, samples)
+        return self._measured(real_metrics(samples, self.task.vocab_size, self.task.oracle), samples)
 
     def _measured(self, metrics: GeneratorMetrics, samples: Tensor) -> Measurement:
         return Measurement(metrics, self.reference.measure(samples, self.compared(len(samples))), samples)

@@ -18,13 +18,17 @@ from seqgan_env.vocabulary import Vocabulary
 
 @dataclass
 class CorpusTask(Task):
-    """A task whose sequences come from a corpus; it has a vocabulary and `statistics`.
+    """A task whose sequences come from a corpus; it has a vocabulary.
+
+    Attributes:
+        statistics: what the corpus holds, and what was done to it. Never None.
 
     Raises:
-        ValueError: without one of the two.
+        ValueError: without vocabulary or statistics.
     """
 
     Statistics: ClassVar[type[CorpusStatistics]] = CorpusStatistics
+    statistics: CorpusStatistics = None  # type: ignore[assignment]  # fields before it have defaults
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -44,8 +48,11 @@ class CorpusTask(Task):
 
     def description(self) -> list[tuple[str, str]]:
         """The statistics of the corpus."""
-        assert self.statistics is not None
         return self.statistics.lines()
+
+    def summary(self) -> dict[str, Any]:
+        """The statistics as plain values."""
+        return asdict(self.statistics)
 
     def nearest(self, samples: Tensor) -> tuple[np.ndarray, np.ndarray]:
         """The most similar training sequence of each sample, and the similarity; see `measures.nearest`."""
@@ -54,8 +61,7 @@ class CorpusTask(Task):
 
     def state(self) -> dict[str, Any]:
         """Plain values, the statistics among them."""
-        assert self.statistics is not None
-        statistics = {"kind": type(self.statistics).__name__, **asdict(self.statistics)}
+        statistics = {"kind": type(self.statistics).__name__, **self.summary()}
         return super().state() | {"statistics": statistics}
 
     @classmethod

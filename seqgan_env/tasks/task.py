@@ -18,7 +18,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from seqgan_env.corpora.corpus import CorpusStatistics
 from seqgan_env.corpora.corpus import Split as Split
 from seqgan_env.measures.likelihood_measures import LikelihoodMeasures
 from seqgan_env.measures.measurement import Measures
@@ -42,7 +41,6 @@ class Task:
         eos_token: the token that ends a sequence early, or None for fixed length.
         vocabulary: readable tokens, or None where ids are all there is.
         oracle: the known distribution of real sequences, or None.
-        statistics: what the corpus holds that the real sequences come from, or None where there is no corpus.
     """
 
     # Forms of samples: as text, and as files with the kind of place that each is written to.
@@ -56,7 +54,6 @@ class Task:
     eos_token: int | None = None
     vocabulary: Vocabulary | None = None
     oracle: SequenceModel | None = None
-    statistics: CorpusStatistics | None = None
     _splits: dict[Split, Tensor] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
@@ -108,6 +105,10 @@ class Task:
     def description(self) -> list[tuple[str, str]]:
         """Name and value of what is worth telling before training; nothing where the options say it all."""
         return []
+
+    def summary(self) -> dict[str, Any] | None:
+        """The same as plain values, for the records of a run; None where there is no corpus."""
+        return None
 
     # Samples for people.
 
@@ -163,7 +164,6 @@ class Task:
             "sequence_length": self.sequence_length,
             "eos_token": self.eos_token,
             "vocabulary": None if self.vocabulary is None else self.vocabulary.state(),
-            "statistics": None,
         }
 
     @classmethod

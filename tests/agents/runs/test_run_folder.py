@@ -10,6 +10,7 @@ import shutil
 import sys
 from dataclasses import fields
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -18,13 +19,16 @@ import torch
 from rich.console import Console
 
 from agents.configuration import SeqGANConfig
-from agents.runs.run_folder import METRIC_COLUMNS, PRETRAINING_SETTINGS, RunFolder
+from agents.runs.checkpoints import write_tensors
+from agents.runs.run_folder import PRETRAINING_SETTINGS, RunFolder
 from agents.runs.training import Experiment, close_run, evaluate_run
 from seqgan_env.components import GENERATORS
 from seqgan_env.rollout_policies import sample_sequences
-from seqgan_env.tasks.music import music_task
+from seqgan_env.tasks.arithmetic import arithmetic_task
+from seqgan_env.tasks.music import MusicTask, music_task
 from seqgan_env.tasks.oracle import oracle_task, seeded_oracle
 from seqgan_env.tasks.task import Task
+from seqgan_env.tasks.text import text_task
 from seqgan_env.tasks.toy import enumerate_sequences, toy_task
 from seqgan_env.vocabulary import Vocabulary
 from tests.agents.conftest import new_run, tiny_config, train
@@ -63,12 +67,19 @@ def test_it_describes_how_it_came_about(finished_run: RunFolder) -> None:
         Task(
             "words", 3, 4, lambda _: torch.tensor([[0, 2, 3, 3], [1, 1, 1, 1]]), 2, Vocabulary(["a", "b", "."], eos=".")
         ),
-        music_task(),
+        music_task(step_seconds=0.3),
+        text_task(max_sequences=60),
+        arithmetic_task(7, 1, n_sequences=20),
+        Task("text", 3, 2, lambda _: torch.tensor([[0, 2], [1, 1]])),  # a name of ours, and nothing else
     ],
-    ids=lambda task: task.name,
+    ids=lambda task: f"{task.name}-{type(task).__name__}",
 )
 def test_a_task_comes_back_as_it_was(tmp_path: Path, task: Task) -> None:
     read = RunFolder.create(tmp_path / "run", task, tiny_config(), "toy").task()
+    assert type(read) is type(task)
+    assert read.summary() == task.summary()
+    assert getattr(read, "step_seconds", None) == getattr(task, "step_seconds", None)
+    assert pickle.loads(pickle.dumps(read)).state() == task.state()
     for name in ("name", "vocab_size", "sequence_length", "eos_token"):
         assert getattr(read, name) == getattr(task, name)
     for split in ("train", "validation", "test"):
@@ -83,6 +94,17 @@ def test_a_task_comes_back_as_it_was(tmp_path: Path, task: Task) -> None:
     if task.vocabulary is not None:
         assert read.vocabulary is not None
         assert read.vocabulary.decode(sequences[0].tolist()) == task.vocabulary.decode(sequences[0].tolist())
+
+
+def test_music_of_a_folder_from_before_tasks_had_classes_keeps_its_step(tmp_path: Path) -> None:
+    task = music_task()
+    run = RunFolder.create(tmp_path / "run", task, tiny_config(), "paper", corpus_options={"step_seconds": 0.25})
+    old = {name: value for name, value in task.state().items() if name not in ("class", "step_seconds")}
+    write_tensors(run.path / "task.safetensors", task.tensors(), old)
+    read = run.task()
+    assert isinstance(read, MusicTask)
+    assert read.step_seconds == 0.25
+    assert read.measures().panels == task.measures().panels
 
 
 def test_a_run_can_be_moved_and_needs_no_oracle_file(tmp_path: Path) -> None:
@@ -253,7 +275,10 @@ def test_rows_are_written_in_fixed_columns_and_digits(tmp_path: Path) -> None:
     run.log({"stage": "mle", "index": 1, "epoch": 1, "train_nll": 1 / 3, "nll_oracle": None})
     run.close()
     header, row = run.metrics_path.read_text().splitlines()
-    assert header == ",".join(METRIC_COLUMNS)
+    assert header == (
+        "stage,index,epoch,train_nll,validation_nll,nll_oracle,nll_oracle_se,nll_test,nll_test_se,entropy,distinct,"
+        "discriminator_loss,discriminator_accuracy,discriminator_calibration_error,mean_reward"
+    )
     assert row == "mle,1,1,0.333333" + "," * 11
     assert run.metrics()[0]["train_nll"] == "0.333333"
     size = run.metrics_size()
@@ -302,12 +327,17 @@ def test_the_generator_comes_back_as_it_was_trained_whatever_its_kind(tmp_path: 
 
 
 @pytest.mark.parametrize("name", GENERATORS)
-def test_reading_a_run_with_built_in_parts_imports_nothing(
+def test_reading_a_run_with_built_in_parts_imports_no_module_but_that_of_its_task(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     run = new_run(tmp_path / "run", generator=name, mle_epochs=0, rounds=0, discriminator_pretraining_steps=0)
     train(run)
-    monkeypatch.setattr(importlib, "import_module", lambda module: pytest.fail(f"{module} was imported"))
+    original = importlib.import_module
+
+    def only_the_tasks(module: str) -> ModuleType:
+        return original(module) if module == "seqgan_env.tasks.toy" else pytest.fail(f"{module} was imported")
+
+    monkeypatch.setattr(importlib, "import_module", only_the_tasks)
     again = RunFolder(run.path)
     evaluate_run(again, 20, (1.0,), 0, "cpu")
     sample_sequences(again.generator(), 5, 3, np.random.default_rng(0))

@@ -18,7 +18,6 @@ from agents.runs.checkpoints import read_tensors
 from agents.runs.run_folder import RunFolder
 from agents.runs.training import (
     Experiment,
-    TableRow,
     close_run,
     evaluate_run,
     resolve_device,
@@ -27,6 +26,7 @@ from agents.runs.training import (
 )
 from agents.seqgan import Milestone
 from seqgan_env.measures.likelihood import negative_log_likelihood
+from seqgan_env.measures.measurement import Measurement, TableRow
 from seqgan_env.tasks.toy import enumerate_sequences
 from tests.agents.conftest import TINY_OPTIONS, new_run, train
 
@@ -261,11 +261,12 @@ def test_a_null_twins_table_names_its_reward(tmp_path: Path) -> None:
 
 def test_a_table_of_metrics_without_likelihood_has_empty_cells(closed: tuple[RunFolder, list[TableRow], str]) -> None:
     metrics = replace(closed[1][0].metrics, nll_test=None, entropy=None, kl_from_oracle=None, kl_to_oracle=None)
-    row = results_csv([TableRow("n-gram", metrics)]).splitlines()[1].split(",")
+    line = TableRow("n-gram", Measurement(metrics, None, closed[1][0].measurement.samples))
+    row = results_csv([line]).splitlines()[1].split(",")
     assert row[0] == "n-gram"
     assert row[1:3] != ["", ""]
     assert row[3:11] == [""] * 8
-    assert results_table([TableRow("n-gram", metrics)]).row_count == 1
+    assert results_table([line], closed[0].measures).row_count == 1
 
 
 def test_evaluation_takes_temperatures_and_a_seed(finished_run: RunFolder) -> None:
