@@ -17,13 +17,12 @@ CORE = [
     "regex>=2023.8",
     "tensorboard>=2.14",
     "matplotlib>=3.8",
+    "filelock>=3.12",
 ]
 EXTRAS = {
     "contrib": ["sb3-contrib>=2.6"],
-    "plots": ["matplotlib>=3.8"],
-    "reproduce": ["scipy>=1.11"],
-    "compare": ["sb3-contrib>=2.6", "scipy>=1.11", "pyyaml>=6"],
-    "ray": ["ray>=2.9"],
+    "reproduce": ["scipy>=1.11", "pandas>=2.1", "ray>=2.9"],
+    "compare": ["sb3-contrib>=2.6", "scipy>=1.11", "pandas>=2.1", "ray>=2.9", "pyyaml>=6"],
     "text": ["tokenizers>=0.19"],
     "music": ["symusic>=0.6"],
     "datasets": ["datasets>=2.19"],
@@ -34,6 +33,8 @@ EXTRAS = {
         "pytest-xdist>=3.6",
         "hypothesis>=6.100",
         "scipy>=1.11",
+        "pandas>=2.1",
+        "ray>=2.9",
         "sb3-contrib>=2.6",
         "pyyaml>=6",
         "tokenizers>=0.19",
@@ -60,8 +61,7 @@ setup(
     long_description_content_type="text/markdown",
     license="MIT",
     python_requires=">=3.10",
-    packages=[*find_packages(include=["seqgan_env*"]), *AGENTS, "agents.settings"],
-    package_dir={"agents.settings": "examples/rl_zoo"},  # tuned settings of learners, one source for RL Zoo and us
+    packages=[*find_packages(include=["seqgan_env*"]), *AGENTS],  # agents.settings is a folder of data
     package_data={
         "": ["py.typed"],
         "seqgan_env.corpora": ["data/*.txt", "data/*.abc"],

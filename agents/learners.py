@@ -1,7 +1,7 @@
 """Learners of other libraries that play the game: what each is called, and its tuned settings, read from one place.
 
-The settings are the files of `examples/rl_zoo`, in the format of RL Zoo and under its names of the algorithms, so that
-`python -m rl_zoo3.train` and `seqgan compare` train the same. In: a learner's name and a task. Out: an SB3 algorithm
+The settings are the files of `agents/settings`, in the format of RL Zoo and under its names of the algorithms.
+`python -m rl_zoo3.train` reads the same files, so it trains the same as `seqgan compare`. In: a learner's name and a task. Out: an SB3 algorithm
 with its environment. The files are data: what they name is imported, nothing in them is executed.
 """
 
@@ -24,6 +24,7 @@ LearnerName = Literal["reinforce", "ppo", "a2c", "trpo", "ppo_mask", "ppo_lstm",
 ComparedTask = Literal["toy", "middle", "oracle"]
 # The middle task has no id of its own: it is SeqGAN-Oracle-v0 with the sizes that its settings name.
 ENTRIES: dict[ComparedTask, str] = {"toy": "SeqGAN-Toy-v0", "middle": "SeqGAN-Middle-v0", "oracle": "SeqGAN-Oracle-v0"}
+SETTINGS = Path(__file__).parent / "settings"
 _OF_THE_RUN = ("n_envs", "n_timesteps", "env_kwargs")  # what RL Zoo does not hand to the algorithm
 
 
@@ -63,7 +64,7 @@ class Learner:
         Raises:
             ValueError: if there are none.
         """
-        path = settings_folder() / f"{self.name}.yml"
+        path = SETTINGS / f"{self.name}.yml"
         found = read_settings(path)
         if ENTRIES[task] not in found:
             raise ValueError(f"task={task!r}: {path.name} has no settings for {ENTRIES[task]}; it has {sorted(found)}")
@@ -126,19 +127,6 @@ LEARNERS: dict[LearnerName, Learner] = {
         Learner("qrdqn", "QRDQN", "sb3_contrib", "contrib", is_on_policy=False),
     )
 }
-
-
-def settings_folder() -> Path:
-    """Where the settings lie: `examples/rl_zoo` in the source tree, beside this file where the package is installed.
-
-    Raises:
-        ValueError: if they are in neither place.
-    """
-    here = Path(__file__).parent
-    for folder in (here.parent / "examples" / "rl_zoo", here / "settings"):
-        if folder.is_dir():
-            return folder
-    raise ValueError(f"no settings of learners in {here / 'settings'}; install the package again")
 
 
 def read_settings(path: Path) -> dict[str, dict[str, Any]]:

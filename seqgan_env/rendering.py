@@ -88,18 +88,12 @@ def _right(text: str, width: int) -> str:
 
 
 def rgb_frame(tokens: Sequence[str], values: Sequence[float], horizon: int) -> npt.NDArray[np.uint8]:
-    """The sequence so far as a picture: a box a token, coloured by its Q, empty boxes for what is to come.
+    """The sequence so far as a picture: a box a token, coloured by its Q, empty boxes for what is to come."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
+    from matplotlib.figure import Figure
 
-    Raises:
-        ImportError: if matplotlib is not installed.
-    """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.cm import ScalarMappable
-        from matplotlib.colors import Normalize
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError("render_mode='rgb_array' needs matplotlib: pip install 'seqgan-gym[plots]'") from error
     n_lines = -(-horizon // _COLUMNS)
     figure = Figure(figsize=(8.5, 0.9 * n_lines + 0.9), dpi=80)
     canvas = FigureCanvasAgg(figure)

@@ -14,22 +14,11 @@ from agents.runs.run_folder import RunFolder
 PANELS = (("nll_oracle", "NLL_oracle"), ("nll_test", "NLL_test"))
 
 
-def require_matplotlib() -> None:
-    """Nothing, if Matplotlib is installed.
-
-    Raises:
-        ImportError: if not; names the extra.
-    """
-    new_figure(1, 1)
-
-
 def new_figure(width: float, height: float) -> Any:
     """An empty figure that needs no display; sizes in inches."""
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError("drawing needs matplotlib: pip install 'seqgan-gym[plots]'") from error
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(width, height), dpi=130, layout="constrained")
     FigureCanvasAgg(figure)
     return figure
@@ -46,7 +35,6 @@ def plot_learning_curves(runs: Sequence[RunFolder], out: Path, floor: float | No
 
     Raises:
         ValueError: if a run has no measurement yet, or only some of them know an oracle.
-        ImportError: if matplotlib is not installed.
     """
     measures = runs[0].measures
     chosen = measures.panels

@@ -2,30 +2,31 @@
 
 A cell is a JSON description and the name of a function that writes into the cell's own folder:
 
-cell.json   what the cell is; another description in the same place is refused
-lock        held by the process that computes the cell; the system lets go of it when that process ends, however it ends
+cell.json   what the cell is; a cell with another description is refused
+lock        held by the process that computes the cell; the system frees it when that process ends, however it ends
+holder      host and process id of the last process that held the lock, for people
 done.json   written last and atomically: the cell is done, and is never computed again
 error.txt   the traceback of the last attempt, if it failed
 
-In: a cell and the grid's folder. Out: an `Outcome`. A cell that was interrupted is computed by the same call as a new
-one, so its function must go on from what it finds in the folder.
+In: a cell, the grid's folder, and the outcomes of the cells that it needs. Out: an `Outcome`. A cell that was
+interrupted is computed by the same call as a new one, so its function must go on from what it finds in the folder.
 """
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import platform
 import re
 import time
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+from filelock import FileLock, Timeout
 
 from agents.runs.checkpoints import write_atomically
 
@@ -38,12 +39,12 @@ class Cell:
 
     Attributes:
         name: of the cell and of its folder.
-        function: "module:function", called with (settings, folder, device).
+        function: "module:function", called with (settings, folder, device). The module is not part of what the cell
+            is: a grid goes on after the function has moved to another module.
         settings: what the cell is, in values that JSON can hold. Two cells with the same settings are the same cell.
-        after: names of the cells that must be done before; their folders stand beside this one.
+        after: names of the cells that must be done before. Their folders are in the same folder as this one's.
         device: where models live; not part of what the cell is.
-        defaults: what settings count as in a folder that was begun before they existed, so that a grid goes on after
-            an upgrade that only added settings.
+        defaults: values of settings that a stored cell lacks. A grid goes on after an upgrade that only added settings.
 
     Raises:
         ValueError: if the name cannot be a folder's, or the function's name has another form.
@@ -81,15 +82,21 @@ class Cell:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of computing a cell.
+    """The result of an attempt to compute a cell.
 
     Attributes:
-        state: "done"; "found": done already; "busy": another process computes it at this moment; "failed".
-        message: of a failure, one line.
+        state: "done"; "found": it was done before; "failed"; "busy": another process computes it, or a cell that it
+            needs; "not started": a cell that it needs has failed.
+        message: one line. Why it failed; the host and process that compute it; the name of the cell that it needs.
     """
 
-    state: str
+    state: Literal["done", "found", "failed", "busy", "not started"]
     message: str = ""
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether cells that need this one cannot be computed."""
+        return self.state in ("failed", "not started")
 
 
 def is_done(folder: Path) -> bool:
@@ -98,12 +105,12 @@ def is_done(folder: Path) -> bool:
 
 
 def minutes_of(folder: Path) -> float:
-    """Wall minutes that a finished cell took; of the last attempt, if it was interrupted before."""
+    """Wall minutes that a finished cell took. Of a cell that was interrupted, the minutes of its last attempt."""
     return float(json.loads((folder / "done.json").read_text(encoding="utf-8"))["minutes"])
 
 
-def refuse_another(cell: Cell, grid: Path) -> None:
-    """Nothing, if the cell's folder is new or its own.
+def check_same_cell(cell: Cell, grid: Path) -> None:
+    """Check that the cell's folder is new or belongs to this cell.
 
     Raises:
         ValueError: if the folder belongs to a cell with other settings; names the first that differs.
@@ -115,12 +122,16 @@ def refuse_another(cell: Cell, grid: Path) -> None:
         stored = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{str(path)!r} cannot be read: {error}; remove it to compute the cell again") from error
-    difference = _first_difference(_completed(stored, {"settings": cell.defaults}), cell.description)
+    theirs, ours = _without_module(_completed(stored, {"settings": cell.defaults})), _without_module(cell.description)
+    difference = _first_difference(theirs, ours)
     if difference is not None:
-        name, theirs, ours = difference
-        raise ValueError(
-            f"{str(path.parent)!r} was computed with {name}={theirs!r}, not {ours!r}; choose another folder"
-        )
+        name, was, asked = difference
+        raise ValueError(f"{str(path.parent)!r} was computed with {name}={was!r}, not {asked!r}; choose another folder")
+
+
+def _without_module(description: dict[str, Any]) -> dict[str, Any]:
+    """A description whose function has its name alone, so that the function may move to another module."""
+    return description | {"function": str(description.get("function")).rpartition(":")[2]}
 
 
 def _completed(stored: Any, defaults: Any) -> Any:
@@ -144,58 +155,47 @@ def _first_difference(stored: Any, asked: Any, name: str = "") -> tuple[str, Any
     return None if stored == asked else (name.removeprefix("settings."), stored, asked)
 
 
-@contextmanager
-def alone(folder: Path) -> Iterator[bool]:
-    """Hold a cell's lock; gives False if another process holds it.
+def compute(cell: Cell, grid: Path, needed: Mapping[str, Outcome] | None = None) -> Outcome:
+    """Compute a cell, unless it is done, another process computes it, or a cell that it needs is missing.
 
-    The lock belongs to the open file, not to the file's content: no process that died can leave one behind. The
-    content, host and process id, is for whoever looks.
+    What the cell's function raises becomes a failure of the cell. Only KeyboardInterrupt goes on.
+
+    Args:
+        cell: what to compute.
+        grid: the grid's folder.
+        needed: outcomes of the cells that it needs, by their names; those that were done before may be left out.
     """
-    with (folder / "lock").open("a+", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-            return
-        file.truncate(0)
-        file.write(f"{platform.node()} {os.getpid()}")
-        file.flush()
-        yield True
-
-
-def holder(folder: Path) -> str | None:
-    """ "host pid" of the process that computes a cell at this moment; None if there is none."""
-    path = folder / "lock"
-    if not path.is_file():
-        return None
-    with path.open(encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return file.read() or "unknown"
-    return None
-
-
-def compute(cell: Cell, grid: Path) -> Outcome:
-    """Compute a cell, unless it is done or another process is at it. Never raises what the cell's function raises."""
+    for name, outcome in (needed or {}).items():
+        if outcome.is_lost:
+            return Outcome("not started", name)
+        if outcome.state == "busy":
+            return outcome
     folder = cell.folder(grid)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with alone(folder) as mine:
-            refuse_another(cell, grid)
-            if is_done(folder):
+        check_same_cell(cell, grid)
+        if is_done(folder):
+            return Outcome("found")
+        with FileLock(folder / "lock", timeout=0):
+            if is_done(folder):  # another process has finished it in the meantime
                 return Outcome("found")
-            if not mine:
-                return Outcome("busy")
+            (folder / "holder").write_text(f"{platform.node()} {os.getpid()}", encoding="utf-8")
             write_atomically(folder / "cell.json", json.dumps(cell.description, indent=2).encode())
-            return _compute_alone(cell, folder)
+            return _compute_locked(cell, folder)
+    except Timeout:
+        return Outcome("busy", _holder(folder))
     except (OSError, ValueError) as error:
         return Outcome("failed", _one_line(error))
 
 
-def _compute_alone(cell: Cell, folder: Path) -> Outcome:
+def _holder(folder: Path) -> str:
+    """ "host pid" of the process that computes a cell."""
+    path = folder / "holder"
+    return path.read_text(encoding="utf-8") if path.is_file() else "unknown"
+
+
+def _compute_locked(cell: Cell, folder: Path) -> Outcome:
     start = time.monotonic()
-    error_path = folder / "error.txt"
     try:
         module, _, attribute = cell.function.partition(":")
         function: CellFunction = getattr(import_module(module), attribute)
@@ -203,9 +203,9 @@ def _compute_alone(cell: Cell, folder: Path) -> Outcome:
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # a cell that calls sys.exit() must not end the worker
-        write_atomically(error_path, traceback.format_exc().encode())
+        write_atomically(folder / "error.txt", traceback.format_exc().encode())
         return Outcome("failed", _one_line(error))
-    error_path.unlink(missing_ok=True)
+    (folder / "error.txt").unlink(missing_ok=True)
     minutes = (time.monotonic() - start) / 60
     done = {"minutes": round(minutes, 3), "host": platform.node(), "finished": time.strftime("%Y-%m-%d %H:%M:%S")}
     write_atomically(folder / "done.json", json.dumps(done).encode())

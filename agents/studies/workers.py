@@ -1,257 +1,177 @@
-"""Where the cells of a grid are computed: in this process, in processes on this machine, or on a Ray cluster.
+"""Where the cells of a grid are computed: in this process, or by Ray on this machine or on a cluster.
 
-In: cells that may start now. Out: their outcomes, as they come. PyTorch's threads are shared out, because two processes
-that each take every core slow each other down many times over.
+In: cells, each after those that it needs, and the grid's folder. Out: their outcomes, as they come. On Ray a cell is a
+task; the outcomes of the cells that it needs are its arguments. Ray starts a cell again if its process dies.
 """
 
 from __future__ import annotations
 
-import multiprocessing
+import logging
 import os
+import shutil
 import signal
+import tempfile
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Sequence
 from importlib import import_module
-from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, Protocol
 
+import torch
+
 from agents.studies.cells import Cell, Outcome, compute
 
-_THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-_SECONDS_TO_STOP = 5.0
+_RETRIES = 2  # of a cell whose process was killed; a cell that raises an error is not tried again
+_OBJECT_STORE_BYTES = 80 << 20  # near Ray's least; results go through files
+# Ray's own processes look for a lost master that long; the default of a minute leaves them behind for as long.
+_SECONDS_WITHOUT_MASTER = 5
 
 
 class Workers(Protocol):
-    """Computes cells. `close` stops what is running; cells go on from their folders another time."""
+    """Computes cells, inside of a `with` block. Leaving the block stops what still runs."""
 
     @property
-    def has_room(self) -> bool:
-        """Whether another cell can start."""
+    def threads(self) -> int:
+        """PyTorch's threads for each cell."""
 
-    def submit(self, cell: Cell, grid: Path) -> None:
-        """Start a cell; only while there is room."""
+    def __enter__(self) -> Workers:
+        """Start what is needed."""
 
-    def outcomes(self, seconds: float) -> list[tuple[str, Outcome]]:
-        """Name and outcome of the cells that have ended, after at most so many seconds."""
+    def __exit__(self, *error: object) -> None:
+        """Stop everything. Cells go on from their folders another time."""
 
-    def close(self) -> None:
-        """Stop everything that runs."""
+    def outcomes(self, cells: Sequence[Cell], grid: Path) -> Iterator[tuple[str, Outcome]]:
+        """Name and outcome of each cell, as they end. A cell stands after those that it needs."""
 
 
 class ThisProcess:
-    """One cell after the other, here: for looking into a cell with a debugger."""
-
-    def __init__(self) -> None:
-        self._waiting: list[tuple[Cell, Path]] = []
+    """One cell after the other, here. A debugger can look into a cell."""
 
     @property
-    def has_room(self) -> bool:
-        """Whether no cell waits."""
-        return not self._waiting
+    def threads(self) -> int:
+        """Those of this process."""
+        return torch.get_num_threads()
 
-    def submit(self, cell: Cell, grid: Path) -> None:
-        """Leave a cell for `outcomes` to compute."""
-        self._waiting.append((cell, grid))
+    def __enter__(self) -> ThisProcess:
+        return self
 
-    def outcomes(self, seconds: float) -> list[tuple[str, Outcome]]:
-        """Compute what waits, however long it takes."""
-        ended = [(cell.name, compute(cell, grid)) for cell, grid in self._waiting]
-        self._waiting.clear()
-        return ended
+    def __exit__(self, *error: object) -> None:
+        pass
 
-    def close(self) -> None:
-        """Nothing runs between calls."""
+    def outcomes(self, cells: Sequence[Cell], grid: Path) -> Iterator[tuple[str, Outcome]]:
+        """Compute a cell whenever the next outcome is asked for."""
+        ended: dict[str, Outcome] = {}
+        for cell in cells:
+            ended[cell.name] = compute(cell, grid, {name: ended[name] for name in cell.after if name in ended})
+            yield cell.name, ended[cell.name]
 
 
-class Processes:
-    """Processes on this machine, each with its share of the threads, each computing cells one after the other.
+class RayWorkers:
+    """Ray on this machine, or the Ray cluster that RAY_ADDRESS or `ray start` names.
 
-    They end with the process that started them, also when that is killed, and leave Ctrl-C to it.
+    All machines of a cluster must see the grid's folder under the same path.
 
     Args:
-        count: cells computed at the same time.
-        threads: of PyTorch in each; by default an equal share of the cores that this process may use.
+        count: cells computed at the same time; None is one for each core. A cluster decides this itself.
+        threads: of PyTorch for each cell. None is an equal share of this machine's cores, and 1 on a cluster.
+        on_cluster: whether to use a cluster that is running.
+        device: where the cells' models live. On a cluster, "cuda" asks for a GPU for each cell. On this machine all
+            cells share the GPUs.
+
+    Raises:
+        ImportError: if Ray is not installed; names the extra.
     """
 
-    def __init__(self, count: int, threads: int | None = None) -> None:
-        self.threads = threads or max(1, usable_cores() // count)
-        self._context = multiprocessing.get_context("spawn")  # a forked copy of a threaded process may hang
-        self._count = count
-        self._idle: list[_Worker] = []
-        self._busy: dict[Connection, tuple[_Worker, Cell, Path]] = {}
+    def __init__(
+        self, count: int | None = None, threads: int | None = None, on_cluster: bool = False, device: str = "cpu"
+    ) -> None:
+        try:
+            self._ray: Any = import_module("ray")
+        except ImportError as error:
+            raise ImportError(
+                'workers need Ray: pip install "seqgan-gym[reproduce]"; or compute in this process with --workers 0'
+            ) from error
+        self.count = count or usable_cores()
+        self.threads = threads or (1 if on_cluster else max(1, usable_cores() // self.count))
+        self.on_cluster = on_cluster
+        self.device = device
+        self._running: dict[Any, Cell] = {}
+        self._folder: str | None = None  # of a local Ray's own files
+        self._is_ours = False
 
-    @property
-    def has_room(self) -> bool:
-        """Whether a process has nothing to do, or one more may be started."""
-        return len(self._busy) < self._count
+    def __enter__(self) -> RayWorkers:
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray reports its use to its makers unless told not to
+        before = signal.getsignal(signal.SIGTERM)
+        self._is_ours = not self._ray.is_initialized()
+        if self._is_ours:
+            quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
+            self._ray.init(**quiet, **({} if self.on_cluster else self._local_options()))
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)  # Ray sets its own
+        return self
 
-    def submit(self, cell: Cell, grid: Path) -> None:
-        """Send a cell to a process, a new one if none is idle."""
-        worker = self._idle.pop() if self._idle else _Worker(self._context, self.threads)
-        self._busy[worker.connection] = (worker, cell, grid)
-        with suppress(BrokenPipeError):  # it has died meanwhile; `outcomes` meets the same end
-            worker.connection.send((cell, grid))
+    def _local_options(self) -> dict[str, Any]:
+        # Ray's paths of sockets must be short, so this is /tmp wherever there is one.
+        self._folder = tempfile.mkdtemp(prefix="seqgan-ray-", dir="/tmp" if os.name == "posix" else None)
+        options: dict[str, Any] = {
+            "address": "local",
+            "num_cpus": self.count * self.threads,
+            "include_dashboard": False,
+            "object_store_memory": _OBJECT_STORE_BYTES,
+            "_temp_dir": self._folder,
+            "_system_config": {"gcs_rpc_server_reconnect_timeout_s": _SECONDS_WITHOUT_MASTER},
+        }
+        if self.device.startswith("cuda"):  # else Ray hides the GPUs from cells that ask for none
+            options["runtime_env"] = {"env_vars": {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}}
+        return options
 
-    def outcomes(self, seconds: float) -> list[tuple[str, Outcome]]:
-        """What has ended; a process that died with its cell gives a failure."""
-        ended = []
-        ready = wait(list(self._busy), seconds)
-        for connection in [one for one in self._busy if one in ready]:
-            worker, cell, grid = self._busy.pop(connection)
-            try:
-                outcome: Outcome = worker.connection.recv()
-                self._idle.append(worker)
-            except (EOFError, ConnectionResetError):
-                outcome = Outcome("failed", f"the process that computed it ended with {worker.end()}")
-                (cell.folder(grid) / "error.txt").write_text(outcome.message + "\n", encoding="utf-8")
-            ended.append((cell.name, outcome))
-        return ended
+    def __exit__(self, *error: object) -> None:
+        for reference in self._running:
+            self._ray.cancel(reference, force=True)
+        self._running.clear()
+        if self._is_ours:
+            self._ray.shutdown()
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
 
-    def close(self) -> None:
-        """Stop all processes, whatever they do."""
-        workers = self._idle + [worker for worker, *_ in self._busy.values()]
-        for worker in workers:
-            worker.process.terminate()
-        for worker in workers:
-            worker.end()
-        self._idle.clear()
-        self._busy.clear()
+    def outcomes(self, cells: Sequence[Cell], grid: Path) -> Iterator[tuple[str, Outcome]]:
+        """Send all cells to Ray, and give what has ended. A cell whose process died too often has failed."""
+        # Ray limits OpenMP to as many threads as the task has CPUs.
+        gpus = float(self.on_cluster and self.device.startswith("cuda"))
+        task = self._ray.remote(_compute_on_worker)
+        task = task.options(num_cpus=self.threads, num_gpus=gpus, max_retries=_RETRIES)
+        sent: dict[str, Any] = {}
+        for cell in cells:
+            names = [name for name in cell.after if name in sent]
+            needed = [sent[name] for name in names]
+            sent[cell.name] = task.remote(cell, grid.absolute(), self.threads, names, *needed)
+            self._running[sent[cell.name]] = cell
+        ended: dict[str, Outcome] = {}
+        while self._running:
+            for reference in self._ray.wait(list(self._running), num_returns=1)[0]:
+                cell = self._running.pop(reference)
+                ended[cell.name] = self._outcome(cell, reference, grid, ended)
+                yield cell.name, ended[cell.name]
+
+    def _outcome(self, cell: Cell, reference: Any, grid: Path, ended: dict[str, Outcome]) -> Outcome:
+        try:
+            outcome: Outcome = self._ray.get(reference)
+        except self._ray.exceptions.RayError as error:
+            # Ray gives the error of a dead process to all tasks that need its result.
+            lost = [name for name in cell.after if name in ended and ended[name].is_lost]
+            if lost:
+                return Outcome("not started", lost[0])
+            outcome = Outcome("failed", f"its process died {_RETRIES + 1} times: {str(error).splitlines()[0]}")
+            (cell.folder(grid) / "error.txt").write_text(f"{error}\n", encoding="utf-8")
+        return outcome
 
 
-class _Worker:
-    """A process and the pipe to it."""
-
-    def __init__(self, context: Any, threads: int) -> None:
-        self.connection, theirs = context.Pipe()
-        self.process = context.Process(target=_serve, args=(theirs, threads), daemon=True)
-        with _inherited_by_a_worker(threads):
-            self.process.start()
-        theirs.close()  # else its end would never be seen
-
-    def end(self) -> str:
-        """Wait for the end, and say which it was."""
-        self.process.join(_SECONDS_TO_STOP)
-        if self.process.exitcode is None:
-            self.process.kill()
-            self.process.join()
-        self.connection.close()
-        code = self.process.exitcode
-        if code < 0:
-            memory = "; out of memory?" if -code == signal.SIGKILL else ""
-            return f"signal {-code} ({signal.Signals(-code).name}{memory})"
-        return f"exit status {code}"
+def _compute_on_worker(cell: Cell, grid: Path, threads: int, names: Sequence[str], *needed: Outcome) -> Outcome:
+    """The Ray task: Ray passes the outcomes of the cells `names` once they are there."""
+    torch.set_num_threads(threads)
+    return compute(cell, grid, dict(zip(names, needed, strict=True)))
 
 
 def usable_cores() -> int:
     """Cores that this process may use, which an affinity mask can make fewer than the machine has."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-@contextmanager
-def _inherited_by_a_worker(threads: int) -> Iterator[None]:
-    """What a process must find when it starts: OpenMP reads its threads once, and Ctrl-C may come during imports."""
-    before = {name: os.environ.get(name) for name in _THREAD_VARIABLES}
-    os.environ.update({name: str(threads) for name in _THREAD_VARIABLES})
-    is_main = threading.current_thread() is threading.main_thread()  # others may not set handlers
-    handler = signal.signal(signal.SIGINT, signal.SIG_IGN) if is_main else None
-    try:
-        yield
-    finally:
-        if is_main:
-            signal.signal(signal.SIGINT, handler)
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
-
-
-def _serve(connection: Connection, threads: int) -> None:
-    """A worker process: compute what comes through the pipe until nobody is at its other end."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    with suppress(EOFError, BrokenPipeError, ConnectionResetError):
-        while True:
-            cell, grid = connection.recv()
-            _limit_threads(threads)
-            connection.send(compute(cell, grid))
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
-
-
-def _limit_threads(threads: int) -> None:
-    import torch
-
-    torch.set_num_threads(threads)
-
-
-class RayCluster:
-    """A Ray cluster: the one that RAY_ADDRESS or `ray start` names, or a local one. A CPU, and a thread, for each cell.
-
-    All machines must see the grid's folder under the same path.
-
-    Args:
-        at_once: cells computed at the same time; None leaves that to Ray.
-        gpus: for each cell; may be a fraction.
-
-    Raises:
-        ImportError: if Ray is not installed.
-    """
-
-    def __init__(self, at_once: int | None = None, gpus: float = 0) -> None:
-        try:
-            self._ray: Any = import_module("ray")
-        except ImportError as error:
-            raise ImportError('--ray needs Ray: pip install "seqgan-gym[ray]"') from error
-        self.threads = 1
-        self._at_once = at_once
-        self._started = not self._ray.is_initialized()
-        if self._started:
-            self._ray.init(log_to_driver=False)
-        # A cell that fails is our report's matter, not Ray's.
-        self._compute = self._ray.remote(_compute_with_one_thread).options(num_cpus=1, num_gpus=gpus, max_retries=0)
-        self._running: dict[Any, tuple[Cell, Path]] = {}
-
-    @property
-    def has_room(self) -> bool:
-        """Whether another cell may be sent; Ray lets it wait for a CPU."""
-        return self._at_once is None or len(self._running) < self._at_once
-
-    def submit(self, cell: Cell, grid: Path) -> None:
-        """Send a cell to the cluster."""
-        self._running[self._compute.remote(cell, grid.absolute())] = (cell, grid)
-
-    def outcomes(self, seconds: float) -> list[tuple[str, Outcome]]:
-        """What has ended; a machine that was lost with a cell gives a failure."""
-        if not self._running:
-            return []
-        ended = []
-        for reference in self._ray.wait(list(self._running), num_returns=1, timeout=seconds)[0]:
-            cell, grid = self._running.pop(reference)
-            try:
-                outcome: Outcome = self._ray.get(reference)
-            except self._ray.exceptions.RayError as error:
-                outcome = Outcome("failed", f"Ray lost it: {str(error).splitlines()[0]}")
-                (cell.folder(grid) / "error.txt").write_text(f"{error}\n", encoding="utf-8")
-            ended.append((cell.name, outcome))
-        return ended
-
-    def close(self) -> None:
-        """Stop what runs, and the cluster's connection if it was opened here."""
-        for reference in self._running:
-            self._ray.cancel(reference, force=True)
-        self._running.clear()
-        if self._started:
-            self._ray.shutdown()
-
-
-def _compute_with_one_thread(cell: Cell, grid: Path) -> Outcome:
-    _limit_threads(1)
-    return compute(cell, grid)

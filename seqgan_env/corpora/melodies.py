@@ -139,13 +139,10 @@ def draw_piano_roll(
 
     Raises:
         ValueError: for a vocabulary of something else, or no sequence.
-        ImportError: if matplotlib is not installed.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError("a piano roll needs matplotlib: pip install 'seqgan-gym[plots]'") from error
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     _check_step(step_seconds)
     rows = np.asarray(sequences)[:_MAX_ROLLS]
     if not len(rows):

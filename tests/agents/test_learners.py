@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from agents import learners
-from agents.learners import ENTRIES, LEARNERS, ComparedTask, LearnerName, read_settings, resolved, settings_folder
+from agents.learners import ENTRIES, LEARNERS, SETTINGS, ComparedTask, LearnerName, read_settings, resolved
 from agents.policies import TokenPrefixExtractor
 from agents.reinforce import default_discount
 
@@ -18,7 +18,7 @@ from agents.reinforce import default_discount
 def test_every_name_is_a_learner_with_a_file_of_settings() -> None:
     assert tuple(LEARNERS) == get_args(LearnerName)
     assert all(learner.name == name for name, learner in LEARNERS.items())
-    assert sorted(path.stem for path in settings_folder().glob("*.yml")) == sorted(LEARNERS)
+    assert sorted(path.stem for path in SETTINGS.glob("*.yml")) == sorted(LEARNERS)
 
 
 @pytest.mark.parametrize("name", LEARNERS)
@@ -107,7 +107,7 @@ def test_a_file_of_another_form_is_named(tmp_path: Path, text: str) -> None:
 
 def test_a_task_without_settings_is_named_with_those_there_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "ppo.yml").write_text("SeqGAN-Toy-v0: {n_timesteps: 10, policy: MlpPolicy}")
-    monkeypatch.setattr(learners, "settings_folder", lambda: tmp_path)
+    monkeypatch.setattr(learners, "SETTINGS", tmp_path)
     with pytest.raises(ValueError, match=r"task='oracle': ppo.yml has no settings for SeqGAN-Oracle-v0; .*Toy"):
         LEARNERS["ppo"].settings("oracle")
 

@@ -485,7 +485,6 @@ def test_tokens_without_a_vocabulary_are_shown_by_their_ids() -> None:
 
 
 def test_rgb_arrays_are_pictures_of_each_row() -> None:
-    pytest.importorskip("matplotlib")
     env = gym.make("SeqGAN-Toy-v0", render_mode="rgb_array", reward_model="constant")
     env.reset(seed=0)
     assert env.render().shape == (144, 680, 3)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import warnings
 
 import numpy as np
@@ -34,7 +33,6 @@ def test_text_has_ten_tokens_a_line_and_columns_as_wide_as_the_longest() -> None
 
 
 def test_a_picture_is_an_rgb_array_that_shows_what_happened() -> None:
-    pytest.importorskip("matplotlib")
     frames = [
         rgb_frame(tokens, values, 3)
         for tokens, values in [([], []), (["a"], [0.5]), (["a", "b"], [0.5, 0.9]), (["a", "b"], [NAN, NAN])]
@@ -46,16 +44,7 @@ def test_a_picture_is_an_rgb_array_that_shows_what_happened() -> None:
 
 
 def test_a_picture_grows_with_the_horizon() -> None:
-    pytest.importorskip("matplotlib")
     assert rgb_frame(["1"], [0.1], 20).shape == (216, 680, 3)
-
-
-def test_without_matplotlib_a_picture_names_the_extra_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [name for name in sys.modules if name.split(".")[0] == "matplotlib"]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(ImportError, match=r"rgb_array.*matplotlib.*\[plots\]"):
-        rgb_frame(["a"], [0.5], 3)
 
 
 def test_blanks_and_control_characters_can_be_seen() -> None:
@@ -79,7 +68,6 @@ def test_wide_characters_take_two_columns_of_the_text() -> None:
 
 
 def test_a_box_has_room_for_long_words_and_for_what_no_font_has() -> None:
-    pytest.importorskip("matplotlib")
     assert _box_lines("C#4") == ["C#4"]
     assert _box_lines("assigned") == ["assi", "gned"]
     assert _box_lines("antidisestablishmentarianism") == ["antidises", "tablishme…"]
@@ -89,7 +77,6 @@ def test_a_box_has_room_for_long_words_and_for_what_no_font_has() -> None:
 
 @pytest.mark.parametrize("token", ["$x$", "$\\frac", "\n", "\U0010ffff" * 3, "", "明"])
 def test_a_picture_takes_any_token_without_a_warning(token: str) -> None:
-    pytest.importorskip("matplotlib")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert rgb_frame([token], [0.5], 1).shape == rgb_frame([], [], 1).shape
@@ -97,7 +84,6 @@ def test_a_picture_takes_any_token_without_a_warning(token: str) -> None:
 
 def test_the_colour_of_a_box_tells_its_value() -> None:
     """Low values are dark violet, high ones yellow: viridis."""
-    pytest.importorskip("matplotlib")
     frame = rgb_frame(["a", "b", "c"], [0.0, 1.0, NAN], 3).astype(int)
     low, high, unknown = (frame[120, 13 + 57 * column + 12] for column in range(3))
     assert low.tolist() == [68, 1, 84]

@@ -11,6 +11,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 HERE = "tests.agents.studies.grid_cells"
 
 
@@ -36,6 +38,13 @@ def exit_with_7(settings: dict[str, Any], folder: Path, device: str) -> None:
 
 def interrupt(settings: dict[str, Any], folder: Path, device: str) -> None:
     raise KeyboardInterrupt
+
+
+def die(settings: dict[str, Any], folder: Path, device: str) -> None:
+    """Every attempt kills the process."""
+    with (folder / "attempts").open("a") as file:
+        file.write(f"{os.getpid()}\n")
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def kill_once(settings: dict[str, Any], folder: Path, device: str) -> None:
@@ -64,13 +73,22 @@ def note_threads(settings: dict[str, Any], folder: Path, device: str) -> None:
     (folder / "result.json").write_text(json.dumps(found))
 
 
-def died_while_holding(folder: Path) -> int:
-    """Let another process take the lock of a cell and die; its process id."""
+def is_held(folder: Path) -> bool:
+    """Whether a process holds the lock of a cell."""
+    try:
+        with FileLock(folder / "lock", timeout=0):
+            return False
+    except Timeout:
+        return True
+
+
+def died_while_holding(folder: Path) -> None:
+    """Let another process take the lock of a cell and die."""
     folder.mkdir(parents=True)
     program = (
-        "import os, signal, sys; from pathlib import Path; from agents.studies.cells import alone\n"
-        "with alone(Path(sys.argv[1])): os.kill(os.getpid(), signal.SIGKILL)"
+        "import os, signal, sys; from filelock import FileLock\n"
+        "with FileLock(sys.argv[1]): os.kill(os.getpid(), signal.SIGKILL)"
     )
-    process = subprocess.Popen([sys.executable, "-c", program, str(folder)], cwd=Path(__file__).parents[3])
+    process = subprocess.Popen([sys.executable, "-c", program, str(folder / "lock")])
     assert process.wait(timeout=60) == -signal.SIGKILL
-    return process.pid
+    assert (folder / "lock").is_file()  # its remains

@@ -4,24 +4,19 @@ from __future__ import annotations
 
 import io
 import json
-import os
-import signal
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from rich.console import Console
 
-from agents.studies.cells import Cell, alone, holder
+from agents.studies.cells import Cell, Outcome
 from agents.studies.grid import GridReport, run_grid
-from agents.studies.workers import Processes, ThisProcess, Workers
+from agents.studies.workers import ThisProcess, Workers
 from tests.agents.studies import grid_cells
-
-ROOT = Path(__file__).parents[3]
 
 
 def cell(name: str, function: str = "count", after: Sequence[str] = (), **settings: int) -> Cell:
@@ -100,21 +95,10 @@ def test_a_grid_that_cannot_be_is_refused_before_anything_is_computed(
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_processes_share_the_cells_and_a_death_costs_one_of_them(tmp_path: Path) -> None:
-    cells = [cell("dies", "kill_once"), *(cell(f"c{number}") for number in range(4)), cell("late", after=("dies",))]
-    report, _ = run(cells, tmp_path, Processes(2, threads=1))
-    assert sorted(report.done) == ["c0", "c1", "c2", "c3"]
-    assert list(report.failed) == ["dies"]
-    assert report.not_started == {"late": "dies"}
-    report, _ = run(cells, tmp_path)
-    assert report.is_complete
-    assert set(computations(tmp_path).values()) == {1}
-
-
 def test_the_cells_of_another_grid_are_left_alone_and_waited_for(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     results: list[tuple[GridReport, str]] = []
-    with alone(tmp_path / "a"):
+    with FileLock(tmp_path / "a" / "lock"):
         thread = threading.Thread(
             target=lambda: results.append(run([cell("a"), cell("needs-a", after=("a",)), cell("b")], tmp_path))
         )
@@ -134,7 +118,7 @@ def test_the_cells_of_another_grid_are_left_alone_and_waited_for(tmp_path: Path)
 def test_a_cell_whose_other_grid_gives_up_is_taken_over(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     results = []
-    with alone(tmp_path / "a"):
+    with FileLock(tmp_path / "a" / "lock"):
         thread = threading.Thread(target=lambda: results.append(run([cell("a")], tmp_path)))
         thread.start()
         time.sleep(0.2)
@@ -156,74 +140,31 @@ def test_two_grids_on_one_folder_compute_each_cell_once(tmp_path: Path) -> None:
     assert sorted(name for report in reports for name in report.computed) == sorted(one.name for one in cells)
 
 
-MASTER = f"""
-import sys
-from pathlib import Path
-from agents.studies.cells import Cell
-from agents.studies.grid import run_grid
-from agents.studies.workers import Processes
-
-if __name__ == "__main__":
-    cells = [Cell(name, "{grid_cells.HERE}:" + function) for name, function in (
-        ("quick", "count"), ("slow", "wait_for_release"), ("other", "wait_for_release"), ("last", "count"))]
-    try:
-        report = run_grid(cells, Path(sys.argv[1]), Processes(2, threads=1), show_progress=False)
-    except KeyboardInterrupt:
-        sys.exit(130)
-    sys.exit(not report.is_complete)
-"""
-
-
-@pytest.mark.parametrize(
-    ("number", "status"), [pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow), (signal.SIGKILL, -9)]
-)
-def test_an_interrupted_grid_goes_on_where_it_was(tmp_path: Path, number: signal.Signals, status: int) -> None:
-    """The signal goes to the whole group, as that of a terminal's Ctrl-C does."""
-    grid = tmp_path / "grid"
-    (tmp_path / "master.py").write_text(MASTER)
-    master = subprocess.Popen(
-        [sys.executable, str(tmp_path / "master.py"), str(grid)],
-        env={"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    deadline = time.monotonic() + 60
-    while computations(grid).keys() != {"quick", "slow", "other"} or not (grid / "quick" / "done.json").is_file():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    if number is signal.SIGINT:
-        os.killpg(master.pid, number)
-    else:
-        master.send_signal(number)
-    assert master.wait(timeout=20) == status
-    assert master.stderr is not None
-    assert master.stderr.read() == ""
-    while holder(grid / "slow") or holder(grid / "other"):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    (grid / "release").touch()
-    cells = [cell("quick"), cell("slow", "wait_for_release"), cell("other", "wait_for_release"), cell("last")]
-    report, _ = run(cells, grid)
-    assert report.is_complete
-    assert report.computed == ["slow", "other", "last"]
-    assert computations(grid) == {"quick": 1, "slow": 2, "other": 2, "last": 1}
-
-
-def test_progress_tells_what_is_done_running_and_failed(tmp_path: Path) -> None:
+def test_progress_tells_what_is_done_and_failed(tmp_path: Path) -> None:
     console = Console(file=io.StringIO(), width=200, force_terminal=True, color_system=None)
     run_grid([cell("a"), cell("b", "fail")], tmp_path, ThisProcess(), console)
     assert isinstance(console.file, io.StringIO)
     text = console.file.getvalue()
     assert "1/2" in text
-    assert "0 running, 1 failed" in text
+    assert "1 failed" in text
     assert "left" in text
 
 
 def test_a_machine_that_does_not_share_the_folder_is_told(tmp_path: Path) -> None:
     class Elsewhere(ThisProcess):
-        def submit(self, cell: Cell, grid: Path) -> None:
-            super().submit(cell, grid.with_name("elsewhere"))
+        def outcomes(self, cells: Sequence[Cell], grid: Path) -> Iterator[tuple[str, Outcome]]:
+            return super().outcomes(cells, grid.with_name("elsewhere"))
 
     report, _ = run([cell("a")], tmp_path / "here", Elsewhere())
     assert "does not share" in report.failed["a"]
+
+
+def test_workers_start_only_if_something_is_left_to_compute(tmp_path: Path) -> None:
+    class Unavailable(ThisProcess):
+        def __enter__(self) -> ThisProcess:
+            raise RuntimeError("nobody can start me")
+
+    with pytest.raises(RuntimeError, match="nobody can start me"):
+        run([cell("a")], tmp_path, Unavailable())
+    run([cell("a")], tmp_path)
+    assert run([cell("a")], tmp_path, Unavailable())[0].done == ["a"]

@@ -15,8 +15,6 @@ from agents.studies.methods import METHODS
 from agents.studies.plots import band_over_seeds, plot_csv
 from tests.agents.conftest import new_run
 
-pytest.importorskip("matplotlib")
-
 
 @pytest.fixture
 def figures(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
@@ -63,14 +61,6 @@ def test_a_run_without_measurements_cannot_be_drawn(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="has no measurement yet; train further before plotting"):
         plot_learning_curves([run], tmp_path / "curve.png")
     assert not (tmp_path / "curve.png").exists()
-
-
-def test_without_matplotlib_the_remedy_is_named(
-    tmp_path: Path, finished_run: RunFolder, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "matplotlib.figure", None)
-    with pytest.raises(ImportError, match=r"pip install 'seqgan-gym\[plots\]'"):
-        plot_learning_curves([finished_run], tmp_path / "curve.png")
 
 
 # The paper's figures.

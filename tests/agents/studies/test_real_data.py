@@ -41,7 +41,6 @@ from seqgan_env.measures.sample_measures import SampleMeasures
 from tests.agents.conftest import tiny_config
 
 pytest.importorskip("scipy")
-pytest.importorskip("matplotlib")
 
 WORDS = ("the", "cat", "dog", "sat", "on", "a", "mat", "ran", "to", "hill", "red", "blue")
 SPREAD = (-0.001, 0.0, 0.001)  # of three seeds

@@ -18,7 +18,6 @@ from agents.studies.reproduction import AUTHORS_ORACLE, FigureName, Reproduction
 from seqgan_env.tasks.oracle import load_oracle, seeded_oracle
 
 pytest.importorskip("scipy")
-pytest.importorskip("matplotlib")
 
 Command = Callable[..., tuple[int, str]]
 SMALL = "--task toy --mle-epochs 2 --rounds 2 --samples 100 --no-progress"
@@ -265,8 +264,9 @@ def test_a_mistake_ends_with_status_2_and_makes_no_folder(
     ("module", "option", "remedy"),
     [
         ("scipy.stats", "", "seqgan-gym[reproduce]"),
-        ("matplotlib.figure", "", "seqgan-gym[plots]"),
-        ("ray", "--ray", "seqgan-gym[ray]"),
+        ("pandas", "", "seqgan-gym[reproduce]"),
+        ("ray", "--workers 2", "seqgan-gym[reproduce]"),
+        ("ray", "--ray", "seqgan-gym[reproduce]"),
     ],
 )
 def test_what_is_not_installed_is_named_before_anything_is_computed(

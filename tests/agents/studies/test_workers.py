@@ -1,165 +1,166 @@
-"""`workers`: processes get their share of the threads, die alone, and never outlive their master."""
+"""`workers`: Ray computes cells with their share of the threads, and nothing outlives the grid."""
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
+import signal
+import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import torch
+from rich.console import Console
 
-from agents.studies.cells import Cell, Outcome, holder
-from agents.studies.workers import Processes, RayCluster, ThisProcess, Workers, usable_cores
+from agents.studies.cells import Cell, Outcome
+from agents.studies.grid import GridReport, run_grid
+from agents.studies.workers import RayWorkers, ThisProcess, usable_cores
 from tests.agents.studies import grid_cells
 
-
-@pytest.fixture
-def two(tmp_path: Path) -> Iterator[Processes]:
-    workers = Processes(2, threads=3)
-    yield workers
-    workers.close()
+ROOT = Path(__file__).parents[3]
 
 
-def collect(workers: Workers, count: int) -> dict[str, Outcome]:
-    """The next `count` outcomes."""
-    ended: dict[str, Outcome] = {}
-    deadline = time.monotonic() + 120
-    while len(ended) < count:
-        assert time.monotonic() < deadline
-        ended |= dict(workers.outcomes(0.2))
-    return ended
+def cell(name: str, function: str = "count", after: tuple[str, ...] = ()) -> Cell:
+    return Cell(name, f"{grid_cells.HERE}:{function}", after=after)
 
 
-def is_alive(pid: int) -> bool:
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except FileNotFoundError:
-        return False
-    return state != "Z"
-
-
-def wait_until(condition: object, seconds: float = 60) -> None:
+def wait_until(condition: Callable[[], object], seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
-    while not condition():  # type: ignore[operator]
+    while not condition():
         assert time.monotonic() < deadline
-        time.sleep(0.02)
+        time.sleep(0.05)
 
 
-def test_processes_compute_with_their_share_of_the_threads_and_are_used_again(tmp_path: Path, two: Processes) -> None:
-    cells = [Cell(name, f"{grid_cells.HERE}:note_threads") for name in "abcd"]
-    for cell in cells[:2]:
-        assert two.has_room
-        two.submit(cell, tmp_path)
-    assert not two.has_room
-    assert collect(two, 2) == {"a": Outcome("done"), "b": Outcome("done")}
-    for cell in cells[2:]:
-        two.submit(cell, tmp_path)
-    collect(two, 2)
-    found = [json.loads((tmp_path / name / "result.json").read_text()) for name in "abcd"]
-    assert {(row["torch"], row["omp"]) for row in found} == {(3, "3")}
-    pids = {row["pid"] for row in found}
-    assert len(pids) == 2
-    assert os.getpid() not in pids
-    assert os.environ.get("OMP_NUM_THREADS") != "3"  # this process keeps its own
-
-
-def test_a_process_that_dies_is_a_failure_of_its_cell_and_is_replaced(tmp_path: Path, two: Processes) -> None:
-    two.submit(Cell("dies", f"{grid_cells.HERE}:kill_once"), tmp_path)
-    two.submit(Cell("lives", f"{grid_cells.HERE}:count"), tmp_path)
-    ended = collect(two, 2)
-    assert ended["lives"] == Outcome("done")
-    assert ended["dies"].state == "failed"
-    assert ended["dies"].message == "the process that computed it ended with signal 9 (SIGKILL; out of memory?)"
-    assert (tmp_path / "dies" / "error.txt").read_text() == ended["dies"].message + "\n"
-    two.submit(Cell("dies", f"{grid_cells.HERE}:kill_once"), tmp_path)
-    assert collect(two, 1) == {"dies": Outcome("done")}
-
-
-def test_closing_stops_what_runs_and_frees_its_lock(tmp_path: Path, two: Processes) -> None:
-    two.submit(Cell("a", f"{grid_cells.HERE}:wait_for_release"), tmp_path)
-    wait_until((tmp_path / "a" / "computations").is_file)
-    assert holder(tmp_path / "a") is not None
-    pid = int((tmp_path / "a" / "computations").read_text())
-    start = time.monotonic()
-    two.close()
-    assert time.monotonic() - start < 4
-    assert not is_alive(pid)
-    assert holder(tmp_path / "a") is None
-
-
-def test_threads_are_the_cores_shared_out() -> None:
-    assert Processes(1).threads == usable_cores()
-    assert Processes(usable_cores()).threads == 1
-    assert Processes(10 * usable_cores()).threads == 1
+def computations(folder: Path) -> dict[str, int]:
+    """How often each cell was computed."""
+    return {path.parent.name: len(path.read_text().splitlines()) for path in sorted(folder.glob("*/computations"))}
 
 
 def test_this_process_computes_one_cell_after_the_other(tmp_path: Path) -> None:
-    workers = ThisProcess()
-    assert workers.outcomes(0) == []
-    workers.submit(Cell("a", f"{grid_cells.HERE}:count"), tmp_path)
-    assert not workers.has_room
-    assert workers.outcomes(0) == [("a", Outcome("done"))]
-    assert workers.has_room
-    assert int((tmp_path / "a" / "computations").read_text()) == os.getpid()
-    workers.close()
-
-
-# Ray.
+    with ThisProcess() as workers:
+        outcomes = workers.outcomes([cell("a"), cell("b", after=("a",))], tmp_path)
+        assert not (tmp_path / "a").exists()
+        assert next(outcomes) == ("a", Outcome("done"))
+        assert not (tmp_path / "b").exists()
+        assert list(outcomes) == [("b", Outcome("done"))]
+        assert workers.threads == torch.get_num_threads()
+    assert int((tmp_path / "b" / "computations").read_text()) == os.getpid()
 
 
 def test_without_ray_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(ImportError, match=r'--ray needs Ray: pip install "seqgan-gym\[ray\]"'):
-        RayCluster()
+    with pytest.raises(ImportError, match=r'need Ray: pip install "seqgan-gym\[reproduce\]"; or .* --workers 0'):
+        RayWorkers(2)
 
 
-needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed")
+# With Ray.
+
+
+def run_on_ray(cells: list[Cell], folder: Path) -> GridReport:
+    return run_grid(cells, folder, RayWorkers(2, threads=1), Console(quiet=True), show_progress=False)
 
 
 @pytest.fixture(scope="module")
 def local_ray() -> Iterator[None]:
-    """A local Ray with two workers."""
-    import ray
+    """One local Ray for several tests; `RayWorkers` uses a Ray that is there, and leaves it."""
+    ray = pytest.importorskip("ray")
+    with RayWorkers(2, threads=1):
+        yield
+    assert not ray.is_initialized()
 
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
-    yield
-    ray.shutdown()
+
+def test_threads_are_the_cores_shared_out() -> None:
+    pytest.importorskip("ray")
+    assert RayWorkers(1).threads == usable_cores()
+    assert RayWorkers(usable_cores()).threads == RayWorkers(10 * usable_cores()).threads == RayWorkers().threads == 1
+    assert RayWorkers(1, on_cluster=True).threads == 1
 
 
-@needs_ray
-@pytest.mark.usefixtures("local_ray")
-def test_a_local_ray_with_two_workers_computes_two_cells_at_once(tmp_path: Path) -> None:
-    workers = RayCluster()
-    for name in ("a", "b"):
-        workers.submit(Cell(name, f"{grid_cells.HERE}:wait_for_release"), tmp_path)
-    for name in ("a", "b"):
-        wait_until((tmp_path / name / "computations").is_file)
+def test_two_cells_are_computed_at_once_with_one_thread_each(tmp_path: Path, local_ray: None) -> None:
+    waiting = [cell("a", "wait_for_release"), cell("b", "wait_for_release"), cell("threads", "note_threads", ("a",))]
+    outcomes = RayWorkers(2, threads=1).outcomes([*waiting, cell("released", after=("a", "b"))], tmp_path)
     (tmp_path / "release").touch()
-    assert collect(workers, 2) == {"a": Outcome("done"), "b": Outcome("done")}
-    assert (tmp_path / "a" / "computations").read_text() != (tmp_path / "b" / "computations").read_text()
-    workers.submit(Cell("threads", f"{grid_cells.HERE}:note_threads"), tmp_path)
-    collect(workers, 1)
-    assert json.loads((tmp_path / "threads" / "result.json").read_text())["torch"] == 1
-    workers.close()
+    assert dict(outcomes) == {name: Outcome("done") for name in ("a", "b", "threads", "released")}
+    pids = {(tmp_path / name / "computations").read_text() for name in ("a", "b")}
+    assert len(pids) == 2
+    assert f"{os.getpid()}\n" not in pids
+    found = json.loads((tmp_path / "threads" / "result.json").read_text())
+    assert (found["torch"], found["omp"]) == (1, "1")
 
 
-@needs_ray
-@pytest.mark.usefixtures("local_ray")
-def test_failures_and_deaths_on_ray_are_failures_of_their_cells(tmp_path: Path) -> None:
-    workers = RayCluster(at_once=1)
-    workers.submit(Cell("fails", f"{grid_cells.HERE}:fail"), tmp_path)
-    assert not workers.has_room
-    assert collect(workers, 1) == {"fails": Outcome("failed", "RuntimeError: meant to fail")}
-    workers.submit(Cell("dies", f"{grid_cells.HERE}:kill_once"), tmp_path)
-    outcome = collect(workers, 1)["dies"]
-    assert outcome.state == "failed"
-    assert outcome.message.startswith("Ray lost it: ")
+def test_a_cell_whose_process_is_killed_is_started_again(tmp_path: Path, local_ray: None) -> None:
+    report = run_on_ray([cell("dies", "kill_once"), cell("other"), cell("late", after=("dies",))], tmp_path)
+    assert report.is_complete
+    assert computations(tmp_path) == {"dies": 1, "other": 1, "late": 1}
+
+
+def test_a_cell_that_always_dies_costs_itself_and_what_needs_it(tmp_path: Path, local_ray: None) -> None:
+    cells = [cell("dies", "die"), cell("late", after=("dies",)), cell("later", after=("late",)), cell("other")]
+    report = run_on_ray([*cells, cell("fails", "fail")], tmp_path)
+    assert report.done == ["other"]
+    assert report.not_started == {"late": "dies", "later": "late"}
+    assert report.failed["fails"] == "RuntimeError: meant to fail"
+    assert report.failed["dies"].startswith("its process died 3 times: ")
+    assert len((tmp_path / "dies" / "attempts").read_text().splitlines()) == 3
     assert (tmp_path / "dies" / "error.txt").is_file()
-    workers.submit(Cell("stops", f"{grid_cells.HERE}:wait_for_release"), tmp_path)
-    wait_until((tmp_path / "stops" / "computations").is_file)
-    workers.close()
-    wait_until(lambda: holder(tmp_path / "stops") is None)
+
+
+MASTER = f"""
+import sys
+from pathlib import Path
+from agents.studies.cells import Cell
+from agents.studies.grid import run_grid
+from agents.studies.workers import RayWorkers
+
+cells = [Cell(name, "{grid_cells.HERE}:" + function) for name, function in (
+    ("quick", "count"), ("slow", "wait_for_release"), ("other", "wait_for_release"), ("last", "count"))]
+try:
+    report = run_grid(cells, Path(sys.argv[1]), RayWorkers(2, threads=1), show_progress=False)
+except KeyboardInterrupt:
+    sys.exit(130)
+sys.exit(not report.is_complete)
+"""
+
+
+def processes_of(session: int) -> list[str]:
+    """Command lines of the processes that are left of a session, and alive."""
+    found = subprocess.run(["ps", "-o", "stat=,args=", "-s", str(session)], capture_output=True, text=True).stdout
+    return [line for line in found.splitlines() if not line.startswith("Z")]
+
+
+@pytest.mark.parametrize(
+    ("number", "status"), [pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow), (signal.SIGKILL, -9)]
+)
+def test_an_interrupted_grid_goes_on_and_leaves_no_process_behind(
+    tmp_path: Path, number: signal.Signals, status: int
+) -> None:
+    """The signal goes to the whole group, as that of a terminal's Ctrl-C does; SIGKILL to the master alone."""
+    pytest.importorskip("ray")
+    grid = tmp_path / "grid"
+    (tmp_path / "master.py").write_text(MASTER)
+    master = subprocess.Popen(
+        [sys.executable, str(tmp_path / "master.py"), str(grid)],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])},
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    started = {"quick", "slow", "other"}
+    wait_until(lambda: computations(grid).keys() == started and (grid / "quick" / "done.json").is_file(), 120)
+    if number is signal.SIGINT:
+        os.killpg(master.pid, number)
+    else:
+        master.send_signal(number)
+    assert master.wait(timeout=30) == status
+    wait_until(lambda: processes_of(master.pid) == [])
+    assert master.stderr is not None
+    assert "Traceback" not in master.stderr.read()
+    (grid / "release").touch()
+    cells = [cell("quick"), cell("slow", "wait_for_release"), cell("other", "wait_for_release"), cell("last")]
+    report = run_grid(cells, grid, ThisProcess(), Console(quiet=True), show_progress=False)
+    assert report.is_complete
+    assert report.computed == ["slow", "other", "last"]
+    assert computations(grid) == {"quick": 1, "slow": 2, "other": 2, "last": 1}
