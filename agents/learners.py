@@ -1,8 +1,9 @@
 """Learners of other libraries that play the game: what each is called, and its tuned settings, read from one place.
 
 The settings are the files of `agents/settings`, in the format of RL Zoo and under its names of the algorithms.
-`python -m rl_zoo3.train` reads the same files, so it trains the same as `seqgan compare`. In: a learner's name and a task. Out: an SB3 algorithm
-with its environment. The files are data: what they name is imported, nothing in them is executed.
+`python -m rl_zoo3.train` reads the same files, so it trains the same as `seqgan compare`. In: a learner's name and a
+task. Out: an SB3 algorithm with its environment. The files are data: the classes that they name are imported, and
+nothing in them is executed.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from agents.studies.reproduction import cpu_name, git_commit
+from agents.studies.record import cpu_name, git_commit
 from benchmarks.roofline import Rates
 
 

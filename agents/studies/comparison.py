@@ -15,12 +15,9 @@ from __future__ import annotations
 import json
 import math
 import re
-import shlex
-import time
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -31,14 +28,14 @@ from stable_baselines3.common.callbacks import BaseCallback, CallbackList
 from agents.discriminator_trainer import DiscriminatorTrainer, generator_of
 from agents.learners import LEARNERS, ComparedTask, Learner, LearnerName
 from agents.runs.checkpoints import write_atomically
-from agents.runs.learning_curve import require_matplotlib
+from agents.studies import tables
 from agents.studies.cells import Cell, minutes_of
-from agents.studies.evidence import CONFIDENCE, interval, scipy
+from agents.studies.evidence import CONFIDENCE, half_interval, scipy
 from agents.studies.grid import GridReport, run_grid
 from agents.studies.plots import plot_csv
-from agents.studies.reproduction import git_commit, hardware, versions, write_rows
+from agents.studies.record import command_line, write_record
 from agents.studies.tables import Row, new_table, number
-from agents.studies.workers import Processes, ThisProcess, Workers, usable_cores
+from agents.studies.workers import RayWorkers, ThisProcess, Workers
 from seqgan_env.components import build_discriminator, build_reward_model
 from seqgan_env.mdp import RewardMode
 from seqgan_env.measures.likelihood import negative_log_likelihood
@@ -46,6 +43,9 @@ from seqgan_env.rewards import DiscriminatorReward, RewardModel, score_sequences
 from seqgan_env.rollout_policies import sample_sequences
 from seqgan_env.tasks.task import Task
 from seqgan_env.tasks.toy import enumerate_sequences
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 _CELL = f"{__name__}:compare_cell"
 _ENUMERABLE = 100_000  # sequences at most
@@ -80,7 +80,7 @@ class ComparisonOptions:
     out: Path | None = None
     """Folder of the results; by default one under runs/ named after the task and what is compared."""
     workers: int | None = None
-    """Cells computed at the same time, by default one a core; 0 computes them in this process."""
+    """Cells computed at the same time, by default one for each core; 0 computes them in this process, without Ray."""
     progress: bool = True
     """Draw a progress bar."""
 
@@ -127,17 +127,7 @@ class ComparisonOptions:
 
     def command(self) -> str:
         """The command line that these options came from, its folder named."""
-        words = ["seqgan", "compare"]
-        for field in fields(self):
-            value = self.folder() if field.name == "out" else getattr(self, field.name)
-            if value == field.default:
-                continue
-            option = field.name.replace("_", "-")
-            if isinstance(value, bool):
-                words.append(f"--{option}" if value else f"--no-{option}")
-            else:
-                words += [f"--{option}", *map(str, value if isinstance(value, tuple) else (value,))]
-        return shlex.join(words)
+        return command_line(("seqgan", "compare"), self, self.folder())
 
 
 def compare(options: ComparisonOptions, console: Console) -> GridReport:
@@ -145,68 +135,57 @@ def compare(options: ComparisonOptions, console: Console) -> GridReport:
 
     Raises:
         ValueError: if an option cannot be used, or the folder holds cells with other settings.
-        ImportError: if a learner's library, SciPy or Matplotlib is missing; before anything is computed.
+        ImportError: if a learner's library, SciPy, pandas or Ray is needed and missing; before anything is computed.
     """
-    require_matplotlib()
     scipy("stats")
+    tables.pandas()
+    workers: Workers = ThisProcess() if options.workers == 0 else RayWorkers(options.workers)
     learners, folder = options.compared(), options.folder()
     for learner in learners:
         learner.algorithm()
     cells = {(learner, seed): options.cell(learner, seed) for seed in options.seeds for learner in learners}
-    workers: Workers = ThisProcess() if options.workers == 0 else Processes(options.workers or usable_cores())
     console.print(f"results folder: {folder}", highlight=False, soft_wrap=True)
     report = run_grid(list(cells.values()), folder / "cells", workers, console, options.progress)
     if not report.is_complete:
         return report
-    rows = [row for cell in cells.values() for row in _measurements(cell.folder(folder / "cells"))]
-    rows.sort(key=lambda row: list(LEARNERS).index(row["learner"]))  # type: ignore[arg-type]
-    minutes = {
-        learner.name: sum(minutes_of(cells[learner, seed].folder(folder / "cells")) for seed in options.seeds)
-        for learner in learners
-    }
-    ends = summary(rows, minutes)
-    write_rows(folder / "compare.csv", rows)
-    write_rows(folder / "compare_summary.csv", ends)
-    plot_csv(folder / "compare.csv", folder / "compare.png")
-    record = {
-        "command": options.command(),
-        "finished": time.strftime("%Y-%m-%d %H:%M:%S"),
-        "commit": git_commit(),
-        "seeds": list(options.seeds),
-        "hardware": hardware("cpu") | {"threads_a_cell": getattr(workers, "threads", torch.get_num_threads())},
-        "minutes_of_all_cells": round(sum(minutes.values()), 1),
-        "versions": versions(),
-        "settings": {learner.name: learner.settings(options.task) for learner in learners},
-    }
-    write_atomically(folder / "compare.json", (json.dumps(record, indent=2) + "\n").encode())
+    folders = {key: cell.folder(folder / "cells") for key, cell in cells.items()}
+    path = folder / "compare.csv"
+    ordered = [folders[learner, seed] for learner in learners for seed in options.seeds]
+    tables.write_csv(path, [row for one in ordered for row in _measurements(one)])
+    minutes = {learner.name: sum(minutes_of(folders[learner, seed]) for seed in options.seeds) for learner in learners}
+    ends = summary(tables.read_csv(path), minutes)
+    tables.write_csv(folder / "compare_summary.csv", ends)
+    plot_csv(path, path.with_suffix(".png"))
+    settings = {learner.name: learner.settings(options.task) for learner in learners}
+    record = {"figure": "compare", "seeds": list(options.seeds), "settings": settings}
+    write_record(path.with_suffix(".json"), options.command(), ordered, workers, "cpu", **record)
     console.print(_table(ends, options), highlight=False)
     console.print(f"results: {folder}/compare.csv, .png, .json", highlight=False, soft_wrap=True)
     return report
 
 
-def summary(rows: Sequence[Row], minutes: dict[LearnerName, float]) -> list[Row]:
+def summary(measured: DataFrame, minutes: dict[LearnerName, float]) -> DataFrame:
     """A row for each learner: the mean over seeds of its last measurements, and half their 95 % interval.
 
     Args:
-        rows: of the CSV.
+        measured: the CSV.
         minutes: of all seeds of a learner together.
     """
-    ends = []
-    for name in dict.fromkeys(row["learner"] for row in rows):
-        own = [row for row in rows if row["learner"] == name]
-        last = list({row["seed"]: row for row in own}.values())
-        found = {"learner": name, "reward_mode": own[0]["reward_mode"], "seeds": str(len(last))}
+    last = measured.groupby(["learner", "seed"], sort=False).tail(1)
+    ends: list[dict[str, Any]] = []
+    for name, own in last.groupby("learner", sort=False):
+        found = {"learner": name, "reward_mode": own["reward_mode"].iloc[0], "seeds": len(own)}
         for column in _MEASURED:
-            values = [float(row[column]) for row in last if row[column]]
-            low, high = interval(values) if len(values) == len(last) > 1 else (math.nan, math.nan)
-            found[column] = number(float(np.mean(values))) if len(values) == len(last) else ""
-            found[f"{column}_half_interval"] = number((high - low) / 2)
-        ends.append(found | {"minutes_a_seed": f"{minutes[name] / len(last):.2f}"})  # type: ignore[index]
-    return ends
+            values = own[column]
+            found[column] = values.mean(skipna=False)
+            found[f"{column}_half_interval"] = math.nan if values.hasnans else half_interval(list(values))
+        ends.append(found | {"minutes_a_seed": f"{minutes[name] / len(own):.2f}"})
+    summarised: DataFrame = tables.pandas().DataFrame(ends)
+    return summarised
 
 
-def _table(ends: Sequence[Row], options: ComparisonOptions) -> Table:
-    count = int(ends[0]["seeds"])
+def _table(ends: DataFrame, options: ComparisonOptions) -> Table:
+    count = int(ends["seeds"].iloc[0])
     seeds = "One seed." if count == 1 else f"Means over {count} seeds with {CONFIDENCE:.0%} intervals."
     table = new_table(
         f"Learners on the task {options.task}, reward {options.reward_model}",
@@ -215,21 +194,21 @@ def _table(ends: Sequence[Row], options: ComparisonOptions) -> Table:
     )
     table.add_column("learner", no_wrap=True)
     table.add_column("mode", no_wrap=True)
-    won = "fraction" if all(row["fraction"] for row in ends) else "reward"
+    won = "reward" if ends["fraction"].hasnans else "fraction"
     for column in (won, "NLL_oracle", "NLL_test", "minutes"):
         table.add_column(column, justify="right", no_wrap=True)
-    for row in ends:
+    for row in ends.to_dict("records"):
         measured = [_with_interval(row, column) for column in (won, "nll_oracle", "nll_test")]
-        label = LEARNERS[row["learner"]].label  # type: ignore[index]
+        label = LEARNERS[row["learner"]].label
         table.add_row(label, row["reward_mode"], *measured, row["minutes_a_seed"])
     return table
 
 
-def _with_interval(row: Row, column: str) -> str:
-    if not row[column]:
+def _with_interval(row: dict[str, Any], column: str) -> str:
+    if math.isnan(row[column]):
         return ""
     half = row[f"{column}_half_interval"]
-    return f"{float(row[column]):.3f}" + (f" ±{float(half):.3f}" if half else "")
+    return f"{row[column]:.3f}" + ("" if math.isnan(half) else f" ±{half:.3f}")
 
 
 # One cell: a learner and a seed.

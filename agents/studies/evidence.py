@@ -78,6 +78,12 @@ def interval(values: Sequence[float], confidence: float = CONFIDENCE) -> tuple[f
     return mean.mean - float(half), mean.mean + float(half)
 
 
+def half_interval(values: Sequence[float]) -> float:
+    """Half the length of the interval of the mean over seeds; not a number for one seed."""
+    low, high = interval(values)
+    return (high - low) / 2 if math.isfinite(high) else math.nan
+
+
 @dataclass(frozen=True)
 class WelchTest:
     """Welch's t-test of two means.

@@ -1,20 +1,21 @@
 """What each result of the paper needs, shows and claims: Table 1, Fig. 2, Fig. 3, and the curves it did not draw.
 
-Each is a class with the cells that must be computed, the rows that were measured (its CSV), what follows from those
-rows (further CSVs) and what is printed. What follows is computed from the rows alone.
+Each is a class with the cells that must be computed, the rows that were measured (its CSV), and the findings: further
+CSVs and what is printed. Findings are computed once, from the CSV alone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from rich.table import Table
 
 from agents.studies import evidence
 from agents.studies.cells import Cell
-from agents.studies.evidence import Claim, CurveComparison, level_claim, order_claim, over_seeds
+from agents.studies.evidence import Claim, CurveComparison, level_claim, order_claim
 from agents.studies.methods import CONTROLS, IMPROVED, METHODS, PAPER_ORDER, SCHEDULES, Method, continued
 from agents.studies.study import Study
 from agents.studies.tables import (
@@ -23,13 +24,31 @@ from agents.studies.tables import (
     claims_table,
     last_values,
     mean_and_error,
+    means_and_errors,
     new_table,
     number,
     values_of,
 )
 
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
 _MEASURES = ("nll_oracle", "nll_test", "entropy", "kl_from_oracle", "kl_to_oracle", "distinct")
 _MLE_CURVES = ("mle", "mle_held_out")
+Comparisons = dict[str, dict[tuple[str, float], CurveComparison]]  # curve -> (method, temperature) -> its place
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What follows from the measured rows of a figure.
+
+    Attributes:
+        csvs: ending of a CSV's name -> its rows.
+        printed: tables and sentences for people.
+    """
+
+    csvs: dict[str, DataFrame | list[Row]]
+    printed: list[Table | str]
 
 
 class Figure(Protocol):
@@ -49,11 +68,8 @@ class Figure(Protocol):
     def rows(self) -> list[Row]:
         """What was measured, once all cells are done."""
 
-    def derived(self, rows: Sequence[Row], is_authors_oracle: bool) -> dict[str, list[Row]]:
-        """What follows from the rows: the ending of a CSV's name -> its lines."""
-
-    def printed(self, rows: Sequence[Row], is_authors_oracle: bool) -> list[Table | str]:
-        """The same for people."""
+    def findings(self, measured: DataFrame) -> Findings:
+        """What follows from the CSV of these rows."""
 
 
 def schedule_sentence(study: Study) -> str:
@@ -82,12 +98,14 @@ class Table1:
     Args:
         study: what the cells share.
         methods: names of those to show; none takes the paper's and the controls.
+        is_authors_oracle: whether levels are judged, which belong to the authors' oracle.
     """
 
     rules = (evidence.ORDER_RULE, evidence.HEADLINE_RULE, evidence.LEVEL_RULE)
 
-    def __init__(self, study: Study, methods: Sequence[str] = ()) -> None:
+    def __init__(self, study: Study, methods: Sequence[str] = (), is_authors_oracle: bool = False) -> None:
         self.study = study
+        self.is_authors_oracle = is_authors_oracle
         self.methods = [METHODS[name] for name in methods or METHODS if methods or name not in IMPROVED]
 
     def cells(self) -> list[Cell]:
@@ -98,33 +116,40 @@ class Table1:
         """A row for each method and seed."""
         return self.study.measurements(self.methods, (1.0,))
 
-    def derived(self, rows: Sequence[Row], is_authors_oracle: bool) -> dict[str, list[Row]]:
-        """The table, and the claims."""
-        claims = self.claims(rows, is_authors_oracle)
-        return {"summary": self.summary(rows, is_authors_oracle), "claims": claim_rows(claims)}
+    def findings(self, measured: DataFrame) -> Findings:
+        """The table and the claims."""
+        summary, claims = self.summary(measured), self.claims(measured)
+        printed: list[Table | str] = [
+            self._table(summary),
+            claims_table(claims, self.rules),
+            schedule_sentence(self.study),
+            scheduled_sampling_sentence(self.study.config.mle_epochs),
+        ]
+        return Findings({"summary": summary, "claims": claim_rows(claims)}, printed)
 
-    def summary(self, rows: Sequence[Row], is_authors_oracle: bool) -> list[Row]:
+    def summary(self, measured: DataFrame) -> DataFrame:
         """A row for each method: means and standard errors over seeds, and the verdict on its level."""
-        summary = []
-        for method in self.methods:
-            means = {measure: over_seeds(values_of(rows, method.name, measure)) for measure in _MEASURES}
-            verdict = evidence.level_verdict(
-                values_of(rows, method.name), method.paper_nll_oracle, method.name == "seqgan", is_authors_oracle
+        summary = means_and_errors(measured, [method.name for method in self.methods], _MEASURES)
+        summary["paper_nll_oracle"] = [number(method.paper_nll_oracle) for method in self.methods]
+        summary["verdict"] = [
+            evidence.level_verdict(
+                values_of(measured, method.name),
+                method.paper_nll_oracle,
+                method.name == "seqgan",
+                self.is_authors_oracle,
             )
-            row = {"method": method.name, "seeds": str(len(self.study.seeds))}
-            for measure, mean in means.items():
-                row |= {measure: number(mean.mean), f"{measure}_se": number(mean.standard_error)}
-            summary.append(row | {"paper_nll_oracle": number(method.paper_nll_oracle), "verdict": verdict})
+            for method in self.methods
+        ]
         return summary
 
-    def claims(self, rows: Sequence[Row], is_authors_oracle: bool) -> list[Claim]:
+    def claims(self, measured: DataFrame) -> list[Claim]:
         """Levels, the paper's order, its p-values for SeqGAN; and SeqGAN against the controls, of what is shown."""
-        values = {method.label: values_of(rows, method.name) for method in self.methods}
+        values = {method.label: values_of(measured, method.name) for method in self.methods}
         order = [METHODS[name] for name in PAPER_ORDER if METHODS[name] in self.methods]
         seqgan = METHODS["seqgan"]
         paper = {method.label: method.paper_nll_oracle or float("nan") for method in order}
         claims = [
-            level_claim(one.label, values[one.label], paper[one.label], one is seqgan, is_authors_oracle)
+            level_claim(one.label, values[one.label], paper[one.label], one is seqgan, self.is_authors_oracle)
             for one in order
         ]
         pairs = [(lower, higher, evidence.ALPHA) for higher, lower in pairwise(order)]
@@ -138,8 +163,7 @@ class Table1:
                 claims.append(order_claim(seqgan.label, METHODS[name].label, values, is_the_papers=False))
         return claims
 
-    def printed(self, rows: Sequence[Row], is_authors_oracle: bool) -> list[Table | str]:
-        """Both tables, the schedule."""
+    def _table(self, summary: DataFrame) -> Table:
         table = new_table(
             "Table 1: nats per token, mean over seeds ± standard error; o is the oracle",
             "NLL_oracle alone falls when a generator loses diversity: better means lower at equal or lower "
@@ -148,17 +172,12 @@ class Table1:
         table.add_column("method", no_wrap=True)
         for column in ("NLL_oracle", "paper", "NLL_test", "KL(G‖o)", "KL(o‖G)"):
             table.add_column(column, justify="right", no_wrap=True)
-        for row, method in zip(self.summary(rows, is_authors_oracle), self.methods, strict=True):
+        for row, method in zip(summary.to_dict("records"), self.methods, strict=True):
             cells = [mean_and_error(row, one) for one in ("nll_oracle", "nll_test")]
             cells.insert(1, f"{method.paper_nll_oracle:.3f}" if method.paper_nll_oracle else "")
-            cells += [f"{float(row[one]):.3f}" for one in ("kl_from_oracle", "kl_to_oracle")]
+            cells += [f"{row[one]:.3f}" for one in ("kl_from_oracle", "kl_to_oracle")]
             table.add_row(method.label, *cells)
-        return [
-            table,
-            claims_table(self.claims(rows, is_authors_oracle), self.rules),
-            schedule_sentence(self.study),
-            scheduled_sampling_sentence(self.study.config.mle_epochs),
-        ]
+        return table
 
 
 class Fig2:
@@ -189,26 +208,25 @@ class Fig2:
             for row in self.study.learning_curve(method, seed)
         ]
 
-    def claims(self, rows: Sequence[Row]) -> list[Claim]:
+    def claims(self, measured: DataFrame) -> list[Claim]:
         """The order in which the curves end; and SeqGAN against the controls."""
-        values = {METHODS[name].label: last_values(rows, method=name) for name in self.methods}
+        values = {METHODS[name].label: last_values(measured, method=name) for name in self.methods}
         labels = [METHODS[name].label for name in self._ORDER]
         claims = [order_claim(lower, higher, values) for higher, lower in pairwise(labels)]
         controls = [METHODS[name].label for name in CONTROLS]
         return claims + [order_claim(labels[-1], control, values, is_the_papers=False) for control in controls]
 
-    def derived(self, rows: Sequence[Row], is_authors_oracle: bool) -> dict[str, list[Row]]:
+    def findings(self, measured: DataFrame) -> Findings:
         """The claims."""
-        return {"claims": claim_rows(self.claims(rows))}
-
-    def printed(self, rows: Sequence[Row], is_authors_oracle: bool) -> list[Table | str]:
-        """The claims, the schedule."""
+        claims = self.claims(measured)
+        title = "Fig. 2: where the curves end, NLL_oracle in nats per token"
         epochs = self.study.config.mle_epochs + self.study.config.rounds
-        return [
-            claims_table(self.claims(rows), self.rules, "Fig. 2: where the curves end, NLL_oracle in nats per token"),
+        printed: list[Table | str] = [
+            claims_table(claims, self.rules, title),
             schedule_sentence(self.study),
             scheduled_sampling_sentence(epochs),
         ]
+        return Findings({"claims": claim_rows(claims)}, printed)
 
 
 class Fig3:
@@ -217,12 +235,14 @@ class Fig3:
     Args:
         study: what the cells share.
         updates: of the generator, for each schedule alike, in whole rounds.
+        is_authors_oracle: whether levels are judged, which belong to the authors' oracle.
     """
 
     rules = (evidence.ORDER_RULE, evidence.LEVEL_RULE)
 
-    def __init__(self, study: Study, updates: int) -> None:
+    def __init__(self, study: Study, updates: int, is_authors_oracle: bool = False) -> None:
         self.study = study
+        self.is_authors_oracle = is_authors_oracle
         self.updates = updates
 
     def cells(self) -> list[Cell]:
@@ -242,14 +262,11 @@ class Fig3:
                     rows.append(gdk | {"seed": str(seed), "updates": str(updates)} | found)
         return rows
 
-    def claims(self, rows: Sequence[Row], is_authors_oracle: bool) -> list[Claim]:
+    def claims(self, measured: DataFrame) -> list[Claim]:
         """Levels and order at the end."""
-        values = {
-            one.label: last_values(rows, g_steps=str(one.g), d_steps=str(one.d), k_epochs=str(one.k))
-            for one in SCHEDULES
-        }
+        values = {one.label: last_values(measured, g_steps=one.g, d_steps=one.d, k_epochs=one.k) for one in SCHEDULES}
         claims = [
-            level_claim(one.label, values[one.label], one.paper_nll_oracle, False, is_authors_oracle)
+            level_claim(one.label, values[one.label], one.paper_nll_oracle, False, self.is_authors_oracle)
             for one in SCHEDULES
         ]
         for higher, lower in pairwise(SCHEDULES):
@@ -257,20 +274,18 @@ class Fig3:
             claims.append(order_claim(lower.label, higher.label, values, paper=difference))
         return claims
 
-    def derived(self, rows: Sequence[Row], is_authors_oracle: bool) -> dict[str, list[Row]]:
+    def findings(self, measured: DataFrame) -> Findings:
         """The claims."""
-        return {"claims": claim_rows(self.claims(rows, is_authors_oracle))}
-
-    def printed(self, rows: Sequence[Row], is_authors_oracle: bool) -> list[Table | str]:
-        """The claims, the schedule."""
+        claims = self.claims(measured)
         title = "Fig. 3: where each (g, d, k) ends, NLL_oracle in nats per token; the paper's off its axes"
         rounds = ", ".join(f"{one.method(self.updates).settings['rounds']} of g = {one.g}" for one in SCHEDULES)
-        return [
-            claims_table(self.claims(rows, is_authors_oracle), self.rules, title),
+        printed: list[Table | str] = [
+            claims_table(claims, self.rules, title),
             f"Each (g, d, k) has about {self.updates} generator updates in whole rounds ({rounds}), after "
             f"{self.study.config.mle_epochs} MLE epochs; the paper gives no number.",
             f"Preset {self.study.preset}; seeds {' '.join(map(str, self.study.seeds))}.",
         ]
+        return Findings({"claims": claim_rows(claims)}, printed)
 
 
 class Curves:
@@ -292,68 +307,61 @@ class Curves:
         """A row for each method, seed and temperature."""
         return self.study.measurements(self.methods)
 
-    def comparisons(self, rows: Sequence[Row]) -> dict[str, dict[tuple[str, str], CurveComparison]]:
+    def comparisons(self, measured: DataFrame) -> Comparisons:
         """Curve of MLE -> (method, temperature) -> where the point lies."""
-        seeds = list(dict.fromkeys(row["seed"] for row in rows))
-        points: dict[tuple[str, str, str], evidence.Point] = {
-            (row["method"], row["temperature"], row["seed"]): (float(row["nll_test"]), float(row["nll_oracle"]))
-            for row in rows
+        seeds = list(measured["seed"].unique())
+        by_seed = {
+            (str(method), float(temperature)): group.set_index("seed").loc[seeds]
+            for (method, temperature), group in measured.groupby(["method", "temperature"], sort=False)
         }
-        distinct = {(row["method"], row["temperature"], row["seed"]): float(row["distinct"]) for row in rows}
-        found: dict[str, dict[tuple[str, str], CurveComparison]] = {}
-        for name in _MLE_CURVES:
-            temperatures = {temperature for method, temperature, _ in points if method == name}
-            falling = sorted(temperatures, key=float, reverse=True)
-            curves = [[points[name, temperature, seed] for temperature in falling] for seed in seeds]
-            found[name] = {
-                (method, temperature): evidence.compare_with_curve(
-                    [points[method, temperature, seed] for seed in seeds],
-                    curves,
-                    [distinct[method, temperature, seed] for seed in seeds],
-                )
-                for method, temperature in dict.fromkeys((method, temperature) for method, temperature, _ in points)
-                if method != name
+        points = {key: list(zip(group["nll_test"], group["nll_oracle"], strict=True)) for key, group in by_seed.items()}
+        found: Comparisons = {}
+        for curve in _MLE_CURVES:
+            falling = sorted((key for key in points if key[0] == curve), key=lambda key: -key[1])
+            curves = list(zip(*(points[key] for key in falling), strict=True))  # one for each seed
+            found[curve] = {
+                key: evidence.compare_with_curve(points[key], curves, list(by_seed[key]["distinct"]))
+                for key in points
+                if key[0] != curve
             }
         return found
 
-    def derived(self, rows: Sequence[Row], is_authors_oracle: bool) -> dict[str, list[Row]]:
-        """A row for each point and curve."""
-        return {
-            "summary": [
-                {"curve": curve, "method": method, "temperature": temperature} | _comparison_row(comparison)
-                for curve, found in self.comparisons(rows).items()
-                for (method, temperature), comparison in found.items()
-            ]
-        }
-
-    def answers(self, rows: Sequence[Row]) -> list[str]:
-        """Whether any point is below, a sentence for each curve of MLE."""
-        return [
-            evidence.answer(
-                METHODS[curve].label,
-                {f"{METHODS[method].label} at temperature {t}": place for (method, t), place in found.items()},
-            )
-            for curve, found in self.comparisons(rows).items()
+    def findings(self, measured: DataFrame) -> Findings:
+        """A row for each point and curve; whether any point is below, over all seeds and within seeds."""
+        comparisons = self.comparisons(measured)
+        summary = [
+            {"curve": curve, "method": method, "temperature": str(temperature)} | _comparison_row(comparison)
+            for curve, found in comparisons.items()
+            for (method, temperature), comparison in found.items()
         ]
-
-    def paired_answers(self, rows: Sequence[Row]) -> list[str]:
-        """The same within seeds, for what starts from the runs of a curve."""
-        return [
-            evidence.paired_answer(
-                METHODS[curve].label,
-                {
-                    f"{METHODS[method].label} at temperature {t}": place
-                    for (method, t), place in found.items()
-                    if METHODS[method].starts_from == curve
-                },
-            )
-            for curve, found in self.comparisons(rows).items()
-        ]
-
-    def printed(self, rows: Sequence[Row], is_authors_oracle: bool) -> list[Table | str]:
-        """The answers, the rules, the schedule."""
         rules = [f"Rule: {rule}." for rule in self.rules]
-        return [*self.answers(rows), *self.paired_answers(rows), *rules, schedule_sentence(self.study)]
+        printed: list[Table | str] = [
+            *answers(comparisons),
+            *paired_answers(comparisons),
+            *rules,
+            schedule_sentence(self.study),
+        ]
+        return Findings({"summary": summary}, printed)
+
+
+def answers(comparisons: Comparisons) -> list[str]:
+    """Whether any point is below, a sentence for each curve of MLE."""
+    return [evidence.answer(METHODS[curve].label, _labelled(found)) for curve, found in comparisons.items()]
+
+
+def paired_answers(comparisons: Comparisons) -> list[str]:
+    """The same within seeds, for methods that start from the runs of a curve."""
+    return [
+        evidence.paired_answer(
+            METHODS[curve].label,
+            _labelled({key: place for key, place in found.items() if METHODS[key[0]].starts_from == curve}),
+        )
+        for curve, found in comparisons.items()
+    ]
+
+
+def _labelled(found: dict[tuple[str, float], CurveComparison]) -> dict[str, CurveComparison]:
+    return {f"{METHODS[method].label} at temperature {t}": place for (method, t), place in found.items()}
 
 
 def _comparison_row(comparison: CurveComparison) -> Row:

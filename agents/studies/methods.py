@@ -6,10 +6,15 @@ take its information away (a constant, random or shuffled reward), or stop MLE w
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
+
 from agents.configuration import BEST, SeqGANConfig
+from seqgan_env.measures.measurement import Measurement, Measures
+from seqgan_env.rollout_policies import UniformPolicy
 
 # A method's own temperatures; those of MLE are dense, because they are the curve that the others are set against.
 _TEMPERATURES = (1.1, 1.0, 0.9, 0.8)
@@ -27,7 +32,8 @@ class Method:
         label: for people.
         settings: what it changes in a `SeqGANConfig`.
         starts_from: the method whose pretraining it shares, or None if it does its own.
-        is_trained: whether there is anything to train; if not, it is measured on the task alone.
+        untrained: how to measure a method that trains nothing: called with the measures of the task, the number of
+            samples, their random stream and the device. None for a method that is trained.
         temperatures: at which it is measured for the curves.
         paper_nll_oracle: its row in the paper's Table 1, nats per token.
     """
@@ -36,13 +42,31 @@ class Method:
     label: str
     settings: dict[str, Any] = field(default_factory=dict)
     starts_from: str | None = None
-    is_trained: bool = True
+    untrained: Callable[[Measures, int, np.random.Generator, str], Measurement] | None = None
     temperatures: tuple[float, ...] = _TEMPERATURES
     paper_nll_oracle: float | None = None
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether there is anything to train."""
+        return self.untrained is None
 
     def config(self, base: SeqGANConfig, seed: int) -> SeqGANConfig:
         """Its settings for a seed, all others as in `base`."""
         return replace(base, seed=seed, **self.settings)
+
+
+def _random_tokens(measures: Measures, samples: int, rng: np.random.Generator, device: str) -> Measurement:
+    return measures.measure(UniformPolicy(measures.task.vocab_size), samples, rng)
+
+
+def _oracle_itself(measures: Measures, samples: int, rng: np.random.Generator, device: str) -> Measurement:
+    assert measures.task.oracle is not None
+    return measures.measure(measures.task.oracle.to(device), samples, rng)
+
+
+def _held_out_sequences(measures: Measures, samples: int, rng: np.random.Generator, device: str) -> Measurement:
+    return measures.real_data(samples, rng)
 
 
 _NO_GAME: dict[str, Any] = {"rounds": 0, "discriminator_pretraining_steps": 0}
@@ -50,7 +74,7 @@ _NO_GAME: dict[str, Any] = {"rounds": 0, "discriminator_pretraining_steps": 0}
 METHODS: dict[str, Method] = {
     method.name: method
     for method in (
-        Method("random", "random", is_trained=False, temperatures=(1.0,), paper_nll_oracle=10.310),
+        Method("random", "random", untrained=_random_tokens, temperatures=(1.0,), paper_nll_oracle=10.310),
         Method("mle", "MLE", _NO_GAME, temperatures=_MLE_TEMPERATURES, paper_nll_oracle=9.038),
         Method(
             "scheduled_sampling",
@@ -83,9 +107,11 @@ METHODS: dict[str, Method] = {
             starts_from="mle_held_out",
             temperatures=_TEMPERATURES,
         ),
-        Method("oracle", "oracle (floor)", is_trained=False, temperatures=(1.0,)),
+        Method("oracle", "oracle (floor)", untrained=_oracle_itself, temperatures=(1.0,)),
     )
 }
+# Held-out real sequences, measured as if they were samples of a method.
+REAL = Method("real", "real data", untrained=_held_out_sequences, temperatures=(1.0,))
 # From worst to best in NLL_oracle, as the paper has it.
 PAPER_ORDER = ("random", "mle", "scheduled_sampling", "pg_bleu", "seqgan")
 CONTROLS = ("shuffled_reward", "random_reward", "constant_reward")

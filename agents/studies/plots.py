@@ -6,17 +6,17 @@ picture; the colours are those of Okabe and Ito, which colour-blind readers can 
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from agents.runs.learning_curve import PANELS, new_figure
-from agents.studies.evidence import CONFIDENCE, interval
-from agents.studies.methods import CONTROLS, METHODS
+from agents.studies import tables
+from agents.studies.evidence import CONFIDENCE, half_interval
+from agents.studies.methods import CONTROLS, METHODS, REAL
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 _COLOURS = {
     "random": "#999999",
@@ -43,9 +43,7 @@ _MARKERS = {
 
 _NLLS = ("nll_oracle", "nll_test")
 _BLEU_ORDERS = (2, 3, 4, 5)
-_REAL = "real"  # held-out real sequences, measured as if they were samples
-
-Row = Mapping[str, str]
+_BLEUS = ("bleu", "self_bleu")
 
 
 def plot_csv(path: Path, out: Path) -> None:
@@ -57,24 +55,25 @@ def plot_csv(path: Path, out: Path) -> None:
 
     Raises:
         ValueError: if the file is none of these, or its cells are not numbers.
-        ImportError: if matplotlib or SciPy is not installed.
+        ImportError: if pandas or SciPy is not installed.
     """
+    pandas = tables.pandas()
     try:
-        with path.open(encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        frame = tables.read_csv(path)
+    except pandas.errors.EmptyDataError:
+        frame = pandas.DataFrame()
+    except (OSError, ValueError) as error:
         raise ValueError(f"{str(path)!r} cannot be read as CSV: {error}") from error
-    columns = set(rows[0]) if rows else set()
     for needed, draw in (
-        ({"method", "seed", "temperature", *_NLLS}, _plot_points),
-        ({"method", "seed", "temperature", *_both_bleus(2), *_both_bleus(5)}, _plot_quality),
-        ({"method", "seed", "stage", "epoch", *_NLLS}, _plot_methods),
-        ({"g_steps", "d_steps", "k_epochs", "seed", "updates", *_NLLS}, _plot_schedules),
-        ({"learner", "seed", "step", "reward", "fraction", *_NLLS}, _plot_learners),
+        ((*_NLLS, "method", "seed", "temperature"), _plot_points),
+        (("nll_test", *_both_bleus(2), *_both_bleus(5), "method", "seed", "temperature"), _plot_quality),
+        ((*_NLLS, "method", "seed", "stage", "epoch"), _plot_methods),
+        ((*_NLLS, "g_steps", "d_steps", "k_epochs", "seed", "updates"), _plot_schedules),
+        ((*_NLLS, "reward", "fraction", "learner", "seed", "step"), _plot_learners),
     ):
-        if needed <= columns:
+        if set(needed) <= set(frame):
             try:
-                figure = draw(rows)
+                figure = draw(frame.astype({name: float for name in needed if name.startswith(("nll", *_BLEUS))}))
             except (ValueError, KeyError) as error:
                 raise ValueError(f"{str(path)!r} cannot be drawn: {error}") from error
             figure.savefig(out)
@@ -88,28 +87,10 @@ def plot_csv(path: Path, out: Path) -> None:
 # The paper's figures.
 
 
-@dataclass(frozen=True)
-class Band:
-    """A curve over seeds.
-
-    Attributes:
-        x: where it was measured.
-        mean: over the seeds that were measured there; `low`, `high`: the least and the greatest of them.
-    """
-
-    x: list[float]
-    mean: list[float]
-    low: list[float]
-    high: list[float]
-
-
-def band_over_seeds(rows: Iterable[Row], x: str, y: str) -> Band:
-    """Mean and range over seeds of the column `y`, at each value of the column `x`."""
-    values: dict[float, list[float]] = {}
-    for row in rows:
-        values.setdefault(float(row[x]), []).append(float(row[y]))
-    at = sorted(values)
-    return Band(at, *([float(fold(values[one])) for one in at] for fold in (np.mean, np.min, np.max)))
+def over_seeds(frame: DataFrame, x: str, y: str) -> DataFrame:
+    """Mean, "min" and "max" over seeds of the column `y`, at each value of the column `x`, which is the index."""
+    found: DataFrame = frame.groupby(x)[y].agg(["mean", "min", "max"])
+    return found
 
 
 def _style(method: str) -> dict[str, Any]:
@@ -134,22 +115,18 @@ def _tidy(axes: Any) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _plot_methods(rows: Sequence[Row]) -> Any:
+def _plot_methods(frame: DataFrame) -> Any:
     """Fig. 2: both NLLs of every method over its epochs."""
     figure = new_figure(7.5, 8)
     panels = figure.subplots(2, 1, sharex=True)
-    methods = list(dict.fromkeys(row["method"] for row in rows))
-    played = [row for row in rows if row["stage"] == "adversarial"]
-    games = {row["method"] for row in played}
-    border = max(
-        (float(row["epoch"]) for row in rows if row["method"] in games and row["stage"] == "mle"), default=None
-    )
+    games = set(frame.loc[frame["stage"] == "adversarial", "method"])
+    shared = frame.loc[frame["method"].isin(games) & (frame["stage"] == "mle"), "epoch"]
+    border = None if shared.empty else float(shared.max())
     for axes, (column, label) in zip(panels, PANELS, strict=True):
-        for method in methods:
-            band = band_over_seeds([row for row in rows if row["method"] == method], "epoch", column)
-            style = _style(method)
-            axes.plot(band.x, band.mean, linewidth=1.8, **style)
-            axes.fill_between(band.x, band.low, band.high, color=style["color"], alpha=0.15, linewidth=0)
+        for method, own in frame.groupby("method", sort=False):
+            band, style = over_seeds(own, "epoch", column), _style(method)
+            axes.plot(band.index, band["mean"], linewidth=1.8, **style)
+            axes.fill_between(band.index, band["min"], band["max"], color=style["color"], alpha=0.15, linewidth=0)
         if border is not None:
             axes.axvline(border, color="grey", linestyle=":", linewidth=1.2, zorder=1)
         axes.set_ylabel(f"{label} (nats per token)")
@@ -166,87 +143,84 @@ def _plot_methods(rows: Sequence[Row]) -> Any:
             fontsize=9,
         )
     panels[1].set_xlabel("MLE epochs, then adversarial rounds (MLE and scheduled sampling: further epochs)")
-    _title(figure, rows, "Lower is better; in the upper panel alone it is lost diversity. Bands: lowest to highest")
+    _title(figure, frame, "Lower is better; in the upper panel alone it is lost diversity. Bands: lowest to highest")
     _finish(figure, panels[0], 4)
     return figure
 
 
-def _plot_schedules(rows: Sequence[Row]) -> Any:
+def _plot_schedules(frame: DataFrame) -> Any:
     """Fig. 3: both NLLs for each (g, d, k), on equal axes."""
-    schedules = list(dict.fromkeys((row["g_steps"], row["d_steps"], row["k_epochs"]) for row in rows))
+    schedules = frame.groupby(["g_steps", "d_steps", "k_epochs"], sort=False)
     figure = new_figure(2.7 * len(schedules) + 0.6, 5.6)
     panels = figure.subplots(2, len(schedules), sharex=True, sharey="row", squeeze=False)
-    for index, (g, d, k) in enumerate(schedules):
-        own = [row for row in rows if (row["g_steps"], row["d_steps"], row["k_epochs"]) == (g, d, k)]
+    for index, ((g, d, k), own) in enumerate(schedules):
         for axes, (column, _) in zip(panels[:, index], PANELS, strict=True):
-            band = band_over_seeds(own, "updates", column)
-            colour = _COLOURS["seqgan"]
-            axes.plot(band.x, band.mean, color=colour, linewidth=1.8, marker=".")
-            axes.fill_between(band.x, band.low, band.high, color=colour, alpha=0.18, linewidth=0)
+            band, colour = over_seeds(own, "updates", column), _COLOURS["seqgan"]
+            axes.plot(band.index, band["mean"], color=colour, linewidth=1.8, marker=".")
+            axes.fill_between(band.index, band["min"], band["max"], color=colour, alpha=0.18, linewidth=0)
             _tidy(axes)
         panels[0, index].set_title(f"g = {g}, d = {d}, k = {k}", fontsize=10)
         panels[1, index].set_xlabel("generator updates")
     for axes, (_, label) in zip(panels[:, 0], PANELS, strict=True):
         axes.set_ylabel(f"{label} (nats per token)")
     _title(
-        figure, rows, "SeqGAN after MLE. Lower is better in both rows; bands reach from the lowest to the highest seed"
+        figure, frame, "SeqGAN after MLE. Lower is better in both rows; bands reach from the lowest to the highest seed"
     )
     return figure
 
 
-def _plot_points(rows: Sequence[Row]) -> Any:
+def _plot_points(frame: DataFrame) -> Any:
     """Measurements at one temperature as Table 1's, at several as curves."""
-    return (_plot_table if len({row["temperature"] for row in rows}) == 1 else _plot_temperatures)(rows)
+    return (_plot_table if frame["temperature"].nunique() == 1 else _plot_temperatures)(frame)
 
 
-def _plot_table(rows: Sequence[Row]) -> Any:
+def _plot_table(frame: DataFrame) -> Any:
     """Table 1: both NLLs of each method and seed; random tokens and the oracle would leave no room for the others."""
-    methods = [name for name in dict.fromkeys(row["method"] for row in rows) if name not in ("random", "oracle")]
+    shown = frame[~frame["method"].isin(["random", "oracle"])]
+    methods = list(shown["method"].unique())
     figure = new_figure(8.5, 0.42 * len(methods) + 1.6)
     panels = figure.subplots(1, 2, sharey=True)
     for axes, (column, label) in zip(panels, PANELS, strict=True):
-        for place, method in enumerate(methods):
-            values = [float(row[column]) for row in rows if row["method"] == method]
+        for place, (method, values) in enumerate(shown.groupby("method", sort=False)[column]):
             colour = _style(method)["color"]
             axes.plot(values, [place] * len(values), "o", color=colour, markersize=4, alpha=0.45, linewidth=0)
-            axes.errorbar(
-                np.mean(values), place, xerr=_half_interval(values), fmt="D", color=colour, markersize=7, capsize=4
-            )
+            half = _half_interval(values)
+            axes.errorbar(values.mean(), place, xerr=half, fmt="D", color=colour, markersize=7, capsize=4)
         axes.set_xlabel(f"{label} (nats per token)")
         _tidy(axes)
     panels[0].set_yticks(range(len(methods)), [_style(method)["label"] for method in methods])
     panels[0].invert_yaxis()
-    _title(figure, rows, f"Lower is better in both panels. Diamonds: means and {CONFIDENCE:.0%} intervals, dots: seeds")
+    _title(
+        figure, frame, f"Lower is better in both panels. Diamonds: means and {CONFIDENCE:.0%} intervals, dots: seeds"
+    )
     return figure
 
 
-def _plot_temperatures(rows: Sequence[Row]) -> Any:
+def _plot_temperatures(frame: DataFrame) -> Any:
     """NLL_oracle against NLL_test of every method over its temperatures."""
     figure = new_figure(7.5, 7)
     axes = figure.subplots()
-    for method in dict.fromkeys(row["method"] for row in rows):
-        own = [row for row in rows if row["method"] == method]
-        temperatures = sorted({row["temperature"] for row in own}, key=float, reverse=True)
-        measured = [
-            [[float(row[column]) for row in own if row["temperature"] == one] for one in temperatures]
-            for column in ("nll_test", "nll_oracle")
-        ]
-        x, y = ([float(np.mean(values)) for values in column] for column in measured)
-        x_errors, y_errors = ([_half_interval(values) for values in column] for column in measured)
-        style, marker = _style(method), _MARKERS.get(method, "o")
-        axes.plot(x, y, linewidth=1.6, marker=marker, markersize=5, markerfacecolor="white", **style)
-        axes.errorbar(x, y, y_errors, x_errors, fmt="none", ecolor=style["color"], elinewidth=0.9, alpha=0.8)
-        at_one = [(a, b) for a, b, temperature in zip(x, y, temperatures, strict=True) if float(temperature) == 1]
-        if at_one:
-            look = {"marker": marker, "markersize": 7, "color": style["color"], "zorder": style["zorder"] + 2}
-            axes.plot(*zip(*at_one, strict=True), linestyle="", **look)
+    for method, own in frame.groupby("method", sort=False):
+        _plot_curve(axes, str(method), own, "nll_test", "nll_oracle", {"elinewidth": 0.9, "alpha": 0.8})
     axes.set_xlabel("NLL_test (nats per token): what the generator has lost")
     axes.set_ylabel("NLL_oracle (nats per token): how unlikely its samples are")
     _tidy(axes)
-    bars = f", bars: {CONFIDENCE:.0%} intervals" if len({row["seed"] for row in rows}) > 1 else ""
-    _title(figure, rows, f"Lower and further left is better. Filled: temperature 1{bars}")
+    bars = f", bars: {CONFIDENCE:.0%} intervals" if frame["seed"].nunique() > 1 else ""
+    _title(figure, frame, f"Lower and further left is better. Filled: temperature 1{bars}")
     _finish(figure, axes, 4)
     return figure
+
+
+def _plot_curve(axes: Any, method: str, own: DataFrame, x: str, y: str, bars: dict[str, float]) -> None:
+    """A method over its temperatures, from high to low: means and intervals over seeds; temperature 1 is filled."""
+    groups = own.groupby("temperature")[[x, y]]
+    mean, half = (found.sort_index(ascending=False) for found in (groups.mean(), groups.agg(_half_interval)))
+    style, marker = _style(method), _MARKERS.get(method, "o")
+    axes.plot(mean[x], mean[y], linewidth=1.6, marker=marker, markersize=5, markerfacecolor="white", **style)
+    axes.errorbar(mean[x], mean[y], half[y], half[x], fmt="none", ecolor=style["color"], **bars)
+    if 1 in mean.index:
+        look = {"marker": marker, "markersize": 7, "color": style["color"], "zorder": style["zorder"] + 2}
+        axes.plot([mean.loc[1, x]], [mean.loc[1, y]], linestyle="", **look)
 
 
 def _both_bleus(order: int) -> tuple[str, str]:
@@ -254,78 +228,58 @@ def _both_bleus(order: int) -> tuple[str, str]:
     return f"self_bleu{order}", f"bleu{order}"
 
 
-def _plot_quality(rows: Sequence[Row]) -> Any:
+def _plot_quality(frame: DataFrame) -> Any:
     """Tables 2-4: BLEU against self-BLEU of every method over its temperatures, a panel an order."""
     figure = new_figure(9, 8.5)
     panels = figure.subplots(2, 2)
     for axes, order in zip(panels.flat, _BLEU_ORDERS, strict=True):
-        for method in dict.fromkeys(row["method"] for row in rows):
-            own = [row for row in rows if row["method"] == method]
-            temperatures = sorted({row["temperature"] for row in own}, key=float, reverse=True)
-            measured = [
-                [[float(row[column]) for row in own if row["temperature"] == one] for one in temperatures]
-                for column in _both_bleus(order)
-            ]
-            x, y = ([float(np.mean(values)) for values in column] for column in measured)
-            style = _style(method)
-            if method == _REAL:
-                axes.plot(x, y, marker="*", markersize=14, color="#000000", linestyle="", label="real data", zorder=5)
+        x, y = _both_bleus(order)
+        for method, own in frame.groupby("method", sort=False):
+            if method == REAL.name:
+                look = {"marker": "*", "markersize": 14, "color": "#000000", "linestyle": "", "zorder": 5}
+                axes.plot([own[x].mean()], [own[y].mean()], label="real data", **look)
                 continue
-            x_errors, y_errors = ([_half_interval(values) for values in column] for column in measured)
-            marker = _MARKERS.get(method, "o")
-            axes.plot(x, y, linewidth=1.6, marker=marker, markersize=5, markerfacecolor="white", **style)
-            axes.errorbar(x, y, y_errors, x_errors, fmt="none", ecolor=style["color"], elinewidth=0.8, alpha=0.35)
-            trained = [(a, b) for a, b, one in zip(x, y, temperatures, strict=True) if float(one) == 1]
-            if trained:
-                look = {"marker": marker, "markersize": 7, "color": style["color"], "zorder": style["zorder"] + 2}
-                axes.plot(*zip(*trained, strict=True), linestyle="", **look)
+            _plot_curve(axes, str(method), own, x, y, {"elinewidth": 0.8, "alpha": 0.35})
         axes.set_xlabel(f"self-BLEU-{order}: how much samples repeat each other")
         axes.set_ylabel(f"BLEU-{order} against the test set")
         _tidy(axes)
     _title(
-        figure, rows, "Higher and further left is better; the star is what real sequences score. Filled: temperature 1"
+        figure, frame, "Higher and further left is better; the star is what real sequences score. Filled: temperature 1"
     )
     _finish(figure, panels.flat[0], 3)
     return figure
 
 
-def _plot_learners(rows: Sequence[Row]) -> Any:
+def _plot_learners(frame: DataFrame) -> Any:
     """What each learner wins while it learns, and both NLLs of what it plays: means and intervals over seeds."""
-    has_optimum = all(row["fraction"] for row in rows)
+    has_optimum = not frame["fraction"].hasnans
     won = ("fraction", "share of the optimum") if has_optimum else ("reward", "mean reward")
     panels_of = [won, *((column, f"{label} (nats per token)") for column, label in PANELS)]
     figure = new_figure(7.5, 9.5)
     panels = figure.subplots(3, 1, sharex=True)
-    learners = list(dict.fromkeys(row["learner"] for row in rows))
     for axes, (column, label) in zip(panels, panels_of, strict=True):
-        for place, learner in enumerate(learners):
-            own: dict[float, list[float]] = {}
-            for row in rows:
-                if row["learner"] == learner and row[column]:
-                    own.setdefault(float(row["step"]), []).append(float(row[column]))
-            steps = sorted(own)
-            mean = np.array([np.mean(own[step]) for step in steps])
-            half = np.array([_half_interval(own[step]) for step in steps])
+        for place, (learner, own) in enumerate(frame.groupby("learner", sort=False)):
+            steps = own.dropna(subset=[column]).groupby("step")[column]
+            mean, half = steps.mean(), steps.agg(_half_interval)
             colour, line = list(_COLOURS.values())[place % len(_COLOURS)], "-" if place < 5 else "--"
-            axes.plot(steps, mean, color=colour, linestyle=line, linewidth=1.8, label=learner)
-            axes.fill_between(steps, mean - half, mean + half, color=colour, alpha=0.13, linewidth=0)
+            axes.plot(mean.index, mean, color=colour, linestyle=line, linewidth=1.8, label=learner)
+            axes.fill_between(mean.index, mean - half, mean + half, color=colour, alpha=0.13, linewidth=0)
         axes.set_ylabel(label)
         _tidy(axes)
     if has_optimum:
         panels[0].axhline(0.9, color="grey", linestyle=":", linewidth=1.2, zorder=1)
         panels[0].set_ylim(-0.15, 1.05)
     panels[-1].set_xlabel("tokens played")
-    _title(figure, rows, f"Bands: {CONFIDENCE:.0%} intervals of the mean over seeds")
+    _title(figure, frame, f"Bands: {CONFIDENCE:.0%} intervals of the mean over seeds")
     _finish(figure, panels[0], 4)
     return figure
 
 
 def _half_interval(values: Sequence[float]) -> float:
     """Half the length of the interval over seeds; 0 for one seed, which has none."""
-    low, high = interval(values) if len(values) > 1 else (0.0, 0.0)
-    return (high - low) / 2
+    return half_interval(values) if len(values) > 1 else 0.0
 
 
-def _title(figure: Any, rows: Sequence[Row], text: str) -> None:
-    seeds = len({row["seed"] for row in rows})
+def _title(figure: Any, frame: DataFrame, text: str) -> None:
+    seeds = frame["seed"].nunique()
     figure.suptitle(f"{text} ({seeds} seed{'s' if seeds > 1 else ''})", fontsize=10)

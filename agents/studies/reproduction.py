@@ -8,39 +8,26 @@ every schedule about as many generator updates, because whole rounds of g = 100 
 
 from __future__ import annotations
 
-import csv
-import hashlib
-import io
-import json
-import platform
-import shlex
-import subprocess
-import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields, replace
-from importlib.metadata import PackageNotFoundError, version
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import torch
 from rich.console import Console
 
 from agents.configuration import MUSIC, PRESETS, TEXT, TOY, SeqGANConfig
-from agents.runs.checkpoints import write_atomically
-from agents.runs.learning_curve import require_matplotlib
 from agents.runs.training import resolve_device
-from agents.studies import evidence, real_data
-from agents.studies.cells import minutes_of
+from agents.studies import evidence, real_data, tables
+from agents.studies.cells import Cell
 from agents.studies.figures import Curves, Fig2, Fig3, Figure, Table1, schedule_sentence
 from agents.studies.grid import GridReport, run_grid
 from agents.studies.methods import METHODS
 from agents.studies.plots import plot_csv
-from agents.studies.real_data import REAL_DATA, CorpusKind, CorpusStudy, RealData, RealTable
+from agents.studies.real_data import REAL_DATA, CorpusKind, RealData, RealTable
+from agents.studies.record import command_line, write_record
 from agents.studies.study import Study
-from agents.studies.tables import Row
-from agents.studies.workers import Processes, RayCluster, ThisProcess, Workers, usable_cores
+from agents.studies.workers import RayWorkers, ThisProcess, Workers
 from seqgan_env.corpora.corpus import TooLong
-from seqgan_env.models.sequence_models import SequenceModel
 
 Preset = Literal["fast", "best", "paper", "repo2016", "repo2018"]
 FigureName = Literal["table1", "fig2", "fig3", "curves", "poems", "speeches", "music", "text"]
@@ -49,8 +36,6 @@ SAMPLES, FAST_SAMPLES = 100_000, 10_000  # the paper draws 100,000
 SEEDS, FAST_SEEDS = (0, 1, 2, 3, 4), (0, 1)
 FIG3_UPDATES = 200  # generator updates of each schedule, unless the preset has more rounds
 CORPUS_SETTINGS: dict[CorpusKind, SeqGANConfig] = {"text": TEXT, "music": MUSIC}
-# SHA-256 of the parameters that the authors published; the paper's levels may belong to them, not to another oracle.
-AUTHORS_ORACLE = "5f0d0a498d1169b1dc380387b0d74c023425cdcb65dc032f65df7021256e9d66"
 
 
 @dataclass(frozen=True)
@@ -84,9 +69,9 @@ class ReproductionOptions:
     out: Path | None = None
     """Folder of the results; by default one under runs/ named after preset and oracle. All figures may share it."""
     workers: int | None = None
-    """Cells computed at the same time, by default one a core; 0 computes them in this process."""
+    """Cells computed at the same time, by default one for each core; 0 computes them in this process, without Ray."""
     ray: bool = False
-    """Compute on a Ray cluster (RAY_ADDRESS, or a local one) instead of processes here; the folder must be shared."""
+    """Compute on the Ray cluster that RAY_ADDRESS or `ray start` names; all its machines must see the folder."""
     task: Literal["oracle", "toy"] = "oracle"
     """oracle, or toy: the 27 sequences of `train toy`, to see every part at work."""
     device: str = "auto"
@@ -141,7 +126,7 @@ class ReproductionOptions:
             device=self.device_name(),
         )
 
-    def corpus_study(self, data: RealData) -> CorpusStudy:
+    def corpus_study(self, data: RealData) -> Study:
         """The common part of cells whose real sequences are a corpus.
 
         Raises:
@@ -162,7 +147,7 @@ class ReproductionOptions:
             "sequence_length": self.sequence_length,
             "too_long": self.too_long,
         }
-        return CorpusStudy(
+        return Study(
             task=data.kind,
             preset=data.kind,
             config=replace(base, mle_epochs=self.mle_epochs or base.mle_epochs, rounds=self.rounds or base.rounds),
@@ -171,7 +156,7 @@ class ReproductionOptions:
             folder=self.folder(data.name) / "cells",  # type: ignore[arg-type]
             device=self.device_name(),
             corpus=_absolute(self.corpus),
-            options=data.options | {option: value for option, value in asked.items() if value is not None},
+            corpus_options=data.options | {option: value for option, value in asked.items() if value is not None},
         )
 
     def device_name(self) -> str:
@@ -182,11 +167,9 @@ class ReproductionOptions:
 
     def make_workers(self) -> Workers:
         """Where the cells are computed."""
-        if self.ray:
-            return RayCluster(self.workers, gpus=float(self.device.startswith("cuda")))
-        if self.workers == 0:
+        if self.workers == 0 and not self.ray:
             return ThisProcess()
-        return Processes(self.workers or usable_cores())
+        return RayWorkers(self.workers, on_cluster=self.ray, device=self.device_name())
 
     def figure(self, name: FigureName) -> Figure:
         """What `name` needs and shows."""
@@ -199,24 +182,15 @@ class ReproductionOptions:
             raise ValueError(f"methods={self.methods} is for table1; {name} needs them all")
         study = self.study()
         if name == "fig3":
-            return Fig3(study, self.rounds or max(FIG3_UPDATES, study.config.rounds))
-        if name == "fig2":
-            return Fig2(study)
-        return Table1(study, self.methods) if name == "table1" else Curves(study)
+            updates = self.rounds or max(FIG3_UPDATES, study.config.rounds)
+            return Fig3(study, updates, study.is_authors_oracle)
+        if name == "table1":
+            return Table1(study, self.methods, study.is_authors_oracle)
+        return Fig2(study) if name == "fig2" else Curves(study)
 
     def command(self, name: FigureName) -> str:
         """The command line that these options came from, its folder named."""
-        words = ["seqgan", "reproduce", name]
-        for field in fields(self):
-            value = self.folder(name) if field.name == "out" else getattr(self, field.name)
-            option = field.name.replace("_", "-")
-            if value == field.default:
-                continue
-            if isinstance(value, bool):
-                words.append(f"--{option}" if value else f"--no-{option}")
-            else:
-                words += [f"--{option}", *map(str, value if isinstance(value, tuple) else (value,))]
-        return shlex.join(words)
+        return command_line(("seqgan", "reproduce", name), self, self.folder(name))
 
 
 def _absolute(source: str | None) -> str | None:
@@ -229,52 +203,25 @@ def reproduce(name: FigureName, options: ReproductionOptions, console: Console) 
 
     Raises:
         ValueError: if an option cannot be used, or the folder holds cells with other settings.
-        ImportError: if SciPy, Matplotlib or Ray is needed and missing; before anything is computed.
+        ImportError: if SciPy, pandas or Ray is needed and missing; before anything is computed.
     """
     evidence.scipy("stats")
-    require_matplotlib()
+    tables.pandas()
+    workers = options.make_workers()
     figure, folder = options.figure(name), options.folder(name)
     study = figure.study
-    task = study.make_task()  # so that an oracle or corpus that cannot be read is one error, not one a cell
-    for heading, value in task.description():
+    for (
+        heading,
+        value,
+    ) in study.made_task.description():  # an unusable oracle or corpus is one error here, not one a cell
         console.print(f"{heading}: {value}", highlight=False, markup=False)
     cells = figure.cells()
-    workers = options.make_workers()
     console.print(f"results folder: {folder}", highlight=False, soft_wrap=True)
     console.print(schedule_sentence(study), highlight=False)
     report = run_grid(cells, study.folder, workers, console, options.progress)
     if not report.is_complete:
         return report
-    oracle = study.run_of_mle(study.seeds[0]).task().oracle
-    fingerprint = None if oracle is None else oracle_fingerprint(oracle)
-    rows = figure.rows()
-    write_rows(folder / f"{name}.csv", rows)
-    for ending, derived in figure.derived(rows, fingerprint == AUTHORS_ORACLE).items():
-        write_rows(folder / f"{name}_{ending}.csv", derived)
-    plot_csv(folder / f"{name}.csv", folder / f"{name}.png")
-    printed = figure.printed(rows, fingerprint == AUTHORS_ORACLE)
-    record = {
-        "figure": name,
-        "command": options.command(name),
-        "finished": time.strftime("%Y-%m-%d %H:%M:%S"),
-        "commit": git_commit(),
-        "task": study.task,
-        "preset": study.preset,
-        "config": asdict(replace(study.config, oracle=options.oracle)),
-        "oracle_sha256": fingerprint,
-        "is_authors_oracle": fingerprint == AUTHORS_ORACLE,
-        "corpus": task.summary(),
-        "seeds": list(study.seeds),
-        "samples": study.samples,
-        "hardware": hardware(study.device) | {"threads_a_cell": getattr(workers, "threads", torch.get_num_threads())},
-        "minutes_of_all_cells": round(sum(minutes_of(cell.folder(study.folder)) for cell in cells), 1),
-        "versions": versions(),
-        "rules": list(figure.rules),
-        "notes": [text for text in printed if isinstance(text, str)],
-    }
-    write_atomically(folder / f"{name}.json", (json.dumps(record, indent=2) + "\n").encode())
-    for shown in printed:
-        console.print(shown, highlight=False)
+    write_figure(name, options, figure, cells, workers, console)
     if options.fast:
         seeds = " ".join(map(str, study.seeds))
         console.print(
@@ -284,64 +231,39 @@ def reproduce(name: FigureName, options: ReproductionOptions, console: Console) 
     return report
 
 
-def write_rows(path: Path, rows: Sequence[Row]) -> None:
-    """Write rows with the same columns as CSV, atomically."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_atomically(path, text.getvalue().encode())
-
-
-# How a result came about.
-
-
-def oracle_fingerprint(oracle: SequenceModel) -> str:
-    """SHA-256 of an oracle's parameters as little-endian float32, in the order of their names."""
-    digest = hashlib.sha256()
-    for name, parameter in sorted(oracle.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(parameter.cpu().numpy().astype("<f4").tobytes())
-    return digest.hexdigest()
-
-
-def git_commit() -> str:
-    """The commit of this source tree, "-dirty" where files differ from it; "unknown" outside of a checkout."""
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=7", "--exclude=*"]
-    try:
-        found = subprocess.run(
-            command, cwd=Path(__file__).parent, capture_output=True, text=True, timeout=20, check=True
-        )
-    except (OSError, subprocess.SubprocessError):
-        return "unknown"
-    return found.stdout.strip()
-
-
-def hardware(device: str) -> dict[str, Any]:
-    """Processor, cores, and the GPU if one was used."""
-    found: dict[str, Any] = {"cpu": cpu_name(), "cores": usable_cores(), "device": device}
-    if device.startswith("cuda"):
-        found["gpu"] = torch.cuda.get_device_name(device)
-    return found
-
-
-def cpu_name() -> str:
-    """The processor's name as the system gives it."""
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
-            key, _, value = line.partition(":")
-            if key.strip() == "model name" and value.strip():
-                return " ".join(value.split())
-    return platform.processor() or platform.machine() or "unknown"
-
-
-def versions() -> dict[str, str]:
-    """Versions of what the numbers depend on."""
-    found = {"python": platform.python_version()}
-    for name in ("seqgan-gym", "torch", "numpy", "scipy", "gymnasium", "stable-baselines3"):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = "unknown"
-    return found
+def write_figure(
+    name: FigureName,
+    options: ReproductionOptions,
+    figure: Figure,
+    cells: Sequence[Cell],
+    workers: Workers,
+    console: Console,
+) -> None:
+    """Write CSVs, picture and record of a figure whose cells are done, and print what they say."""
+    study, folder = figure.study, options.folder(name)
+    path = folder / f"{name}.csv"
+    tables.write_csv(path, figure.rows())
+    findings = figure.findings(tables.read_csv(path))
+    for ending, rows in findings.csvs.items():
+        tables.write_csv(folder / f"{name}_{ending}.csv", rows)
+    plot_csv(path, path.with_suffix(".png"))
+    write_record(
+        path.with_suffix(".json"),
+        options.command(name),
+        [cell.folder(study.folder) for cell in cells],
+        workers,
+        study.device,
+        figure=name,
+        task=study.task,
+        preset=study.preset,
+        config=asdict(replace(study.config, oracle=options.oracle)),
+        oracle_sha256=study.oracle_sha256,
+        is_authors_oracle=study.is_authors_oracle,
+        corpus=study.made_task.summary(),
+        seeds=list(study.seeds),
+        samples=study.samples,
+        rules=list(figure.rules),
+        notes=[text for text in findings.printed if isinstance(text, str)],
+    )
+    for shown in findings.printed:
+        console.print(shown, highlight=False)

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +23,17 @@ from agents.runs.checkpoints import write_atomically
 from agents.runs.run_folder import RunFolder
 from agents.runs.training import Experiment, make_task
 from agents.studies.cells import Cell
-from agents.studies.methods import METHODS, Method
+from agents.studies.methods import METHODS, REAL, Method
+from agents.studies.record import AUTHORS_ORACLE, file_fingerprint, oracle_fingerprint
 from agents.studies.tables import Row
-from seqgan_env.rollout_policies import RolloutPolicy, UniformPolicy
+from seqgan_env.tasks.music import music_task
 from seqgan_env.tasks.task import Task
+from seqgan_env.tasks.text import text_task
 
 _TRAIN = f"{__name__}:train_cell"
 _MEASURE = f"{__name__}:measure_cell"
 _DEFAULTS = {"config": asdict(SeqGANConfig())}  # a new setting's default is what was done before it existed
+_CORPUS_TASKS = {"text": text_task, "music": music_task}
 
 
 @dataclass(frozen=True)
@@ -37,13 +41,15 @@ class Study:
     """What all cells of a reproduction share.
 
     Attributes:
-        task: "oracle" or "toy".
+        task: name of the task.
         preset: name of the settings that `config` was made from.
         config: settings that methods and seeds change.
         seeds: of the runs; the real sequences are the same for all.
         samples: sequences drawn for each measurement.
         folder: of the cells.
         device: where models live.
+        corpus: file, folder or data set with real sequences. None is the corpus that the task brings along.
+        corpus_options: further options of a task that reads a corpus, `test_corpus` among them; None for other tasks.
     """
 
     task: str
@@ -53,28 +59,50 @@ class Study:
     samples: int
     folder: Path
     device: str = "cpu"
+    corpus: str | None = None
+    corpus_options: dict[str, Any] | None = None
 
-    def make_task(self) -> Task:
-        """Real sequences that the runs learn from.
+    @cached_property
+    def made_task(self) -> Task:
+        """Real sequences that the runs learn from, and the oracle where there is one.
 
         Raises:
             ValueError: if an oracle or a corpus cannot be used.
         """
-        return make_task(self.task, self.config)
+        return _task(self.task, self.config, self.corpus, self.corpus_options)
+
+    @cached_property
+    def oracle_sha256(self) -> str | None:
+        """Fingerprint of the oracle; None without one."""
+        return None if self.made_task.oracle is None else oracle_fingerprint(self.made_task.oracle)
+
+    @property
+    def is_authors_oracle(self) -> bool:
+        """Whether the oracle is the one that the authors published."""
+        return self.oracle_sha256 == AUTHORS_ORACLE
+
+    @cached_property
+    def sources(self) -> dict[str, Any]:
+        """The corpus' files and fingerprints of their contents: a cell of other contents is another cell."""
+        if self.corpus_options is None:
+            return {}
+        paths = {"corpus": self.corpus, "test_corpus": self.corpus_options.get("test_corpus")}
+        found: dict[str, Any] = {"corpus": self.corpus, "corpus_options": self.corpus_options}
+        return found | {f"{name}_sha256": file_fingerprint(path) for name, path in paths.items()}
 
     def training(self, method: Method, seed: int) -> Cell:
         """The cell that trains a method."""
         pretrained = None
         if method.starts_from is not None:
             pretrained = self.training(METHODS[method.starts_from], seed).name
-        settings: dict[str, Any] = {
+        settings = {
             "task": self.task,
             "preset": self.preset,
             "config": asdict(method.config(self.config, seed)),
             "pretrained": pretrained,
         }
         after = () if pretrained is None else (pretrained,)
-        return Cell(f"{method.name}-seed{seed}", _TRAIN, settings, after, self.device, _DEFAULTS)
+        return Cell(f"{method.name}-seed{seed}", _TRAIN, settings | self.sources, after, self.device, _DEFAULTS)
 
     def measuring(self, method: Method, seed: int, temperature: float) -> Cell:
         """The cell that measures a method; one without training takes its task from the MLE run of its seed."""
@@ -133,21 +161,16 @@ def _needed(method: Method) -> list[Method]:
     return [*before, method] if method.is_trained else [METHODS["mle"]]
 
 
+def _task(name: str, config: SeqGANConfig, corpus: str | None, corpus_options: dict[str, Any] | None) -> Task:
+    if corpus_options is None:
+        return make_task(name, config)
+    return _CORPUS_TASKS[name](corpus, **corpus_options)
+
+
 def train_cell(settings: dict[str, Any], folder: Path, device: str) -> None:
     """Train what is left of a cell's run; progress goes to log.txt."""
-    train_run(settings, folder, device, lambda config: make_task(settings["task"], config))
-
-
-def train_run(settings: dict[str, Any], folder: Path, device: str, new_task: Callable[[SeqGANConfig], Task]) -> None:
-    """The same for any task.
-
-    Args:
-        settings: of the cell.
-        folder: of the cell.
-        device: where models live.
-        new_task: called if the run is new and shares no pretraining.
-    """
     path = folder / "run"
+    corpus_options = settings.get("corpus_options")
     if (path / "run.json").is_file():
         run = RunFolder(path)
     else:
@@ -155,27 +178,24 @@ def train_run(settings: dict[str, Any], folder: Path, device: str, new_task: Cal
         pretrained = None
         if settings["pretrained"] is not None:
             pretrained = RunFolder(folder.parent / settings["pretrained"] / "run")
-        task = new_task(config) if pretrained is None else pretrained.task()
-        corpus_options = settings.get("corpus_options")
+            task = pretrained.task()
+        else:
+            task = _task(settings["task"], config, settings.get("corpus"), corpus_options)
         run = RunFolder.create(path, task, config, settings["preset"], pretrained, corpus_options)
     with (folder / "log.txt").open("a", encoding="utf-8") as log:
         Experiment(run, device, Console(file=log, width=120), show_progress=False).train()
 
 
 def measure_cell(settings: dict[str, Any], folder: Path, device: str) -> None:
-    """Measure a generator with the whole test split and newly drawn samples; the numbers go to row.json."""
+    """Measure a method with the whole test split and newly drawn samples; the numbers go to row.json."""
     run = RunFolder(folder.parent / settings["of"] / "run")
-    task = run.task()
-    temperature = settings["temperature"]
-    generator: RolloutPolicy
-    if settings["method"] == "random":
-        generator = UniformPolicy(task.vocab_size)
-    elif settings["method"] == "oracle":
-        assert task.oracle is not None
-        generator = task.oracle.to(device)
-    else:
-        generator = run.generator().to(device).at_temperature(temperature)
+    measures = run.task().measures()
+    temperature, samples = settings["temperature"], settings["samples"]
     stream = zlib.crc32(f"{settings['method']} at temperature {temperature}".encode())
     rng = np.random.default_rng([settings["seed"], stream])
-    found = task.measures().measure(generator, settings["samples"], rng)
+    method = (METHODS | {REAL.name: REAL}).get(settings["method"])  # a schedule of Fig. 3 is not among them
+    if method is not None and method.untrained is not None:
+        found = method.untrained(measures, samples, rng, device)
+    else:
+        found = measures.measure(run.generator().to(device).at_temperature(temperature), samples, rng)
     write_atomically(folder / "row.json", json.dumps(found.columns(), indent=2).encode())

@@ -1,27 +1,90 @@
-"""Results as rows and tables: columns of a CSV, numbers as text, claims with their verdicts."""
+"""Results as tables: CSVs, columns of them, claims with their verdicts, tables for people.
+
+A cell's measurements are rows of text, and are written as they are. What follows from them is computed from the CSV as
+pandas reads it, with numbers where text stands for numbers.
+"""
 
 from __future__ import annotations
 
+import io
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.table import Table
 
-from agents.studies.evidence import Claim
+from agents.runs.checkpoints import write_atomically
+from agents.studies.evidence import Claim, over_seeds
+
+if TYPE_CHECKING:
+    from pandas import DataFrame, Series
 
 Row = dict[str, str]  # a line of a CSV: column -> text
 
 
-def values_of(rows: Sequence[Row], method: str, column: str = "nll_oracle") -> list[float]:
-    """A column of a method's rows, one value a seed."""
-    return [float(row[column]) for row in rows if row["method"] == method]
+def pandas() -> Any:
+    """The library.
+
+    Raises:
+        ImportError: if it is not installed; names the extra.
+    """
+    try:
+        return import_module("pandas")
+    except ImportError as error:
+        raise ImportError('tables of several runs need pandas: pip install "seqgan-gym[reproduce]"') from error
 
 
-def last_values(rows: Sequence[Row], **where: str) -> list[float]:
+def read_csv(source: Path | io.StringIO) -> DataFrame:
+    """A CSV with numbers where all cells of a column are numbers; an empty cell of those is not a number.
+
+    Raises:
+        ValueError: if it is no CSV.
+        OSError: if it cannot be read.
+    """
+    found: DataFrame = pandas().read_csv(source, float_precision="round_trip")
+    return found
+
+
+def write_csv(path: Path, rows: DataFrame | Sequence[Row]) -> None:
+    """Write a CSV atomically: text as it is, numbers with six decimals, empty cells for what is not finite."""
+    frame = pandas().DataFrame(rows).replace([math.inf, -math.inf], math.nan)
+    write_atomically(path, frame.to_csv(index=False, float_format="%.6f", lineterminator="\n").encode())
+
+
+def values_of(frame: DataFrame, method: str, column: str = "nll_oracle") -> list[float]:
+    """A column of a method's rows, one value for each seed."""
+    return [float(value) for value in frame.loc[frame["method"] == method, column]]
+
+
+def last_values(frame: DataFrame, **where: Any) -> list[float]:
     """NLL_oracle of each seed's last row, of the rows that have these cells."""
-    last = {row["seed"]: row for row in rows if all(row[column] == cell for column, cell in where.items())}
-    return [float(row["nll_oracle"]) for row in last.values()]
+    for column, cell in where.items():
+        frame = frame[frame[column] == cell]
+    return [float(value) for value in frame.groupby("seed", sort=False).tail(1)["nll_oracle"]]
+
+
+def means_and_errors(frame: DataFrame, methods: Sequence[str], columns: Iterable[str]) -> DataFrame:
+    """A row for each method: its number of seeds, and mean and standard error over seeds ("_se") of some columns.
+
+    Cells that are not numbers are left out of a mean. The error of one seed is not a number.
+    """
+    groups = frame.groupby("method", sort=False)
+    found = groups[list(columns)].agg([_mean, _standard_error])
+    found.columns = [name if statistic == "_mean" else f"{name}_se" for name, statistic in found.columns]
+    found.insert(0, "seeds", groups.size())
+    summary: DataFrame = found.loc[list(methods)].reset_index()
+    return summary
+
+
+def _mean(values: Series) -> float:
+    return over_seeds(values.dropna()).mean if values.notna().any() else math.nan
+
+
+def _standard_error(values: Series) -> float:
+    return over_seeds(values.dropna()).standard_error if values.notna().any() else math.nan
 
 
 def number(value: float | None) -> str:
@@ -57,10 +120,12 @@ def claims_table(claims: Sequence[Claim], rules: Sequence[str], title: str = "Th
     return table
 
 
-def mean_and_error(row: Row, column: str) -> str:
-    """Such as 9.038 ±0.012; without the error where there is one seed."""
-    error = row[f"{column}_se"]
-    return f"{float(row[column]):.3f} ±{float(error):.3f}" if error else f"{float(row[column]):.3f}"
+def mean_and_error(row: Mapping[str, Any], column: str, digits: int = 3, with_error: bool = True) -> str:
+    """Such as 9.038 ±0.012; without the error where there is one seed; empty where nothing was measured."""
+    mean, error = row.get(column, math.nan), row.get(f"{column}_se", math.nan)
+    if math.isnan(mean):
+        return ""
+    return f"{mean:.{digits}f}" + (f" ±{error:.{digits}f}" if with_error and not math.isnan(error) else "")
 
 
 def new_table(title: str, caption: str) -> Table:

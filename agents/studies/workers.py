@@ -23,8 +23,11 @@ from agents.studies.cells import Cell, Outcome, compute
 
 _RETRIES = 2  # of a cell whose process was killed; a cell that raises an error is not tried again
 _OBJECT_STORE_BYTES = 80 << 20  # near Ray's least; results go through files
-# Ray's own processes look for a lost master that long; the default of a minute leaves them behind for as long.
-_SECONDS_WITHOUT_MASTER = 5
+_SETTINGS_OF_RAY = {
+    "RAY_USAGE_STATS_ENABLED": "0",  # Ray reports its use to its makers unless told not to
+    # If this process is killed, Ray's own processes try so long to report that, and only then end.
+    "RAY_gcs_server_request_timeout_seconds": "15",
+}
 
 
 class Workers(Protocol):
@@ -100,7 +103,8 @@ class RayWorkers:
         self._is_ours = False
 
     def __enter__(self) -> RayWorkers:
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray reports its use to its makers unless told not to
+        for name, value in _SETTINGS_OF_RAY.items():
+            os.environ.setdefault(name, value)
         before = signal.getsignal(signal.SIGTERM)
         self._is_ours = not self._ray.is_initialized()
         if self._is_ours:
@@ -119,7 +123,6 @@ class RayWorkers:
             "include_dashboard": False,
             "object_store_memory": _OBJECT_STORE_BYTES,
             "_temp_dir": self._folder,
-            "_system_config": {"gcs_rpc_server_reconnect_timeout_s": _SECONDS_WITHOUT_MASTER},
         }
         if self.device.startswith("cuda"):  # else Ray hides the GPUs from cells that ask for none
             options["runtime_env"] = {"env_vars": {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}}

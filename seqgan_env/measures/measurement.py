@@ -137,6 +137,10 @@ class Measures(Protocol):
     """Measures generators on one task."""
 
     @property
+    def task(self) -> RealSequences:
+        """What is measured against."""
+
+    @property
     def test(self) -> Tensor:
         """(M, T) int64, the test sequences that measurements during training may use."""
 
