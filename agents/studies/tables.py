@@ -44,7 +44,9 @@ def read_csv(source: Path | io.StringIO) -> DataFrame:
         ValueError: if it is no CSV.
         OSError: if it cannot be read.
     """
-    found: DataFrame = pandas().read_csv(source, float_precision="round_trip")
+    library = pandas()
+    exact = {} if library.__version__ >= "3" else {"float_precision": "round_trip"}  # from version 3 on the default
+    found: DataFrame = library.read_csv(source, **exact)
     return found
 
 

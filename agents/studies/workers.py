@@ -1,7 +1,8 @@
 """Where the cells of a grid are computed: in this process, or by Ray on this machine or on a cluster.
 
 In: cells, each after those that it needs, and the grid's folder. Out: their outcomes, as they come. On Ray a cell is a
-task; the outcomes of the cells that it needs are its arguments. Ray starts a cell again if its process dies.
+task; the outcomes of the cells that it needs are its arguments. Ray starts a cell again if its process dies. If the
+master is killed with SIGKILL, cells end at once, and two idle processes of Ray a minute later.
 """
 
 from __future__ import annotations
@@ -23,11 +24,6 @@ from agents.studies.cells import Cell, Outcome, compute
 
 _RETRIES = 2  # of a cell whose process was killed; a cell that raises an error is not tried again
 _OBJECT_STORE_BYTES = 80 << 20  # near Ray's least; results go through files
-_SETTINGS_OF_RAY = {
-    "RAY_USAGE_STATS_ENABLED": "0",  # Ray reports its use to its makers unless told not to
-    # If this process is killed, Ray's own processes try so long to report that, and only then end.
-    "RAY_gcs_server_request_timeout_seconds": "15",
-}
 
 
 class Workers(Protocol):
@@ -103,8 +99,7 @@ class RayWorkers:
         self._is_ours = False
 
     def __enter__(self) -> RayWorkers:
-        for name, value in _SETTINGS_OF_RAY.items():
-            os.environ.setdefault(name, value)
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray reports its use to its makers unless told not to
         before = signal.getsignal(signal.SIGTERM)
         self._is_ours = not self._ray.is_initialized()
         if self._is_ours:

@@ -10,13 +10,25 @@ import pytest
 from rich.console import Console
 
 from agents.studies.evidence import Claim
-from agents.studies.figures import Curves, Fig2, Fig3, Figure, Table1, schedule_sentence, scheduled_sampling_sentence
+from agents.studies.figures import (
+    Curves,
+    Fig2,
+    Fig3,
+    Figure,
+    Findings,
+    Table1,
+    answers,
+    schedule_sentence,
+    scheduled_sampling_sentence,
+)
 from agents.studies.methods import IMPROVED, METHODS, PAPER_ORDER
 from agents.studies.study import Study
 from agents.studies.tables import Row
 from tests.agents.conftest import tiny_config
+from tests.agents.studies.measured import measured
 
 pytest.importorskip("scipy")
+pandas = pytest.importorskip("pandas")
 
 OURS = {
     "random": 11.42,
@@ -53,10 +65,14 @@ def by_text(claims: list[Claim]) -> dict[str, Claim]:
     return {claim.text: claim for claim in claims}
 
 
-def text_of(figure: Figure, rows: list[Row], is_authors_oracle: bool = True) -> str:
+def findings(figure: Figure, rows: list[Row]) -> Findings:
+    return figure.findings(measured(rows))
+
+
+def text_of(found: Findings) -> str:
     """What is printed on a terminal of 80 columns."""
     console = Console(file=io.StringIO(), width=80)
-    for shown in figure.printed(rows, is_authors_oracle):
+    for shown in found.printed:
         console.print(shown, highlight=False)
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
@@ -76,7 +92,7 @@ def test_table1_measures_every_method_once_a_seed(study: Study) -> None:
 
 
 def test_table1_gives_each_cell_of_the_paper_a_verdict(study: Study) -> None:
-    claims = by_text(Table1(study).claims(table_rows(), is_authors_oracle=True))
+    claims = by_text(Table1(study, is_authors_oracle=True).claims(measured(table_rows())))
     assert {text: claim.verdict for text, claim in claims.items()} == {
         "random: level": "not reproduced",
         "MLE: level": "reproduced",
@@ -102,44 +118,40 @@ def test_table1_gives_each_cell_of_the_paper_a_verdict(study: Study) -> None:
 
 
 def test_table1_of_some_methods_claims_what_these_can_show(study: Study) -> None:
-    table = Table1(study, ("seqgan", "mle", "constant_reward"))
-    rows = [row for row in table_rows() if row["method"] in ("seqgan", "mle", "constant_reward")]
-    assert list(by_text(table.claims(rows, is_authors_oracle=True))) == [
+    table = Table1(study, ("seqgan", "mle", "constant_reward"), is_authors_oracle=True)
+    rows = measured([row for row in table_rows() if row["method"] in ("seqgan", "mle", "constant_reward")])
+    assert list(by_text(table.claims(rows))) == [
         "MLE: level",
         "SeqGAN: level",
         "SeqGAN < MLE",
         "SeqGAN < MLE (p<1e-6)",
         "SeqGAN < constant reward",
     ]
-    assert [row["method"] for row in table.summary(rows, is_authors_oracle=True)] == [
-        "seqgan",
-        "mle",
-        "constant_reward",
-    ]
-    assert list(by_text(Table1(study, ("mle",)).claims(rows, is_authors_oracle=True))) == ["MLE: level"]
+    assert table.summary(rows)["method"].tolist() == ["seqgan", "mle", "constant_reward"]
+    assert list(by_text(Table1(study, ("mle",)).claims(rows))) == ["MLE: level"]
 
 
 def test_on_another_oracle_orders_are_judged_and_levels_are_not(study: Study) -> None:
-    for text, claim in by_text(Table1(study).claims(table_rows(), is_authors_oracle=False)).items():
+    for text, claim in by_text(Table1(study).claims(measured(table_rows()))).items():
         is_specified = "level" not in text and "reward" not in text
         assert (claim.verdict == "not specified by the paper") is not is_specified, text
 
 
 def test_table1s_summary_has_means_errors_and_the_papers_value(study: Study) -> None:
-    files = Table1(study).derived(table_rows(), is_authors_oracle=True)
-    assert list(files) == ["summary", "claims"]
-    summary = {row["method"]: row for row in files["summary"]}
+    csvs = findings(Table1(study, is_authors_oracle=True), table_rows()).csvs
+    assert list(csvs) == ["summary", "claims"]
+    summary = {row["method"]: row for row in pandas.DataFrame(csvs["summary"]).to_dict("records")}
     assert list(summary) == [name for name in METHODS if name not in IMPROVED]
     seqgan = summary["seqgan"]
-    assert (seqgan["nll_oracle"], seqgan["paper_nll_oracle"], seqgan["seeds"]) == ("8.700000", "8.736000", "3")
-    assert float(seqgan["nll_oracle_se"]) == pytest.approx(0.001 / 3**0.5, abs=1e-6)
-    assert (seqgan["nll_test"], seqgan["nll_test_se"], seqgan["verdict"]) == ("8.500000", "0.000000", "reproduced")
+    assert (seqgan["nll_oracle"], seqgan["paper_nll_oracle"], seqgan["seeds"]) == (pytest.approx(8.7), "8.736000", 3)
+    assert seqgan["nll_oracle_se"] == pytest.approx(0.001 / 3**0.5, abs=1e-6)
+    assert (seqgan["nll_test"], seqgan["nll_test_se"], seqgan["verdict"]) == (8.5, 0, "reproduced")
     assert summary["constant_reward"]["paper_nll_oracle"] == ""
     assert summary["constant_reward"]["verdict"] == "not specified by the paper"
 
 
 def test_table1_is_printed_with_both_nlls_the_rules_and_the_schedule_in_80_columns(study: Study) -> None:
-    text = text_of(Table1(study), table_rows())
+    text = text_of(findings(Table1(study, is_authors_oracle=True), table_rows()))
     lines = [" ".join(line.split()) for line in text.splitlines()]
     assert "SeqGAN 8.700 ±0.001 8.736 8.500 ±0.000 3.000 2.500" in lines
     assert "constant reward 8.690 ±0.001 8.500 ±0.000 3.000 2.500" in lines
@@ -183,7 +195,7 @@ def test_fig2_trains_all_that_learns_and_lets_mle_go_on(study: Study) -> None:
 def test_fig2_judges_where_the_curves_end(study: Study) -> None:
     ends = {name: OURS[name] for name in OURS if name not in ("random", "oracle", "mle_held_out")}
     figure = Fig2(study)
-    claims = by_text(figure.claims(curve_rows(ends)))
+    claims = by_text(figure.claims(measured(curve_rows(ends))))
     assert {text: claim.verdict for text, claim in claims.items() if "reward" not in text} == {
         "scheduled sampling < MLE": "reproduced",
         "PG-BLEU < scheduled sampling": "not reproduced",
@@ -191,16 +203,16 @@ def test_fig2_judges_where_the_curves_end(study: Study) -> None:
     }
     assert claims["SeqGAN < PG-BLEU"].ours == pytest.approx(-0.4)
     assert claims["SeqGAN < constant reward"].verdict == "not specified by the paper"
-    text = " ".join(text_of(figure, curve_rows(ends)).split())
-    assert "with probability 0.992 " in text  # five epochs, not two
-    assert [row["claim"] for row in figure.derived(curve_rows(ends), True)["claims"]] == list(claims)
+    found = findings(figure, curve_rows(ends))
+    assert "with probability 0.992 " in " ".join(text_of(found).split())  # five epochs, not two
+    assert pandas.DataFrame(found.csvs["claims"])["claim"].tolist() == list(claims)
 
 
 # Figure 3.
 
 
 def test_fig3_has_four_schedules_of_equal_updates_and_judges_their_ends(study: Study) -> None:
-    figure = Fig3(study, updates=60)
+    figure = Fig3(study, updates=60, is_authors_oracle=True)
     configs = {cell.name: cell.settings["config"] for cell in figure.cells() if cell.name.endswith("seed0")}
     assert {name: config["rounds"] * config["g_steps"] for name, config in configs.items()} == {
         "mle-seed0": 0,
@@ -216,7 +228,7 @@ def test_fig3_has_four_schedules_of_equal_updates_and_judges_their_ends(study: S
         for seed in range(3)
         for updates, value in (("0", 9.05), ("60", end + SPREAD[seed]))
     ]
-    claims = figure.claims(rows, is_authors_oracle=True)
+    claims = figure.claims(measured(rows))
     assert {claim.text: claim.verdict for claim in claims} == {
         "(100, 1, 10): level": "reproduced",
         "(30, 1, 30): level": "not reproduced",
@@ -226,7 +238,7 @@ def test_fig3_has_four_schedules_of_equal_updates_and_judges_their_ends(study: S
         "(1, 1, 10) < (30, 1, 30)": "not reproduced",
         "(1, 5, 3) < (1, 1, 10)": "reproduced",
     }
-    text = " ".join(text_of(figure, rows).split())
+    text = " ".join(text_of(findings(figure, rows)).split())
     assert "about 60 generator updates in whole rounds (1 of g = 100, 2 of g = 30, 60 of g = 1, 60 of g = 1)" in text
     assert "…" not in text
 
@@ -267,16 +279,17 @@ def test_curves_say_whether_a_point_is_below(study: Study, seqgan: float, below:
     rows = [row for row in rows if not (row["method"] == "seqgan" and below == ["mle", "mle_held_out"])]
     if below == ["mle", "mle_held_out"]:
         rows += [point("seqgan", seed, 1.0, seqgan + SPREAD[seed], 8.4) for seed in range(3)]
-    summary = figure.derived(rows, is_authors_oracle=False)["summary"]
+    found = findings(figure, rows)
+    summary = pandas.DataFrame(found.csvs["summary"]).to_dict("records")
     places = {row["curve"]: row["place"] for row in summary if row["method"] == "seqgan"}
     assert [curve for curve, place in places.items() if place == "below"] == below
-    answers = figure.answers(rows)
-    assert len(answers) == 2
-    for curve, text in zip(("mle", "mle_held_out"), answers, strict=True):
+    said = answers(figure.comparisons(measured(rows)))
+    assert len(said) == 2
+    for curve, text in zip(("mle", "mle_held_out"), said, strict=True):
         assert text.startswith(f"Below the curve of {METHODS[curve].label}: ")
         assert ("SeqGAN at temperature 1.0 (by " in text) is (curve in below)
-    printed = " ".join(text_of(figure, rows).split())
-    for text in answers:
+    printed = " ".join(text_of(found).split())
+    for text in said:
         assert text in printed
     for rule in Curves.rules:
         assert rule in printed
@@ -284,7 +297,7 @@ def test_curves_say_whether_a_point_is_below(study: Study, seqgan: float, below:
 
 
 def test_a_point_beside_its_own_curve_is_not_compared_with_it(study: Study) -> None:
-    summary = Curves(study).derived(points_of_curves(8.9), is_authors_oracle=False)["summary"]
+    summary = pandas.DataFrame(findings(Curves(study), points_of_curves(8.9)).csvs["summary"]).to_dict("records")
     assert {(row["curve"], row["method"]) for row in summary} == {
         *(("mle", "mle_held_out"), ("mle", "seqgan")),
         *(("mle_held_out", "mle"), ("mle_held_out", "seqgan")),

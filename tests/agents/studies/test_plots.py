@@ -12,8 +12,12 @@ import pytest
 from agents.runs.learning_curve import plot_learning_curves
 from agents.runs.run_folder import RunFolder
 from agents.studies.methods import METHODS
-from agents.studies.plots import band_over_seeds, plot_csv
+from agents.studies.plots import over_seeds, plot_csv
 from tests.agents.conftest import new_run
+from tests.agents.studies.measured import measured
+
+pytest.importorskip("scipy")
+pytest.importorskip("pandas")
 
 
 @pytest.fixture
@@ -109,8 +113,9 @@ def schedules(path: Path) -> Path:
 
 def test_a_band_is_the_mean_and_the_range_over_seeds() -> None:
     rows = [{"epoch": epoch, "nll": value} for epoch, value in (("2", "3"), ("1", "1"), ("2", "5"), ("1", "2"))]
-    band = band_over_seeds(rows, "epoch", "nll")
-    assert (band.x, band.mean, band.low, band.high) == ([1, 2], [1.5, 4], [1, 3], [2, 5])
+    band = over_seeds(measured(rows), "epoch", "nll")
+    assert band.index.tolist() == [1, 2]
+    assert [band[name].tolist() for name in ("mean", "min", "max")] == [[1.5, 4], [1, 3], [2, 5]]
 
 
 def test_fig2_has_a_curve_a_method_with_bands_in_both_panels(tmp_path: Path, figures: list[Any]) -> None:

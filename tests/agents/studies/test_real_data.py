@@ -26,21 +26,22 @@ from agents.studies.real_data import (
     MATCHED,
     REAL_DATA,
     RIVALS,
-    CorpusStudy,
     RealTable,
-    corpus_task,
-    fingerprint,
     markdown_table,
     match,
     matched_row,
     matched_rows,
 )
+from agents.studies.record import file_fingerprint
 from agents.studies.reproduction import ReproductionOptions
+from agents.studies.study import Study
 from agents.studies.tables import Row
 from seqgan_env.measures.sample_measures import SampleMeasures
 from tests.agents.conftest import tiny_config
+from tests.agents.studies.measured import measured
 
 pytest.importorskip("scipy")
+pandas = pytest.importorskip("pandas")
 
 WORDS = ("the", "cat", "dog", "sat", "on", "a", "mat", "ran", "to", "hill", "red", "blue")
 SPREAD = (-0.001, 0.0, 0.001)  # of three seeds
@@ -62,11 +63,9 @@ def write_tunes(path: Path, count: int = 80) -> Path:
     return path
 
 
-def study_of(
-    folder: Path, corpus: Path | None = None, seeds: tuple[int, ...] = (0, 1, 2), **options: Any
-) -> CorpusStudy:
+def study_of(folder: Path, corpus: Path | None = None, seeds: tuple[int, ...] = (0, 1, 2), **options: Any) -> Study:
     source = None if corpus is None else str(corpus)
-    return CorpusStudy("text", "toy", tiny_config(), seeds, 40, folder, corpus=source, options=options)
+    return Study("text", "toy", tiny_config(), seeds, 40, folder, corpus=source, corpus_options=options)
 
 
 def table(folder: Path, name: str = "poems", **changes: Any) -> RealTable:
@@ -99,7 +98,7 @@ def rows_of(seqgan: float = 0.72, self_bleu: float = 0.55, **more: float) -> lis
 def text_of(figure: RealTable, rows: list[Row]) -> str:
     """What is printed on a terminal of 80 columns."""
     console = Console(file=io.StringIO(), width=80)
-    for shown in figure.printed(rows, False):
+    for shown in figure.findings(measured(rows)).printed:
         console.print(shown, highlight=False)
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
@@ -110,9 +109,10 @@ def text_of(figure: RealTable, rows: list[Row]) -> str:
 
 def test_mle_at_a_self_bleu_lies_on_the_line_between_two_temperatures() -> None:
     curve = [row("mle", 4, t, bleu, x) for t, bleu, x in ((1.0, 0.60, 0.50), (0.8, 0.70, 0.70), (0.9, 0.66, 0.60))]
-    found = matched_row(curve, 0.625, order=2)
+    found = matched_row(measured(curve), 0.625, order=2)
     assert found is not None
-    assert (found["method"], found["seed"], found["nll_test_se"]) == (MATCHED, "4", "")
+    assert (found["method"], found["seed"]) == (MATCHED, 4)
+    assert "nll_test_se" not in found
     assert float(found["temperature"]) == pytest.approx(0.875)
     assert float(found["bleu2"]) == pytest.approx(0.67)
     assert float(found["self_bleu2"]) == pytest.approx(0.625)
@@ -122,17 +122,17 @@ def test_mle_at_a_self_bleu_lies_on_the_line_between_two_temperatures() -> None:
 @pytest.mark.parametrize("target", [0.499, 0.701])
 def test_beyond_the_measured_temperatures_nothing_is_said(target: float) -> None:
     curve = [row("mle", 0, t, 0.6, x) for t, x in ((1.0, 0.5), (0.8, 0.7))]
-    assert matched_row(curve, target, order=2) is None
-    found = match(rows_of(self_bleu=target), "seqgan", 2)
+    assert matched_row(measured(curve), target, order=2) is None
+    found = match(measured(rows_of(self_bleu=target)), "seqgan", 2)
     assert (found.place, found.gain) == ("beyond", ())
     assert math.isnan(found.temperature)
-    assert matched_rows(rows_of(self_bleu=target), "seqgan", 2) == []
+    assert matched_rows(measured(rows_of(self_bleu=target)), "seqgan", 2).empty
 
 
 @pytest.mark.parametrize(("seqgan", "place"), [(0.70, "above"), (0.685, "not above"), (0.60, "not above")])
 def test_a_method_is_above_mle_if_its_interval_over_seeds_is(seqgan: float, place: str) -> None:
     """At self-BLEU 0.55 MLE has BLEU 0.685, each seed its own."""
-    found = match(rows_of(seqgan), "seqgan", 2)
+    found = match(measured(rows_of(seqgan)), "seqgan", 2)
     assert found.place == place
     assert found.mle_bleu == pytest.approx(0.685)
     assert found.temperature == pytest.approx(0.95)
@@ -145,12 +145,12 @@ def test_a_seed_is_compared_with_its_own_mle() -> None:
         one | {"bleu2": str(float(one["bleu2"]) + 0.2 * int(one["seed"]))} if one["method"] != "real" else one
         for one in rows
     ]
-    assert match(noisy, "seqgan", 2).gain == pytest.approx([0.015] * 3)
-    assert match(noisy, "seqgan", 2).place == "above"
+    assert match(measured(noisy), "seqgan", 2).gain == pytest.approx([0.015] * 3)
+    assert match(measured(noisy), "seqgan", 2).place == "above"
 
 
 def test_one_seed_is_above_nothing() -> None:
-    assert match([one for one in rows_of(0.9) if one["seed"] == "0"], "seqgan", 2).place == "not above"
+    assert match(measured([one for one in rows_of(0.9) if one["seed"] == "0"]), "seqgan", 2).place == "not above"
 
 
 # The table, the claims, the answers.
@@ -177,30 +177,29 @@ def test_every_method_is_measured_at_its_temperatures_and_the_real_data_once(tmp
 
 
 def test_the_summary_has_a_line_a_method_mle_at_seqgans_self_bleu_and_the_real_data(tmp_path: Path) -> None:
-    summary = table(tmp_path).derived(rows_of(), False)["summary"]
-    assert [line["method"] for line in summary] == ["mle", MATCHED, "pg_bleu", "seqgan", "constant_reward", "real"]
-    lines = {line["method"]: line for line in summary}
-    assert float(lines["seqgan"]["bleu2"]) == pytest.approx(0.72)  # not 0.99, which it has at temperature 0.9
-    assert float(lines["seqgan"]["bleu2_se"]) == pytest.approx(0.001 / 3**0.5, abs=1e-6)
-    assert float(lines[MATCHED]["bleu2"]) == pytest.approx(0.685)
-    assert float(lines[MATCHED]["temperature"]) == pytest.approx(0.95)
-    assert [lines[name]["paper_bleu2"] for name in ("mle", "seqgan", "real", "pg_bleu")] == [
-        *("0.667000", "0.738900", "0.746000"),
-        "",
-    ]
-    assert (lines["real"]["seeds"], lines["real"]["nll_test"], lines["real"]["bleu2_se"]) == ("1", "", "")
-    assert len({tuple(line) for line in summary}) == 1  # the same columns, as a CSV needs
+    summary = table(tmp_path).findings(measured(rows_of())).csvs["summary"]
+    lines = {line["method"]: line for line in pandas.DataFrame(summary).to_dict("records")}
+    assert list(lines) == ["mle", MATCHED, "pg_bleu", "seqgan", "constant_reward", "real"]
+    assert lines["seqgan"]["bleu2"] == pytest.approx(0.72)  # not 0.99, which it has at temperature 0.9
+    assert lines["seqgan"]["bleu2_se"] == pytest.approx(0.001 / 3**0.5, abs=1e-6)
+    assert lines[MATCHED]["bleu2"] == pytest.approx(0.685)
+    assert lines[MATCHED]["temperature"] == pytest.approx(0.95)
+    assert [lines[name]["paper_bleu2"] for name in ("mle", "seqgan", "real")] == [0.667, 0.7389, 0.746]
+    assert math.isnan(lines["pg_bleu"]["paper_bleu2"])
+    assert lines["real"]["seeds"] == 1
+    assert math.isnan(lines["real"]["nll_test"])
+    assert math.isnan(lines["real"]["bleu2_se"])
 
 
 def test_without_a_common_self_bleu_there_is_no_such_line(tmp_path: Path) -> None:
-    summary = table(tmp_path).summary(rows_of(self_bleu=0.9))
-    assert MATCHED not in [line["method"] for line in summary]
-    answers = table(tmp_path).answers(rows_of(self_bleu=0.9))
-    assert "MLE has no such self-BLEU at the temperatures that were measured" in answers[1]
+    found = table(tmp_path).findings(measured(rows_of(self_bleu=0.9)))
+    assert MATCHED not in pandas.DataFrame(found.csvs["summary"])["method"].tolist()
+    (answer,) = [text for text in found.printed if isinstance(text, str) and text.startswith("SeqGAN at")]
+    assert "MLE has no such self-BLEU at the temperatures that were measured" in answer
 
 
 def test_the_papers_claim_is_judged_and_no_other(tmp_path: Path) -> None:
-    claims = {claim.text: claim for claim in table(tmp_path).claims(rows_of())}
+    claims = {claim.text: claim for claim in table(tmp_path).claims(measured(rows_of()))}
     assert {text: claim.verdict for text, claim in claims.items()} == {
         "SeqGAN > MLE in BLEU-2": "reproduced",
         "SeqGAN > PG-BLEU in BLEU-2": "not specified by the paper",
@@ -209,18 +208,19 @@ def test_the_papers_claim_is_judged_and_no_other(tmp_path: Path) -> None:
     claim = claims["SeqGAN > MLE in BLEU-2"]
     assert (claim.ours, claim.paper) == (pytest.approx(0.06), 0.0719)
     for seqgan in (0.66, 0.6605):  # equal, and higher by less than the seeds' spread
-        judged = {claim.text: claim.verdict for claim in table(tmp_path).claims(rows_of(seqgan))}
+        judged = {claim.text: claim.verdict for claim in table(tmp_path).claims(measured(rows_of(seqgan)))}
         assert judged["SeqGAN > MLE in BLEU-2"] == "not reproduced"
-    own = table(tmp_path, "text").claims(rows_of())
+    own = table(tmp_path, "text").claims(measured(rows_of()))
     assert {claim.verdict for claim in own} == {"not specified by the paper"}
-    assert [claim.text for claim in table(tmp_path, "speeches").claims(rows_of()) if claim.paper] == [
+    assert [claim.text for claim in table(tmp_path, "speeches").claims(measured(rows_of())) if claim.paper] == [
         "SeqGAN > MLE in BLEU-3",
         "SeqGAN > MLE in BLEU-4",
     ]
 
 
 def test_answers_give_gain_interval_and_place(tmp_path: Path) -> None:
-    answers = table(tmp_path).answers(rows_of(0.70))
+    figure = table(tmp_path)
+    answers = [figure.answer(found) for found in figure.matches(measured(rows_of(0.70)))]
     assert answers[1] == (
         "SeqGAN at self-BLEU-2 0.550: BLEU-2 0.700, MLE at temperature 0.95 0.685 (+0.015, 95% interval +0.015 to "
         "+0.015): above MLE."
@@ -247,7 +247,7 @@ def test_all_is_printed_in_80_columns_with_rules_and_what_differs(tmp_path: Path
 
 
 def test_the_page_table_comes_from_the_summary_alone(tmp_path: Path) -> None:
-    lines = markdown_table(table(tmp_path).summary(rows_of())).splitlines()
+    lines = markdown_table(table(tmp_path).summary(measured(rows_of()))).splitlines()
     assert lines[0].startswith("| method | temperature | BLEU-2 | BLEU-3 ")
     assert len({line.count("|") for line in lines}) == 1
     assert "| SeqGAN | 1.00 | 0.720 ±0.001 |" in "\n".join(lines)
@@ -275,11 +275,11 @@ def test_a_folder_is_known_by_names_and_contents(tmp_path: Path) -> None:
     folder = tmp_path / "corpus"
     folder.mkdir()
     (folder / "a.txt").write_text("one")
-    first = fingerprint(str(folder))
+    first = file_fingerprint(str(folder))
     (folder / "a.txt").rename(folder / "b.txt")
-    assert fingerprint(str(folder)) != first
-    assert fingerprint("hf:some/name") is None
-    assert fingerprint(None) is None
+    assert file_fingerprint(str(folder)) != first
+    assert file_fingerprint("hf:some/name") is None
+    assert file_fingerprint(None) is None
 
 
 @pytest.fixture(scope="module")
@@ -296,7 +296,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> RealTable:
 
 
 def test_real_data_are_held_out_sequences_measured_as_samples(done: RealTable) -> None:
-    task = done.study.make_task()
+    task = done.study.made_task
     (real,) = [one for one in done.rows() if one["method"] == "real"]
     held_out = task.real_sequences("validation")
     expected = SampleMeasures(task).reference.measure(held_out)
@@ -327,7 +327,7 @@ def test_melodies_are_measured_by_their_pitches(tmp_path: Path) -> None:
     for cell in figure.cells():
         assert compute(cell, study.folder) == Outcome("done")
     (real,) = figure.rows()
-    melodies = [corpus_task("music", str(tunes), options).real_sequences(split) for split in ("validation", "test")]
+    melodies = [study.made_task.real_sequences(split) for split in ("validation", "test")]
     notes = [np.array([60.0, 62.0, 64.0, 67.0])[part.numpy()] for part in melodies]
     distances = ((notes[0][:, None] - notes[1][None]) ** 2).mean(axis=2)
     assert float(real["mse_nearest"]) == pytest.approx(distances.min(axis=1).mean(), abs=1e-5)
@@ -401,7 +401,7 @@ def test_settings_of_real_sequences_come_from_options_and_kind(tmp_path: Path) -
     assert isinstance(figure, RealTable)
     assert (figure.study.seeds, figure.study.samples, figure.study.task) == ((0, 1, 2), 10_000, "text")
     asked = {"split_block": 50, "test_corpus": str(corpus), "sequence_length": 9, "too_long": "cut"}
-    assert figure.study.options == asked
+    assert figure.study.corpus_options == asked
     assert options.folder("poems").name == "reproduce-poems-c"
     assert figure.study.folder.parent == options.folder("poems")
     assert (figure.study.preset, figure.study.config) == ("text", TEXT)

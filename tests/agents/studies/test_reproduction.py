@@ -14,10 +14,12 @@ import pytest
 
 from agents.command import main as cli
 from agents.configuration import PRESETS, TOY
-from agents.studies.reproduction import AUTHORS_ORACLE, FigureName, ReproductionOptions, oracle_fingerprint, write_rows
+from agents.studies.record import AUTHORS_ORACLE, oracle_fingerprint
+from agents.studies.reproduction import FigureName, ReproductionOptions
 from seqgan_env.tasks.oracle import load_oracle, seeded_oracle
 
 pytest.importorskip("scipy")
+pytest.importorskip("pandas")
 
 Command = Callable[..., tuple[int, str]]
 SMALL = "--task toy --mle-epochs 2 --rounds 2 --samples 100 --no-progress"
@@ -95,6 +97,7 @@ def test_a_table_that_is_killed_and_interrupted_ends_as_one_that_was_not_and_com
 
 @pytest.mark.slow
 def test_worker_processes_give_the_same_numbers(tmp_path: Path, whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("ray")
     monkeypatch.setattr("agents.studies.workers.usable_cores", lambda: 2)  # one thread for each
     assert call(f"reproduce table1 {SMALL} --workers 2 --seeds 1 --out {tmp_path / 'out'}") == 0
     expected = [row for row in rows(whole / "table1.csv") if row["seed"] == "1"]
@@ -279,7 +282,7 @@ def test_what_is_not_installed_is_named_before_anything_is_computed(
 ) -> None:
     monkeypatch.setitem(sys.modules, module, None)
     monkeypatch.chdir(tmp_path)
-    assert call(f"reproduce table1 {HERE} {option}") == 2
+    assert call(f"reproduce table1 {HERE} {option}") == 2  # of two --workers the last one counts
     assert remedy in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
@@ -348,13 +351,6 @@ def test_the_command_that_goes_on_has_the_same_options(
 def test_an_oracle_is_known_by_its_parameters(authors_oracle: Path) -> None:
     assert oracle_fingerprint(load_oracle(authors_oracle)) == AUTHORS_ORACLE
     assert oracle_fingerprint(seeded_oracle(0, 50)) != oracle_fingerprint(seeded_oracle(1, 50))
-
-
-def test_rows_are_written_as_csv(tmp_path: Path) -> None:
-    written = [{"a": "x, y", "b": "1"}, {"a": 'a "z"', "b": ""}]
-    write_rows(tmp_path / "x.csv", written)
-    assert rows(tmp_path / "x.csv") == written
-    assert (tmp_path / "x.csv").read_text().startswith("a,b\n")
 
 
 @pytest.mark.parametrize(
