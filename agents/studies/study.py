@@ -131,10 +131,6 @@ class Study:
         """The run of a training cell that is done."""
         return RunFolder(self.training(method, seed).folder(self.folder) / "run")
 
-    def run_of_mle(self, seed: int) -> RunFolder:
-        """The run of plain MLE, which every figure has."""
-        return self.run(METHODS["mle"], seed)
-
     def measurements(self, methods: Sequence[Method], temperatures: Sequence[float] | None = None) -> list[Row]:
         """What the measuring cells found, a row for each method, seed and temperature."""
         rows = []

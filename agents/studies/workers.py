@@ -104,7 +104,11 @@ class RayWorkers:
         self._is_ours = not self._ray.is_initialized()
         if self._is_ours:
             quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
-            self._ray.init(**quiet, **({} if self.on_cluster else self._local_options()))
+            try:
+                self._ray.init(**quiet, **({} if self.on_cluster else self._local_options()))
+            except BaseException:
+                self.__exit__()
+                raise
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, before)  # Ray sets its own
         return self

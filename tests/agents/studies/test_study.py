@@ -114,7 +114,7 @@ def test_temperature_lowers_the_entropy(done: Study) -> None:
 
 def test_a_method_starts_from_the_mle_of_its_seed(done: Study) -> None:
     for seed in done.seeds:
-        run, mle = done.run(METHODS["constant_reward"], seed), done.run_of_mle(seed)
+        run, mle = done.run(METHODS["constant_reward"], seed), done.run(METHODS["mle"], seed)
         assert run.description["pretrained"] == str(mle.path)
         start = run.generator(run.mle_checkpoint).embedding
         assert torch.equal(start, mle.generator().embedding)

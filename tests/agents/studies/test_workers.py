@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -150,6 +152,7 @@ def test_an_interrupted_grid_goes_on_where_it_was(tmp_path: Path, number: signal
     assert master.stderr is not None
     started = {"quick", "slow", "other"}
     wait_until(lambda: computations(grid).keys() == started and (grid / "quick" / "done.json").is_file(), 120)
+    folders = set(re.findall(r"/tmp/seqgan-ray-\w+", " ".join(processes_of(master.pid).values())))
     if number is signal.SIGINT:
         os.killpg(master.pid, number)
     else:
@@ -158,9 +161,14 @@ def test_an_interrupted_grid_goes_on_where_it_was(tmp_path: Path, number: signal
     wait_until(lambda: not grid_cells.is_held(grid / "slow") and not grid_cells.is_held(grid / "other"))
     if number is signal.SIGINT:
         wait_until(lambda: not processes_of(master.pid))
+        assert not any(Path(folder).exists() for folder in folders)
         assert "Traceback" not in master.stderr.read()
-    for pid in processes_of(master.pid):  # agents of Ray, which end a minute after a master that was killed
+    # Agents of Ray end a minute after a master that was killed.
+    for pid in processes_of(master.pid):
         os.kill(pid, signal.SIGKILL)
+    assert folders
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
     (grid / "release").touch()
     cells = [cell("quick"), cell("slow", "wait_for_release"), cell("other", "wait_for_release"), cell("last")]
     report = run_grid(cells, grid, ThisProcess(), Console(quiet=True), show_progress=False)
