@@ -129,7 +129,9 @@ sys.exit(not report.is_complete)
 
 def processes_of(session: int) -> dict[int, str]:
     """Process id -> command line of what is left of a session, and alive."""
-    found = subprocess.run(["ps", "-o", "pid=,stat=,args=", "-s", str(session)], capture_output=True, text=True).stdout
+    found = subprocess.run(
+        ["ps", "-ww", "-o", "pid=,stat=,args=", "-s", str(session)], capture_output=True, text=True
+    ).stdout
     lines = [line.split(maxsplit=2) for line in found.splitlines()]
     return {int(pid): command for pid, state, command in lines if not state.startswith("Z")}
 
