@@ -20,8 +20,8 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.type_aliases import GymEnv, Schedule
 from torch import Tensor
 
-from agents.numeric_settings import check_number
 from agents.sequence_learner import SequenceBatch, SequenceLearner
+from seqgan_env.arguments import check_number
 
 
 class GRPO(SequenceLearner):
@@ -53,8 +53,8 @@ class GRPO(SequenceLearner):
         max_grad_norm: float = 1.0,
         **sb3: Any,
     ) -> None:
-        check_number("clip_range", clip_range, 0.0, above=True)
-        check_number("kl_coef", kl_coef, 0.0)
+        check_number("clip_range", clip_range, above=0)
+        check_number("kl_coef", kl_coef, at_least=0)
         self.clip_range = clip_range
         self.kl_coef = kl_coef
         self.scale_rewards = scale_rewards

@@ -20,10 +20,10 @@ from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
 
 from agents.moments import load_moments, moments
-from agents.numeric_settings import check_count, check_number
 from agents.policies import SequencePolicy
 from agents.reference import Reference
 from agents.reinforce import whole_sequences
+from seqgan_env.arguments import check_count, check_number
 
 SelfKLPPO = TypeVar("SelfKLPPO", bound="KLPPO")
 
@@ -77,15 +77,16 @@ class KLPPO(PPO):
         _init_setup_model: bool = True,
         **ppo: Any,
     ) -> None:
-        check_number("kl_coef", kl_coef, 0.0)
-        check_number("gamma", gamma, 0.0, 1.0)
-        check_number("gae_lambda", gae_lambda, 0.0, 1.0)
-        check_number("ent_coef", ent_coef, 0.0)
-        check_number("vf_coef", vf_coef, 0.0)
-        check_number("max_grad_norm", max_grad_norm, 0.0, above=True)
-        for name, schedule, above in (("learning_rate", learning_rate, False), ("clip_range", clip_range, True)):
-            if not callable(schedule):
-                check_number(name, schedule, 0.0, above=above)
+        check_number("kl_coef", kl_coef, at_least=0)
+        check_number("gamma", gamma, at_least=0, at_most=1)
+        check_number("gae_lambda", gae_lambda, at_least=0, at_most=1)
+        check_number("ent_coef", ent_coef, at_least=0)
+        check_number("vf_coef", vf_coef, at_least=0)
+        check_number("max_grad_norm", max_grad_norm, above=0)
+        if not callable(learning_rate):
+            check_number("learning_rate", learning_rate, at_least=0)
+        if not callable(clip_range):
+            check_number("clip_range", clip_range, above=0)
         for name, count, least in (("n_steps", n_steps, 1), ("batch_size", batch_size, 2), ("n_epochs", n_epochs, 1)):
             if count is not None:
                 check_count(name, count, least)
@@ -169,8 +170,8 @@ class KLPPO(PPO):
         assert self._last_episode_starts is not None
         self.policy.set_training_mode(False)
         with torch.no_grad():
-            last_values = self.policy.predict_values(self.policy.obs_to_tensor(self._last_obs)[0])  # type:
-            ignore[arg - type]
+            prefixes = torch.as_tensor(self._last_obs, device=self.device)
+            last_values = self.policy.predict_values(prefixes)
         buffer.compute_returns_and_advantage(last_values=last_values, dones=np.asarray(self._last_episode_starts))
         self.logger.record("train/reference_kl", float(drift.mean()))  # Monte-Carlo, nats per token
 

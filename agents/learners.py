@@ -21,7 +21,9 @@ from agents.reinforce import default_discount
 from agents.vec_env import make_sequence_vec_env
 from seqgan_env.mdp import RewardMode
 
-LearnerName = Literal["reinforce", "ppo", "a2c", "trpo", "ppo_mask", "ppo_lstm", "dqn", "qrdqn"]
+LearnerName = Literal[
+    "reinforce", "rloo", "grpo", "ppo", "kl_ppo", "a2c", "trpo", "ppo_mask", "ppo_lstm", "dqn", "qrdqn"
+]
 ComparedTask = Literal["toy", "middle", "oracle"]
 # The middle task has no id of its own: it is SeqGAN-Oracle-v0 with the sizes that its settings name.
 ENTRIES: dict[ComparedTask, str] = {"toy": "SeqGAN-Toy-v0", "middle": "SeqGAN-Middle-v0", "oracle": "SeqGAN-Oracle-v0"}
@@ -119,7 +121,10 @@ LEARNERS: dict[LearnerName, Learner] = {
     learner.name: learner
     for learner in (
         Learner("reinforce", "REINFORCE", "agents.reinforce"),
+        Learner("rloo", "RLOO", "agents.rloo"),
+        Learner("grpo", "GRPO", "agents.grpo"),
         Learner("ppo", "PPO", "stable_baselines3"),
+        Learner("kl_ppo", "KLPPO", "agents.kl_ppo"),
         Learner("a2c", "A2C", "stable_baselines3"),
         Learner("trpo", "TRPO", "sb3_contrib", "contrib"),
         Learner("ppo_mask", "MaskablePPO", "sb3_contrib", "contrib"),

@@ -20,8 +20,8 @@ from stable_baselines3.common.type_aliases import GymEnv, Schedule
 from torch import Tensor
 from torch.nn import functional as F
 
-from agents.numeric_settings import check_count, check_number
 from agents.sequence_learner import SequenceBatch, SequenceLearner
+from seqgan_env.arguments import check_count, check_number
 
 
 class PreferenceLearner(SequenceLearner):
@@ -55,7 +55,7 @@ class PreferenceLearner(SequenceLearner):
         max_grad_norm: float = 1.0,
         **sb3: Any,
     ) -> None:
-        check_number("beta", beta, 0.0, above=True)
+        check_number("beta", beta, above=0)
         if updates_per_reference is not None:
             check_count("updates_per_reference", updates_per_reference)
         self.beta = beta

@@ -13,7 +13,7 @@ acts as a normalisation, and there is neither baseline nor entropy bonus unless 
 from __future__ import annotations
 
 import warnings
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -29,7 +29,7 @@ from agents.prefixes import prefix_tokens
 from seqgan_env.arguments import check_count, check_number
 from seqgan_env.models.sequence_models import shift_right
 
-Baseline = Literal["none", "step_mean", "value"]
+Baseline = Literal["none", "step_mean", "value", "completions"]
 SelfREINFORCE = TypeVar("SelfREINFORCE", bound="REINFORCE")
 
 
@@ -43,7 +43,9 @@ class REINFORCE(OnPolicyAlgorithm):
         n_steps: steps of each environment an update; None is the horizon T, one sequence each.
         gamma: discount; None is 0 for `reward_mode="action_value"` and 1 otherwise.
         baseline: subtracted from the weights, unbiased: "none" (the paper), "step_mean" (the mean of the other
-            sequences at the same step) or "value" (a learned head on the generator's detached state).
+            sequences at the same step), "value" (a learned head on the generator's detached state) or "completions"
+            (the mean reward of the completions of the prefix, Q_{t-1}: the weight is Q_t - Q_{t-1}; "action_value"
+            rewards only).
         loss_reduction: "sum" over batch and time (authors' code) or "mean" over tokens.
         ent_coef: weight of the entropy bonus; 0 is the paper. The gradient of G's entropy at a prefix is
             -E_y[grad log G(y) log G(y)], so each step's own -log G(y_t | Y_{1:t-1}), in nats, is added to its weight.
@@ -83,8 +85,8 @@ class REINFORCE(OnPolicyAlgorithm):
         device: torch.device | str = "auto",
         _init_setup_model: bool = True,
     ) -> None:
-        if baseline not in ("none", "step_mean", "value"):
-            raise ValueError(f"baseline={baseline!r} must be 'none', 'step_mean' or 'value'")
+        if baseline not in get_args(Baseline):
+            raise ValueError(f"baseline={baseline!r} must be one of {get_args(Baseline)}")
         if loss_reduction not in ("sum", "mean"):
             raise ValueError(f"loss_reduction={loss_reduction!r} must be 'sum' or 'mean'")
         if not callable(learning_rate):
@@ -130,11 +132,13 @@ class REINFORCE(OnPolicyAlgorithm):
         if self.env is not None:  # a constructor's, or the one that a saved agent is loaded with
             self._check_width()
             self._check_discount()
+            self._check_baseline()
 
     def set_env(self, env: GymEnv, force_reset: bool = True) -> None:
         super().set_env(env, force_reset)
         self._check_width()
         self._check_discount()
+        self._check_baseline()
 
     def _check_width(self) -> None:
         """Wrappers leave the environment's prefixes as wide as they are."""
@@ -171,6 +175,13 @@ class REINFORCE(OnPolicyAlgorithm):
         else:
             return
         warnings.warn(f"gamma={self.gamma} with reward_mode={mode!r}: {problem}.", UserWarning, stacklevel=4)
+
+    def _check_baseline(self) -> None:
+        if self.baseline == "completions" and (self._reward_mode() != "action_value" or self.gamma != 0):
+            raise ValueError(
+                "baseline='completions' needs reward_mode='action_value' and gamma=0, and they are "
+                f"{self._reward_mode()!r} and {self.gamma}: only there is a reward the value of a prefix. 'potential' rewards hold it already"
+            )
 
     def train(self) -> None:
         """Eq. 8: one step of Adam on the experience in the buffer."""
@@ -284,6 +295,7 @@ def subtract_baseline(
         step: (L, B), the place of each action in its sequence.
         values: (L, B), the value head's predictions before the actions.
         baseline: see `REINFORCE`. "step_mean" leaves the sequence itself out, which keeps the gradient unbiased.
+            "completions" takes the step before, drawn before the action was; the first step has "step_mean".
     """
     if baseline == "value":
         return returns - values
@@ -292,4 +304,8 @@ def subtract_baseline(
     sums = np.bincount(step.ravel(), returns.ravel())[step]
     counts = np.bincount(step.ravel())[step]
     others = (sums - returns) / np.maximum(counts - 1, 1)
-    return np.where(counts > 1, returns - others, 0.0).astype(np.float32)
+    advantages = np.where(counts > 1, returns - others, 0.0).astype(np.float32)
+    if baseline == "completions":
+        goes_on = step[1:] > 0  # the row before is the same sequence
+        advantages[1:][goes_on] = (returns[1:] - returns[:-1])[goes_on]
+    return advantages

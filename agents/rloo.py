@@ -17,8 +17,8 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.type_aliases import GymEnv, Schedule
 from torch import Tensor
 
-from agents.numeric_settings import check_number
 from agents.sequence_learner import SequenceBatch, SequenceLearner
+from seqgan_env.arguments import check_number
 
 
 class RLOO(SequenceLearner):
@@ -43,7 +43,7 @@ class RLOO(SequenceLearner):
         max_grad_norm: float = 1.0,
         **sb3: Any,
     ) -> None:
-        check_number("kl_coef", kl_coef, 0.0)
+        check_number("kl_coef", kl_coef, at_least=0)
         self.kl_coef = kl_coef
         super().__init__(
             policy, env, learning_rate, n_steps, max_grad_norm=max_grad_norm, has_reference=kl_coef > 0, **sb3

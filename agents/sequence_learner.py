@@ -21,10 +21,10 @@ from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedul
 from torch import Tensor
 
 from agents.moments import load_moments, moments
-from agents.numeric_settings import check_count, check_number
 from agents.policies import SequencePolicy
 from agents.reference import Reference
 from agents.reinforce import REINFORCE, whole_sequences
+from seqgan_env.arguments import check_count, check_number
 
 SelfSequenceLearner = TypeVar("SelfSequenceLearner", bound="SequenceLearner")
 
@@ -86,11 +86,11 @@ class SequenceLearner(REINFORCE):
         **sb3: Any,
     ) -> None:
         if not callable(learning_rate):
-            check_number("learning_rate", learning_rate, 0.0)
+            check_number("learning_rate", learning_rate, at_least=0)
         if n_steps is not None:
             check_count("n_steps", n_steps)
         check_count("n_epochs", n_epochs)
-        check_number("max_grad_norm", max_grad_norm, 0.0, above=True)
+        check_number("max_grad_norm", max_grad_norm, above=0)
         super().__init__(
             policy,
             env,
@@ -126,7 +126,8 @@ class SequenceLearner(REINFORCE):
         if self.n_envs * self.n_steps < self.least_sequences * horizon:
             raise ValueError(
                 f"n_steps={self.n_steps} with {self.n_envs} environment(s) makes less than "
-                f"{self.least_sequences} sequences of {horizon} tokens an update; use more environments, or n_steps={self.least_sequences * horizon}"
+                f"{self.least_sequences} sequences of {horizon} tokens an update; use more environments, or "
+                f"n_steps={self.least_sequences * horizon}"
             )
 
     def take_reference(self) -> None:

@@ -30,6 +30,7 @@ def action_values(
     n_rollouts: int,
     rngs: Sequence[np.random.Generator],
     eos_token: int | None = None,
+    common_uniforms: npt.NDArray[np.float32] | None = None,
 ) -> npt.NDArray[np.float64]:
     """Eq. 4: Q of the last token of each of B prefixes.
 
@@ -44,6 +45,9 @@ def action_values(
         rngs: B generators; row b's completions draw from the b-th alone, so that a row's result does not depend on
             which other rows share the batch.
         eos_token: the token that ends a sequence early, or None.
+        common_uniforms: (B, N, T) float32 in [0, 1), instead of draws from `rngs`: column t draws token t of the row's
+            completions. Given again for the next prefix of the same sequence, they are common random numbers: Q_t and
+            Q_{t-1} share their chance, so that their difference has less of it. Each Q is distributed as without.
 
     Returns:
         (B,) float64.
@@ -59,7 +63,10 @@ def action_values(
         missing = horizon - lengths[open_rows]
         uniforms = np.zeros((len(open_rows), n_rollouts, int(missing.max())), dtype=np.float32)
         for row, (lane, steps) in enumerate(zip(open_rows, missing, strict=True)):
-            uniforms[row, :, :steps] = rngs[int(lane)].random((n_rollouts, steps), dtype=np.float32)
+            if common_uniforms is None:
+                uniforms[row, :, :steps] = rngs[int(lane)].random((n_rollouts, steps), dtype=np.float32)
+            else:
+                uniforms[row, :, :steps] = common_uniforms[lane, :, horizon - steps :]
         device = state[0].device
         lanes = torch.from_numpy(open_rows).to(device)
         completions = complete_sequences(

@@ -33,7 +33,6 @@ ROOMS = (
     "seqgan_env.rendering",
     "seqgan_env.envs",
     "agents.moments",
-    "agents.numeric_settings",
     "agents.vec_env",
     "agents.prefixes",
     "agents.policies",

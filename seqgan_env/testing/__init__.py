@@ -9,8 +9,16 @@ Statistics are drawn from a seed, so a check gives the same answer each time. Sm
 tokens whole distributions are enumerated.
 """
 
+from seqgan_env.testing.gradients import check_policy_gradient
 from seqgan_env.testing.policies import check_rollout_policy, check_sequence_model
 from seqgan_env.testing.scoring import check_discriminator, check_reward_model
 from seqgan_env.testing.tasks import check_task
 
-__all__ = ["check_discriminator", "check_reward_model", "check_rollout_policy", "check_sequence_model", "check_task"]
+__all__ = [
+    "check_discriminator",
+    "check_policy_gradient",
+    "check_reward_model",
+    "check_rollout_policy",
+    "check_sequence_model",
+    "check_task",
+]

@@ -100,6 +100,7 @@ def parameters(agent: REINFORCE) -> Tensor:
         ("action_value", "none"),
         ("action_value", "step_mean"),
         ("action_value", "value"),
+        ("action_value", "completions"),
         ("potential", "none"),
         ("terminal", "none"),
         ("terminal", "step_mean"),
@@ -333,6 +334,7 @@ VALUES = np.array([[0.5, 1.0, 2.0], [5.0, 0.0, -1.0]], dtype=np.float32)
     [
         ("none", [[1.0, 3.0, 8.0], [5.0, 7.0, 0.0]]),
         ("value", [[0.5, 2.0, 6.0], [0.0, 7.0, 1.0]]),
+        ("completions", [[1 - 5.5, 3 - 4.5, 8 - 2.0], [5 - 1, 7 - 3, 0 - 8]]),  # the row before
         ("step_mean", [[1 - 5.5, 3 - 4.5, 8 - 2.0], [5 - 7.0, 7 - 5.0, 0.0]]),  # the others at the same step
     ],
 )

@@ -171,3 +171,25 @@ def test_the_values_follow_an_update_of_the_delayed_copy(model: LSTMSequenceMode
     policy.update(model)
     assert search(policy, [(1,)], DigitsReward(), 2000)[0] == 122
     assert before != 122
+
+
+def test_common_uniforms_complete_each_prefix_of_a_sequence_with_the_same_chance(model: LSTMSequenceModel) -> None:
+    """Token t of a completion comes from column t, so the prefix that holds the drawn token has the same completion."""
+    rng = np.random.default_rng(0)
+    uniforms = rng.random((1, 1, 3), dtype=np.float32)
+    seen: list[torch.Tensor] = []
+
+    def reward(sequences: torch.Tensor) -> torch.Tensor:
+        seen.append(sequences.clone())
+        return torch.zeros(len(sequences))
+
+    state = model.advance(model.initial_state(1), torch.tensor([1]))
+    common = {"reward_model": reward, "n_rollouts": 1, "rngs": [rng], "common_uniforms": uniforms}
+    prefix = np.array([[1, 3, 3]])
+    action_values(model, state, prefix, np.array([1]), np.array([False]), **common)
+    (first,) = seen
+    longer = prefix.copy()
+    longer[0, 1] = int(first[0, 1])
+    state = model.advance(state, first[:, 1])
+    action_values(model, state, longer, np.array([2]), np.array([False]), **common)
+    assert torch.equal(seen[1], first)
