@@ -180,7 +180,7 @@ class REINFORCE(OnPolicyAlgorithm):
         if self.baseline == "completions" and (self._reward_mode() != "action_value" or self.gamma != 0):
             raise ValueError(
                 "baseline='completions' needs reward_mode='action_value' and gamma=0, and they are "
-                f"{self._reward_mode()!r} and {self.gamma}: only there is a reward the value of a prefix. 'potential' rewards hold it already"
+                f"{self._reward_mode()!r} and {self.gamma}: only there is a reward the value of a prefix"
             )
 
     def train(self) -> None:

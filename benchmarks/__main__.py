@@ -1,13 +1,13 @@
 """The command `python -m benchmarks`: time every stage, ours and plain in turn, and print tables.
 
-Or, with a word more, `scaling` and `models`.
+Or, with a word more, `scaling`, `models` and `variance`.
 """
 
 from __future__ import annotations
 
 import sys
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, NoReturn, TypeVar, get_args
 
@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from agents.studies.workers import usable_cores
-from benchmarks import models, report, scaling
+from benchmarks import models, report, scaling, variance
 from benchmarks.machine import measure_rates, seconds_of, this_machine, use_threads
 from benchmarks.pictures import draw_scaling, read_scaling
 from benchmarks.report import Result
@@ -36,8 +36,9 @@ class StagesOptions:
 
     Every number is the minimum over the repeats after a warm-up; ours and plain take turns, so that both meet the same
     machine. `bound` is the least time that the machine's own rates allow, measured in the same run; `reached` is the
-    share of it that ours comes to. There are two other subcommands: `python -m benchmarks scaling --help`, cost and
-    memory as sizes grow, and `python -m benchmarks models --help`, every generator and discriminator.
+    share of it that ours comes to. There are three other subcommands: `python -m benchmarks scaling --help`, cost and
+    memory as sizes grow, `python -m benchmarks models --help`, every generator and discriminator, and
+    `python -m benchmarks variance --help`, what estimates of the policy gradient are worth.
     """
 
     threads: tuple[int, ...] = (1,)
@@ -103,7 +104,28 @@ class ModelsOptions:
     """Where everything runs."""
 
 
-Options = TypeVar("Options", StagesOptions, ScalingOptions, ModelsOptions)
+@dataclass(frozen=True)
+class VarianceOptions:
+    """Variance of the policy gradient times its seconds, for R(Y) at the end and for Monte-Carlo search with N of 1 to 64,
+    each with its baselines (a minute or two; let nothing else run)."""
+
+    sizes: Literal["toy", "middle"] = "toy"
+    """V=3, T=3, or V=50, T=10."""
+    threads: int = 1
+    """PyTorch threads."""
+    repeats: int | None = None
+    """Batches of sequences over which the variance is taken; 100 if not given, 12 with --quick."""
+    seed: int = 0
+    """Of the oracle, the generator, the discriminator and the sequences."""
+    quick: bool = False
+    """Tiny sizes, to see that everything runs; the numbers mean nothing."""
+    csv: Path | None = None
+    """File for the results, a line for each estimator; an existing one is replaced."""
+    device: Literal["cpu"] = "cpu"
+    """Where everything runs."""
+
+
+Options = TypeVar("Options", StagesOptions, ScalingOptions, ModelsOptions, VarianceOptions)
 
 
 def measure(pair: Pair, threads: tuple[int, ...], repeats: int, device: torch.device) -> tuple[dict[int, float], float]:
@@ -133,7 +155,7 @@ def refuse(message: str) -> NoReturn:
     raise SystemExit(2)
 
 
-def check(options: StagesOptions | ScalingOptions | ModelsOptions) -> None:
+def check(options: StagesOptions | ScalingOptions | ModelsOptions | VarianceOptions) -> None:
     """Refuse options that cannot be used, before minutes are spent on them."""
     threads = options.threads if isinstance(options.threads, tuple) else (options.threads,)
     if not threads:
@@ -295,6 +317,22 @@ def measure_models(options: ModelsOptions) -> list[models.Row]:
     return rows
 
 
+def run_variance(options: VarianceOptions) -> None:
+    """Measure, print, save."""
+    use_threads(options.threads)
+    sizes = variance.SIZES["quick" if options.quick else options.sizes]
+    if options.repeats is not None:
+        sizes = replace(sizes, batches=max(options.repeats, 2))
+    console, machine = Console(), this_machine(torch.device("cpu"))
+    console.print(str(machine), highlight=False, soft_wrap=True)
+    with new_progress(Console(stderr=True)) as progress:
+        bar = progress.add_task("batches", total=1 + sizes.batches)
+        rows = variance.measure(sizes, machine, options.seed, lambda: progress.advance(bar))
+    console.print(variance.table(rows))
+    if options.csv is not None:
+        variance.write_csv(options.csv, rows)
+
+
 def parse(kind: type[Options], prog: str, args: list[str]) -> Options:
     """Options from a command line, checked."""
     options = tyro.cli(kind, prog=prog, args=args, config=(tyro.conf.FlagCreatePairsOff,))
@@ -309,6 +347,8 @@ def main(args: list[str] | None = None) -> None:
         run_scaling(parse(ScalingOptions, "python -m benchmarks scaling", given[1:]))
     elif given[:1] == ["models"]:
         run_models(parse(ModelsOptions, "python -m benchmarks models", given[1:]))
+    elif given[:1] == ["variance"]:
+        run_variance(parse(VarianceOptions, "python -m benchmarks variance", given[1:]))
     else:
         rest = given[1:] if given[:1] == ["stages"] else given
         time_stages(parse(StagesOptions, "python -m benchmarks", rest))
