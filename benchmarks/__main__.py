@@ -106,8 +106,8 @@ class ModelsOptions:
 
 @dataclass(frozen=True)
 class VarianceOptions:
-    """Variance of the policy gradient times its seconds, for R(Y) at the end and for Monte-Carlo search with N of 1 to 64,
-    each with its baselines (a minute or two; let nothing else run)."""
+    """Variance of the policy gradient times its seconds, for R(Y) at the end and for Monte-Carlo search with N = 1 to
+    64 completions, each with its baselines (a minute or two; let nothing else run)."""
 
     sizes: Literal["toy", "middle"] = "toy"
     """V=3, T=3, or V=50, T=10."""

@@ -3,8 +3,8 @@
 Averaging over the batches that fit into a second divides the variance by their number, so variance x seconds is the
 variance that one second of work leaves. Compared are R(Y) at the end and Monte-Carlo search (Eq. 4) with N completions,
 each with its baselines; on the toy also exact action values. The generator comes from maximum likelihood, the reward is
-a discriminator trained against it, G_beta is the generator: the game's first round. All are unbiased, so that variance is
-all that differs. In: sizes. Out: a row for each estimator with bootstrap intervals over the batches.
+a discriminator trained against it, and G_beta is the generator: the game's first round. All estimates are unbiased, so
+that they differ in variance alone. In: sizes. Out: a row for each estimator with bootstrap intervals over the batches.
 """
 
 from __future__ import annotations

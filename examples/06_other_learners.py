@@ -1,5 +1,5 @@
 # python examples/06_other_learners.py
-"""Any learner: --learner reinforce, ppo, a2c, trpo, ppo_mask, ppo_lstm, dqn or qrdqn. New here: the choice is a word.
+"""Any learner: --learner reinforce, rloo, grpo, ppo, a2c, trpo, dqn, ... New here: the choice is a word.
 
 The settings are the tuned ones of `agents/settings`. The reward is the oracle's likelihood, so that the best of the
 toy's 27 sequences is known, and the trainer has no discriminator to train: it keeps the roll-out policy a copy of

@@ -134,8 +134,8 @@ def expect_direction(name: str, samples: Tensor, expected: Tensor, false_alarm_r
         angle = math.degrees(math.acos(min(1.0, float(along.mean() / blocks.mean(dim=0).norm()))))
         raise ValueError(
             f"{name} is biased: its mean is {angle:.0f} degrees off the enumerated gradient of the objective, further "
-            f"than chance allows (false alarm rate {false_alarm_rate:g}). Check which reward weighs which token, whether "
-            "the baseline depends on the action, and the sign of the loss"
+            f"than chance allows (false alarm rate {false_alarm_rate:g}). Check which reward weighs which token, "
+            "whether the baseline depends on the action, and the sign of the loss"
         )
 
 

@@ -1,4 +1,4 @@
-"""Each learner of whole sequences improves what it is after, from a generator after maximum likelihood, exactly measured."""
+"""Each learner of whole sequences improves its objective, exactly measured, from a generator after MLE."""
 
 from __future__ import annotations
 

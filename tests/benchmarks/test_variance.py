@@ -1,4 +1,4 @@
-"""The variance benchmark: every estimator has the enumerated gradient as its mean, and the numbers are what they say."""
+"""The variance benchmark: the mean of every estimator is the enumerated gradient, and the numbers are right."""
 
 from __future__ import annotations
 
