@@ -13,6 +13,7 @@ CORE = [
     "numpy>=1.26",
     "safetensors>=0.4",
     "tyro>=0.9",
+    "docstring-parser>=0.15",
     "rich>=13",
     "regex>=2023.8",
     "tensorboard>=2.14",
@@ -65,7 +66,7 @@ setup(
     package_data={
         "": ["py.typed"],
         "seqgan_env.corpora": ["data/*.txt", "data/*.abc"],
-        "agents.settings": ["*.yml"],
+        "agents.setting_paths": ["*.yml"],
     },
     install_requires=CORE,
     extras_require=EXTRAS,

@@ -202,41 +202,51 @@ class ActorRolloutPolicy:
     Args:
         policy: an SB3 policy over Discrete(V).
         exploration_rate: epsilon of a value-based policy, in [0, 1]; SB3 keeps it in the algorithm.
+        rate: share of its old parameters that this keeps when it follows a learner, in [0, 1]; 0 copies.
 
     Raises:
         TypeError: if the policy has neither a distribution nor action values.
     """
 
-    def __init__(self, policy: BasePolicy, exploration_rate: float = 0.0) -> None:
+    def __init__(self, policy: BasePolicy, exploration_rate: float = 0.0, rate: float = 0.0) -> None:
         if not can_be_asked(policy):
             raise TypeError(f"{type(policy).__name__} has neither get_distribution nor q_net nor quantile_net")
         assert isinstance(policy.action_space, spaces.Discrete)
         assert policy.observation_space.shape is not None
         self.policy = policy
         self.exploration_rate = exploration_rate
+        self.rate = rate
         self.vocab_size = int(policy.action_space.n)
         self.sequence_length = policy.observation_space.shape[0]
 
-    def frozen_copy(self) -> ActorRolloutPolicy:
-        """A copy with parameters of its own, that `follow` moves."""
+    def delayed_copy(self, rate: float = 0.0) -> ActorRolloutPolicy:
+        """A copy with parameters of its own, which `follow` moves; `rate` as in the constructor."""
         with torch.no_grad():  # SB3 keeps its last distribution; one with a gradient could not be copied
             self._logits(self.initial_state(1))
         policy = copy.deepcopy(self.policy)
-        return ActorRolloutPolicy(policy.requires_grad_(False), self.exploration_rate)
+        return ActorRolloutPolicy(policy.requires_grad_(False), self.exploration_rate, rate)
 
     @torch.no_grad()
-    def follow(self, learner: ActorRolloutPolicy, rate: float = 0.0) -> None:
+    def follow(self, learner: ActorRolloutPolicy) -> None:
         """beta <- rate * beta + (1 - rate) * theta. States made before are stale.
 
         Args:
             learner: what to move towards; its exploration is taken over at once.
-            rate: share of the old parameters that is kept, in [0, 1].
         """
         for own, theirs in zip(self.policy.parameters(), learner.policy.parameters(), strict=True):
-            own.mul_(rate).add_(theirs, alpha=1 - rate) if rate else own.copy_(theirs)
+            own.mul_(self.rate).add_(theirs, alpha=1 - self.rate) if self.rate else own.copy_(theirs)
         for statistic, new in zip(self.policy.buffers(), learner.policy.buffers(), strict=True):
             statistic.copy_(new)
         self.exploration_rate = learner.exploration_rate
+
+    def state_dict(self) -> dict[str, Any]:
+        """The policy's parameters and statistics, and its exploration, for a checkpoint."""
+        return {"policy": dict(self.policy.state_dict()), "exploration_rate": self.exploration_rate}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Set what `state_dict` returned."""
+        self.policy.load_state_dict(state["policy"])
+        self.exploration_rate = state["exploration_rate"]
 
     @torch.no_grad()
     def initial_state(self, batch_size: int) -> State:

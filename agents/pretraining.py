@@ -8,14 +8,65 @@ batch is used (theirs keeps the file's order and drops it); scheduled sampling d
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from agents.moments import load_moments, moments
+from agents.setting_paths import check_counts, check_positive, check_shares
 from seqgan_env.measures.likelihood import Estimate, nll_per_token
 from seqgan_env.models.sequence_models import SequenceModel, shift_right
+
+
+@dataclass(frozen=True)
+class PretrainingConfig:
+    """Pretraining of the generator by maximum likelihood (MLE)."""
+
+    epochs: int = 120
+    """MLE epochs: exactly, or at most with --pretraining.patience [2016: 240; 2018: 120]."""
+    patience: int | None = None
+    """Stop MLE after this many epochs without a lower held-out NLL and go back to the best; None: never [P: None]."""
+    learning_rate: float = 1e-2
+    """Adam's learning rate for MLE [2016: 1e-3; 2018: 1e-2]."""
+    batch_size: int = 64
+    """Sequences an MLE step [2016, 2018: 64]."""
+    max_grad_norm: float = 5.0
+    """Global norm to which gradients of MLE are clipped [2016, 2018: 5]."""
+    reshuffle: bool = True
+    """Draw new MLE batches each epoch [P: not said; 2016, 2018: False]."""
+    epoch_sequences: int | None = None
+    """Sequences of an MLE epoch at most, drawn anew each time, so that its work is bounded; None: all [P: all]."""
+    curriculum_rate_step: float = 0.0
+    """Fall of the probability of feeding the real token, per MLE epoch: scheduled sampling [P: 0.002]; 0 is MLE."""
+    measure_every: int = 5
+    """MLE epochs between measurements [2016, 2018: 5]."""
+
+    def __post_init__(self) -> None:
+        check_counts(self, epochs=0, patience=1, batch_size=1, epoch_sequences=1, measure_every=1)
+        check_positive(self, "learning_rate", "max_grad_norm")
+        check_shares(self, "curriculum_rate_step")
+
+    def pretrainer(
+        self, generator: SequenceModel, sequences: Tensor, validation: Tensor, rng: np.random.Generator
+    ) -> Pretrainer:
+        """A `Pretrainer` with these settings; the other arguments are its own."""
+        return Pretrainer(
+            generator,
+            sequences,
+            validation,
+            learning_rate=self.learning_rate,
+            batch_size=self.batch_size,
+            max_grad_norm=self.max_grad_norm,
+            max_epochs=self.epochs,
+            patience=self.patience,
+            curriculum_rate_step=self.curriculum_rate_step,
+            reshuffle=self.reshuffle,
+            epoch_sequences=self.epoch_sequences,
+            rng=rng,
+        )
 
 
 class Pretrainer:
@@ -142,27 +193,26 @@ class Pretrainer:
             history.append(self.epoch())
         return history
 
-    def tensors(self) -> dict[str, Tensor]:
-        """What a checkpoint needs besides the generator and the optimizer."""
-        return dict(self._best_parameters)
-
-    def counters(self) -> dict[str, Any]:
-        """Plain values of a checkpoint: epochs, early stopping, random state."""
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that the next epoch depends on, except the generator, which belongs to whoever gave it."""
         return {
+            "optimizer": moments(self.optimizer),
+            "best_parameters": dict(self._best_parameters),
             "epochs": self.epochs,
             "best_validation": self.best_validation if np.isfinite(self.best_validation) else None,
             "epochs_since_best": self._epochs_since_best,
             "rng": self.rng.bit_generator.state,
         }
 
-    def restore(self, counters: dict[str, Any], tensors: dict[str, Tensor]) -> None:
-        """Set what `counters` and `tensors` returned."""
-        self.epochs = counters["epochs"]
-        best = counters["best_validation"]
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Set what `state_dict` returned."""
+        load_moments(self.optimizer, state["optimizer"])
+        self._best_parameters = dict(state["best_parameters"])
+        self.epochs = state["epochs"]
+        best = state["best_validation"]
         self.best_validation = float("inf") if best is None else best
-        self._epochs_since_best = counters["epochs_since_best"]
-        self.rng.bit_generator.state = counters["rng"]
-        self._best_parameters = dict(tensors)
+        self._epochs_since_best = state["epochs_since_best"]
+        self.rng.bit_generator.state = state["rng"]
 
 
 @torch.no_grad()

@@ -4,8 +4,8 @@ Eq. 6-7: grad J = E_{Y ~ G}[ sum_t grad log G(y_t | Y_{1:t-1}) Q(Y_{1:t-1}, y_t)
 grad J. In: experience of an SB3 vector environment. Out: one Adam step per batch of experience.
 With `reward_mode="action_value"` a step's reward already is Q, so the discount is 0; with "potential" and "terminal"
 rewards the weight of a step is its return to go, discount 1.
-Where sequences differ in length, an update's last ones are cut and go on in the next. What they earn there reaches
-their earlier tokens with that update, so that every token gets its whole return, wherever the cuts are.
+Where sequences differ in length, a sequence may be cut at the end of an update. Its reward then arrives in the next
+update, which also credits the tokens before the cut. So every token gets its whole return, wherever the cuts are.
 As in the authors' code the loss is summed over batch and time and then clipped to a global norm of 5, which under Adam
 acts as a normalisation, and there is neither baseline nor entropy bonus unless asked for.
 """
@@ -13,6 +13,7 @@ acts as a normalisation, and there is neither baseline nor entropy bonus unless 
 from __future__ import annotations
 
 import warnings
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, TypeVar, get_args
 
 import numpy as np
@@ -24,13 +25,33 @@ from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedul
 from stable_baselines3.common.utils import explained_variance
 from torch import Tensor
 
+from agents.moments import load_moments, moments
 from agents.policies import SequencePolicy
 from agents.prefixes import prefix_tokens
+from agents.setting_paths import check_counts, check_positive
 from seqgan_env.arguments import check_count, check_number
 from seqgan_env.models.sequence_models import shift_right
 
 Baseline = Literal["none", "step_mean", "value", "completions"]
 SelfREINFORCE = TypeVar("SelfREINFORCE", bound="REINFORCE")
+
+
+@dataclass(frozen=True)
+class LearnerConfig:
+    """The policy gradient (Eq. 8)."""
+
+    batch_size: int = 64
+    """Sequences a generator update [2016, 2018: 64]."""
+    learning_rate: float = 1e-2
+    """Adam's learning rate for the policy gradient [2016: 1e-3; 2018: 1e-2]."""
+    baseline: Baseline = "none"
+    """Subtracted from Q in the policy gradient: none, step_mean or value [P: none]."""
+    max_grad_norm: float = 5.0
+    """Global norm to which gradients of the policy are clipped [2016, 2018: 5]."""
+
+    def __post_init__(self) -> None:
+        check_counts(self, batch_size=1)
+        check_positive(self, "learning_rate", "max_grad_norm")
 
 
 class REINFORCE(OnPolicyAlgorithm):
@@ -64,6 +85,8 @@ class REINFORCE(OnPolicyAlgorithm):
         "MlpPolicy": SequencePolicy,  # what generic SB3 scripts ask for
     }
     policy: SequencePolicy
+    # Steps of a whole game that calls `learn` once for each update: schedules then fall over the game, not over a call.
+    planned_timesteps: int | None = None
 
     def __init__(
         self,
@@ -230,6 +253,38 @@ class REINFORCE(OnPolicyAlgorithm):
             hidden = generator.hidden_states(shift_right(sequences, generator.vocab_size))  # (S, T, H)
         values = self.policy.value_net(hidden).squeeze(2)[row, step].float()
         return torch.nn.functional.mse_loss(values, self._to_device(self.rollout_buffer.returns))
+
+    def _update_current_progress_remaining(self, num_timesteps: int, total_timesteps: int) -> None:
+        super()._update_current_progress_remaining(num_timesteps, self.planned_timesteps or total_timesteps)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that `learn` depends on, except the environment: policy, optimizer, counters.
+
+        Where sequences are half written at this moment, the environment's `state_dict` has them.
+        """
+        return {
+            "policy": dict(self.policy.state_dict()),
+            "optimizer": moments(self.policy.optimizer),
+            "num_timesteps": self.num_timesteps,
+            "n_updates": self._n_updates,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Set what `state_dict` returned."""
+        self.policy.load_state_dict(state["policy"])
+        load_moments(self.policy.optimizer, state["optimizer"])
+        self.num_timesteps = state["num_timesteps"]
+        self._n_updates = state["n_updates"]
+
+    def resume_episodes(self, observations: npt.NDArray[np.int64], episode_starts: npt.NDArray[np.bool_]) -> None:
+        """Go on in the middle of the environment's episodes, instead of resetting it in the next `learn`.
+
+        Args:
+            observations: (B, T) prefixes that the environment stands at.
+            episode_starts: (B,) bool, whether a sequence begins there.
+        """
+        self._last_obs = observations
+        self._last_episode_starts = episode_starts
 
     def _to_device(self, array: npt.NDArray[Any]) -> Tensor:
         return torch.from_numpy(array).to(self.device)

@@ -1,4 +1,4 @@
-"""Replayed experience holds rewards of old discriminators and old roll-out policies; here they are computed anew.
+"""Replayed experience holds rewards of old discriminators and old roll-out policies; here they are computed again.
 
 A stored transition is enough to do so: observation Y_{1:t-1} and action y_t are the prefix Y_{1:t}. Rewards are those
 of `mdp` in the same mode, under today's reward model and G_beta:
@@ -23,7 +23,7 @@ import numpy.typing as npt
 import torch
 from stable_baselines3.common.buffers import DictReplayBuffer, ReplayBuffer
 
-from seqgan_env.mdp import FloatArray, IntArray, RewardMode
+from seqgan_env.mdp import FloatArray, IntArray, RewardMode, is_finished, needs_value, rewards_of
 from seqgan_env.monte_carlo import action_values
 from seqgan_env.rewards import RewardModel
 from seqgan_env.rollout_policies import RolloutPolicy, replay
@@ -65,21 +65,14 @@ class RewardSource:
         before = (observations < self.task.vocab_size).sum(axis=1)
         prefixes = observations.copy()
         prefixes[transitions, before] = actions
-        finished = before + 1 == self.task.sequence_length
-        if self.task.eos_token is not None:
-            finished |= actions == self.task.eos_token
-        rewards = np.zeros(len(observations))
-        if self.reward_mode == "terminal":
-            rewards[finished] = self._values(prefixes[finished], finished[finished], rng)
-        elif self.reward_mode == "action_value":
-            rewards = self._values(prefixes, finished, rng)
-        else:
-            begun = before > 0  # Q_0 = 0
-            needed = np.concatenate([prefixes, observations[begun]])
-            values = self._values(needed, np.concatenate([finished, np.zeros(begun.sum(), dtype=bool)]), rng)
-            rewards = values[: len(prefixes)]
-            rewards[begun] -= values[len(prefixes) :]
-        return rewards
+        finished = is_finished(self.task, before + 1, actions)
+        scored = needs_value(self.reward_mode, finished)
+        begun = (before > 0) & (self.reward_mode == "potential")  # the others do not ask for Q_{t-1}; Q_0 = 0
+        needed = np.concatenate([prefixes[scored], observations[begun]])
+        found = self._values(needed, np.concatenate([finished[scored], np.zeros(begun.sum(), dtype=bool)]), rng)
+        values, previous = np.zeros(len(observations)), np.zeros(len(observations))
+        values[scored], previous[begun] = found[: scored.sum()], found[scored.sum() :]
+        return rewards_of(self.reward_mode, values, previous)
 
     def _values(self, prefixes: IntArray, finished: npt.NDArray[np.bool_], rng: np.random.Generator) -> FloatArray:
         """Eq. 4 of (M, T) prefixes of at least one token; equal prefixes share one search. (M,) float64."""
@@ -112,7 +105,7 @@ class RewardSource:
 
 
 def check_can_relabel(buffer: ReplayBuffer, task: Task) -> None:
-    """Nothing, if a buffer's rewards can be computed anew.
+    """Check that a buffer's rewards can be computed again.
 
     Raises:
         ValueError: if its observations are not the task's prefixes, or its rewards are not the environment's (HER).

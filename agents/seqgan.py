@@ -9,23 +9,82 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
-from stable_baselines3.common.utils import set_random_seed
+from stable_baselines3.common.logger import Logger
 
-from agents.configuration import SeqGANConfig
-from agents.discriminator_trainer import DiscriminatorTrainer
+from agents.adversarial_rounds import AdversarialRounds, GameConfig
+from agents.adversary import DiscriminatorConfig
+from agents.model_settings import GeneratorConfig
 from agents.policies import SequencePolicy
-from agents.pretraining import Pretrainer
-from agents.reinforce import REINFORCE
+from agents.pretraining import PretrainingConfig
+from agents.random_streams import RandomStreams
+from agents.reinforce import REINFORCE, LearnerConfig
+from agents.setting_paths import check_counts
 from agents.vec_env import SequenceVecEnv
 from seqgan_env.components import build_discriminator, build_generator, build_reward_model, is_learned_reward
 from seqgan_env.envs import SequenceVectorEnv
-from seqgan_env.rewards import AnchoredReward
+from seqgan_env.rewards import AnchoredReward, load_reward_state, reward_state
+from seqgan_env.tasks.oracle import OracleOptions
 from seqgan_env.tasks.task import Task
+
+
+@dataclass(frozen=True)
+class MeasuringConfig:
+    """What is measured on the way."""
+
+    samples: int = 2000
+    """Sequences drawn for each measurement on the way."""
+    held_out_sequences: int | None = None
+    """Validation sequences, and as many test sequences, that are looked at, at most; None: all."""
+
+    def __post_init__(self) -> None:
+        check_counts(self, samples=1, held_out_sequences=1)
+
+
+@dataclass(frozen=True)
+class SeqGANConfig:
+    """All settings of one run, in groups. Field comments are the help texts of the command line.
+
+    Sources: [P] the paper (arXiv 1609.05473), [2016] and [2018] the authors' code at those times.
+    """
+
+    seed: int = 0
+    """Seed of all randomness of the run but the task's data."""
+    final_samples: int = 10_000
+    """Sequences drawn for each line of the closing table [P: 100,000]."""
+    checkpoint_every: int = 1
+    """Units of work (MLE epochs, discriminator steps, rounds) between checkpoints."""
+    task: Any = field(default_factory=OracleOptions)
+    """Options of the task, such as `OracleOptions`."""
+    generator: GeneratorConfig = field(default_factory=GeneratorConfig)
+    """The generator."""
+    pretraining: PretrainingConfig = field(default_factory=PretrainingConfig)
+    """Its pretraining."""
+    discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
+    """The discriminator and its training."""
+    game: GameConfig = field(default_factory=GameConfig)
+    """The adversarial game."""
+    learner: LearnerConfig = field(default_factory=LearnerConfig)
+    """The policy gradient."""
+    measuring: MeasuringConfig = field(default_factory=MeasuringConfig)
+    """Measurements on the way."""
+
+    def __post_init__(self) -> None:
+        check_counts(self, seed=0, final_samples=1, checkpoint_every=1)
+        if self.seed >= 2**32:
+            raise ValueError(f"seed={self.seed} must lie in 0..2^32-1")
+        available, batch = getattr(self.task, "train_sequences", None), self.pretraining.batch_size
+        if available is not None and available < batch:
+            raise ValueError(f"train_sequences={available} must be at least batch_size={batch}")
+
+    def complete(self) -> SeqGANConfig:
+        """The same with every option of both models named: what a run folder stores."""
+        return replace(self, generator=self.generator.complete(), discriminator=self.discriminator.complete())
+
 
 Stage = Literal["mle", "discriminator", "adversarial"]
 
@@ -67,69 +126,80 @@ class SeqGAN:
             fault; the message names it.
     """
 
+    # Where `state_dict` holds the generator, dots between the levels: for those who need the generator alone.
+    GENERATOR: ClassVar[str] = "agent.policy.generator"
+
     def __init__(self, task: Task, config: SeqGANConfig, device: str | torch.device = "cpu") -> None:
-        set_random_seed(config.seed)
-        seeds = [int(seed) for seed in np.random.SeedSequence(config.seed).generate_state(6)]
         self.task = task
         self.config = config
-        self.generator = build_generator(config.generator, task, **config.generator_options, seed=seeds[0]).to(device)
+        self.discriminator_steps = 0
+        # Some parts draw from global streams: dropout, SB3's policies when they act, perhaps parts of the user's own.
+        self.streams = RandomStreams(config.seed)
+        with self.streams:
+            self._build(device)
+
+    def _build(self, device: str | torch.device) -> None:
+        """Make all parts, each from a seed of its own. The streams are part of what a seed means: never renumbered."""
+        task, config = self.task, self.config
+        seeds = [int(seed) for seed in np.random.SeedSequence(config.seed).generate_state(6)]
+        self.generator = build_generator(config.generator.name, task, **config.generator.options, seed=seeds[0])
+        self.generator.to(device)
         self.discriminator = build_discriminator(
-            config.discriminator, task, **config.discriminator_options, seed=seeds[1]
+            config.discriminator.name, task, **config.discriminator.options, seed=seeds[1]
         ).to(device)
-        self.pretrainer = Pretrainer(
+        self.pretrainer = config.pretraining.pretrainer(
             self.generator,
             task.real_sequences("train"),
-            task.some_sequences("validation", config.held_out_sequences),
-            learning_rate=config.mle_learning_rate,
-            batch_size=config.batch_size,
-            max_grad_norm=config.max_grad_norm,
-            max_epochs=config.mle_epochs,
-            patience=config.mle_patience,
-            curriculum_rate_step=config.curriculum_rate_step,
-            reshuffle=config.mle_reshuffle,
-            epoch_sequences=config.epoch_sequences,
-            rng=np.random.default_rng(seeds[2]),
+            task.some_sequences("validation", config.measuring.held_out_sequences),
+            np.random.default_rng(seeds[2]),
         )
         self.reward_model = build_reward_model(
-            config.reward_model, task, self.discriminator, np.random.default_rng(seeds[5])
+            config.game.reward_model, task, self.discriminator, np.random.default_rng(seeds[5])
         )
-        if config.anchor_weight > 0:
+        self.anchored: AnchoredReward | None = None
+        if config.game.anchor_weight > 0:
             anchor = copy.deepcopy(self.generator)
-            self.reward_model = AnchoredReward(self.reward_model, self.generator, anchor, config.anchor_weight)
-        self.trainer = DiscriminatorTrainer(
-            self.discriminator if is_learned_reward(config.reward_model) else None,
+            self.anchored = AnchoredReward(self.reward_model, self.generator, anchor, config.game.anchor_weight)
+            self.reward_model = self.anchored
+        self.trainer = AdversarialRounds(
+            self.discriminator if is_learned_reward(config.game.reward_model) else None,
             task,
             reward_model=self.reward_model,
-            g_steps=config.g_steps,
-            d_steps=config.d_steps,
-            k_epochs=config.k_epochs,
-            sample_size=config.discriminator_sample_size,
-            batch_size=config.discriminator_batch_size or config.batch_size,
-            learning_rate=config.discriminator_learning_rate,
-            weight_decay=config.discriminator_weight_decay,
-            rollout_rate=config.rollout_rate,
+            d_steps=config.game.d_steps,
+            k_epochs=config.game.k_epochs,
+            sample_size=config.discriminator.sample_size,
+            batch_size=config.discriminator.batch_size or config.pretraining.batch_size,
+            learning_rate=config.discriminator.learning_rate,
+            weight_decay=config.discriminator.weight_decay,
+            rollout_rate=config.game.rollout_rate,
             seed=seeds[3],
         )
         self.env = SequenceVecEnv(
             SequenceVectorEnv(
                 task,
-                config.generator_batch_size,
+                config.learner.batch_size,
                 reward_model=self.reward_model,
-                reward_mode=config.reward_mode,
-                n_rollouts=config.n_rollouts,
+                reward_mode=config.game.reward_mode,
+                n_rollouts=config.game.n_rollouts,
             )
         )
         self.agent = REINFORCE(
             SequencePolicy,
             self.env,
-            learning_rate=config.generator_learning_rate,
-            baseline=config.baseline,
-            max_grad_norm=config.max_grad_norm,
+            learning_rate=config.learner.learning_rate,
+            baseline=config.learner.baseline,
+            max_grad_norm=config.learner.max_grad_norm,
             policy_kwargs={"generator": self.generator},
             seed=seeds[4],
             device=device,
         )
-        self.discriminator_steps = 0
+        self.agent.set_logger(Logger(folder=None, output_formats=[]))  # SB3 would make a temporary folder
+        self.agent.planned_timesteps = config.game.rounds * config.game.g_steps * self.steps_per_update
+
+    @property
+    def steps_per_update(self) -> int:
+        """B * T: one sequence of each environment."""
+        return self.config.learner.batch_size * self.task.sequence_length
 
     def train(self, after: Callable[[Milestone], None] = lambda milestone: None) -> None:
         """Algorithm 1, from wherever the game stands.
@@ -137,26 +207,83 @@ class SeqGAN:
         Args:
             after: called after every unit of work: to measure, log, save, show progress.
         """
-        config = self.config
+        game, trainer = self.config.game, self.trainer
         while not self.pretrainer.finished:  # line 2: pre-train G_theta with MLE
-            train_nll, validation = self.pretrainer.epoch()
-            after(Milestone("mle", self.pretrainer.epochs, config.mle_epochs, train_nll, validation.mean))
-        if self.trainer.rollout_policy is None:
-            self.trainer.sync(self.generator)  # line 3: beta <- theta
-            if isinstance(self.reward_model, AnchoredReward):
-                self.reward_model.drop_anchor()
+            with self.streams:
+                train_nll, validation = self.pretrainer.epoch()
+            after(Milestone("mle", self.pretrainer.epochs, self.config.pretraining.epochs, train_nll, validation.mean))
+        self._begin_game()  # line 3: beta <- theta
         while self.discriminator_steps < self._pretraining_steps():  # lines 4-5: pre-train D_phi on negatives of G
-            self.trainer.train_step(self.generator)
+            with self.streams:
+                trainer.train_step(self.generator)
             self.discriminator_steps += 1
             after(Milestone("discriminator", self.discriminator_steps, self._pretraining_steps()))
-        # Lines 6-17. `learn` plays g-steps: a sequence for each environment (line 8), Q(a = y_t; s = Y_{1:t-1}) for
-        # each step by Monte-Carlo search (lines 9-11), the policy gradient (line 12). After g of them the trainer plays
-        # d-steps of k epochs on fresh negatives (lines 14-16), and beta <- theta (line 17).
-        self.trainer.on_round = lambda index: after(Milestone("adversarial", index, config.rounds))
-        rounds_left = config.rounds - self.trainer.rounds
-        if rounds_left > 0:
-            steps = rounds_left * config.g_steps * config.generator_batch_size * self.task.sequence_length
-            self.agent.learn(steps, self.trainer, reset_num_timesteps=False)
+        while trainer.rounds < game.rounds:  # line 6: repeat
+            with self.streams:
+                for _ in range(game.g_steps):  # line 7: for g-steps do
+                    # Line 8: a sequence from each environment; lines 9-11: Q of each step, by Monte-Carlo search in
+                    # the environment; line 12: the policy gradient.
+                    self.agent.learn(self.steps_per_update, reset_num_timesteps=False)
+                trainer.note_experience(self.agent)
+                trainer.play(self.agent)  # lines 14-16: d-steps of k epochs on fresh negatives; line 17: beta <- theta
+            after(Milestone("adversarial", trainer.rounds, game.rounds))
+
+    def _begin_game(self) -> None:
+        """Line 3, unless a checkpoint has brought G_beta and the anchor; then hand R and G_beta to the environment."""
+        if self.anchored is not None and self.trainer.rollout_policy is None:
+            self.anchored.set_anchor()
+        self.trainer.begin(self.agent)
 
     def _pretraining_steps(self) -> int:
-        return self.config.discriminator_pretraining_steps if self.trainer.discriminator is not None else 0
+        return self.config.discriminator.pretraining_steps if self.trainer.adversary is not None else 0
+
+    # Checkpoints: each part has its own state; here they are only collected.
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the game stands, between two units of work: nested dicts of tensors and of what JSON can hold."""
+        begun = self.agent._last_obs is not None  # the first `learn` resets, and so seeds, the environment
+        state = {
+            "agent": self.agent.state_dict(),  # with the generator
+            "pretrainer": self.pretrainer.state_dict(),
+            "discriminator_steps": self.discriminator_steps,
+            "trainer": self.trainer.state_dict(),
+            "reward": reward_state(self.reward_model),
+            "env": self.env.state_dict() if begun else None,
+            "random": self.streams.state_dict(),
+        }
+        if self.trainer.adversary is None:
+            state["discriminator"] = dict(self.discriminator.state_dict())
+        return state
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Set what `state_dict` returned, in a game of the same task and configuration that has not begun.
+
+        Raises:
+            ValueError: if the state belongs to another configuration.
+        """
+        try:
+            self.agent.load_state_dict(state["agent"])
+            self.pretrainer.load_state_dict(state["pretrainer"])
+            self.discriminator_steps = state["discriminator_steps"]
+            self.trainer.load_state_dict(state["trainer"], self.generator)
+            load_reward_state(self.reward_model, state["reward"])
+            if state["env"] is not None:
+                self.agent.resume_episodes(*self.env.load_state_dict(state["env"]))
+            self.streams.load_state_dict(state["random"])
+        except (RuntimeError, KeyError, ValueError, TypeError) as error:
+            raise ValueError(f"the checkpoint does not fit the run's configuration: {error}") from error
+
+    def load_pretraining(self, state: dict[str, Any]) -> None:
+        """Take over another game's MLE from its state; everything else stays as this game's configuration made it.
+
+        Raises:
+            ValueError: if the state belongs to another generator.
+        """
+        prefix = "generator."
+        try:
+            policy = state["agent"]["policy"]
+            generator = {name[len(prefix) :]: policy[name] for name in policy if name.startswith(prefix)}
+            self.generator.load_state_dict(generator)
+            self.pretrainer.load_state_dict(state["pretrainer"])
+        except (RuntimeError, KeyError) as error:
+            raise ValueError(f"the pretraining does not fit the run's configuration: {error}") from error

@@ -12,11 +12,14 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+import torch
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
 
 import seqgan_env  # noqa: F401  (registers the environments)
 from seqgan_env.envs import SequenceVectorEnv
+
+_EPISODES = ("tokens", "lengths", "values")  # of the MDP; G_beta's states are computed again from them
 
 
 class SequenceVecEnv(VecEnv):
@@ -68,6 +71,31 @@ class SequenceVecEnv(VecEnv):
 
     def _elapsed(self) -> float:
         return round(time.time() - self._start_time, 6)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the episodes stand: prefixes and their values, returns so far, random states."""
+        mdp = self.env.mdp
+        begun = bool(mdp.lengths.any())  # where sequences differ in length, some are half written
+        return {
+            "episodes": {name: torch.from_numpy(getattr(mdp, name).copy()) for name in _EPISODES} if begun else None,
+            "returns": self._returns.tolist(),
+            "rngs": [rng.bit_generator.state for rng in self.env.rngs],
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+        """Set what `state_dict` returned.
+
+        Returns:
+            The observations (B, T) that the environments now stand at, and whether an episode begins there, (B,) bool.
+        """
+        self.reset()  # takes the seeds that a learner has set; only then do the stored random states hold
+        mdp = self.env.mdp
+        for name, tensor in (state["episodes"] or {}).items():
+            getattr(mdp, name)[:] = tensor.numpy()
+        self._returns[:] = state["returns"]
+        for rng, stored in zip(self.env.rngs, state["rngs"], strict=True):
+            rng.bit_generator.state = stored
+        return mdp.tokens.copy(), mdp.lengths == 0
 
     def close(self) -> None:
         self.env.close()

@@ -171,23 +171,32 @@ def load_attribute(spec: str, argument: str, task: Task, **options: Any) -> Any:
     Raises:
         ValueError: if the string has another form, or names nothing that can be imported, or a class that fails.
     """
-    module_name, separator, attribute = spec.partition(":")
-    if not separator or not module_name or not attribute:
-        raise ValueError(f"{argument}={spec!r} is neither a known name nor of the form 'module:Attribute'")
-    try:
-        value = getattr(importlib.import_module(module_name), attribute)
-    except (ImportError, AttributeError) as error:
-        is_missing = isinstance(error, ModuleNotFoundError) and error.name in (module_name, module_name.split(".")[0])
-        hint = f"; is the folder of {module_name} the current one, or on PYTHONPATH?" if is_missing else ""
-        raise ValueError(f"{argument}={spec!r} cannot be loaded: {error}{hint}") from error
-    except Exception as error:  # whatever the user's own module raises while it is imported
-        raise ValueError(f"{argument}={spec!r} cannot be loaded: {type(error).__name__}: {error}") from error
+    value = imported_attribute(spec, argument)
     if not inspect.isclass(value):
         return value
     try:
         return _call(value, task, **options)
     except Exception as error:
         raise ValueError(f"{argument}={spec!r} cannot be built: {type(error).__name__}: {error}") from error
+
+
+def imported_attribute(spec: str, argument: str) -> Any:
+    """What "module:Attribute" names; its module is imported, and so executed.
+
+    Raises:
+        ValueError: if the string has another form, or names nothing that can be imported.
+    """
+    module_name, separator, attribute = spec.partition(":")
+    if not separator or not module_name or not attribute:
+        raise ValueError(f"{argument}={spec!r} is neither a known name nor of the form 'module:Attribute'")
+    try:
+        return getattr(importlib.import_module(module_name), attribute)
+    except (ImportError, AttributeError) as error:
+        is_missing = isinstance(error, ModuleNotFoundError) and error.name in (module_name, module_name.split(".")[0])
+        hint = f"; is the folder of {module_name} the current one, or on PYTHONPATH?" if is_missing else ""
+        raise ValueError(f"{argument}={spec!r} cannot be loaded: {error}{hint}") from error
+    except Exception as error:  # whatever the user's own module raises while it is imported
+        raise ValueError(f"{argument}={spec!r} cannot be loaded: {type(error).__name__}: {error}") from error
 
 
 def _own(model: Model, spec: Any) -> Model:

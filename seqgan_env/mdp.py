@@ -34,6 +34,28 @@ IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
 
 
+def is_finished(task: Task, lengths: IntArray, last_tokens: IntArray) -> BoolArray:
+    """Whether prefixes of (B,) tokens that end in (B,) tokens are whole sequences."""
+    finished = lengths == task.sequence_length
+    return finished if task.eos_token is None else finished | (last_tokens == task.eos_token)
+
+
+def needs_value(mode: RewardMode, finished: BoolArray) -> BoolArray:
+    """Of which steps the reward depends on Q(Y_{1:t-1}, y_t), (B,); `finished` says which steps end a sequence."""
+    return finished.copy() if mode == "terminal" else np.ones_like(finished)
+
+
+def rewards_of(mode: RewardMode, values: FloatArray, previous: FloatArray) -> FloatArray:
+    """Rewards of steps, (B,).
+
+    Args:
+        mode: the reward mode.
+        values: (B,) Q_t, 0 where `needs_value` asks for none.
+        previous: (B,) Q_{t-1}, 0 at the first step.
+    """
+    return values - previous if mode == "potential" else values
+
+
 class SequenceMDP:
     """B parallel episodes of the sequence MDP; rows are independent and may stand at different steps.
 
@@ -141,15 +163,10 @@ class SequenceMDP:
         before, state_before = self._previous_values(stepped), self._state
         self.tokens[stepped, self.lengths[stepped]] = actions[stepped]
         self.lengths[stepped] += 1
-        ended = self.lengths == self.task.sequence_length
-        if self.task.eos_token is not None:
-            ended |= actions == self.task.eos_token
-        self.finished |= ended & rows
+        self.finished |= is_finished(self.task, self.lengths, actions) & rows
         rewards = np.zeros(self.num_sequences)
-        scored = stepped
-        if self.reward_mode == "terminal":
-            scored = stepped[self.finished[stepped]]
-        else:
+        scored = stepped[needs_value(self.reward_mode, self.finished[stepped])]
+        if self.reward_mode != "terminal":
             self._advance_state(actions, rows)
         if len(scored):
             try:
@@ -162,8 +179,7 @@ class SequenceMDP:
                 raise
             self.values[scored, self.lengths[scored] - 1] = values
             rewards[scored] = values
-        if self.reward_mode == "potential":
-            rewards[stepped] -= before
+        rewards[stepped] = rewards_of(self.reward_mode, rewards[stepped], before)
         return rewards
 
     def end_info(self, rows: BoolArray) -> dict[str, list[Any]]:

@@ -8,7 +8,7 @@ its own.
 
 from __future__ import annotations
 
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -26,12 +26,31 @@ from seqgan_env.models.sequence_models import SequenceModel
 class RewardModel(Protocol):
     """Scores whole sequences. Any callable with this signature is a reward model.
 
-    One that draws random numbers keeps its NumPy generator in an attribute `rng`. Checkpoints then hold its state. An
+    One with a state has `state_dict()` and `load_state_dict(state)`, nested dicts of tensors and of what JSON can hold.
+    One that draws random numbers keeps its NumPy generator in an attribute `rng`. Checkpoints then hold both. An
     environment that was given the model's name seeds it with each seeded reset.
     """
 
     def __call__(self, sequences: Tensor, /) -> Tensor:
         """(R, T) int64, PAD = V after the end -> (R,) finite floats."""
+
+
+def reward_state(reward_model: RewardModel) -> dict[str, Any]:
+    """A reward model's own state for a checkpoint, see `RewardModel`; empty where it has none."""
+    state: dict[str, Any] = {}
+    if hasattr(reward_model, "state_dict"):
+        state["own"] = reward_model.state_dict()
+    if isinstance(rng := getattr(reward_model, "rng", None), np.random.Generator):
+        state["rng"] = rng.bit_generator.state
+    return state
+
+
+def load_reward_state(reward_model: RewardModel, state: dict[str, Any]) -> None:
+    """Set what `reward_state` returned."""
+    if "own" in state:
+        reward_model.load_state_dict(state["own"])  # type: ignore[attr-defined]
+    if "rng" in state:
+        reward_model.rng.bit_generator.state = state["rng"]  # type: ignore[attr-defined]
 
 
 class DiscriminatorReward:
@@ -76,7 +95,7 @@ class AnchoredReward:
     Args:
         reward_model: R.
         generator: G, shared with whoever trains it.
-        anchor: G_0, which stays as it is while G moves; set it with `drop_anchor`.
+        anchor: G_0, which stays as it is while G moves; set it with `set_anchor`.
         weight: finite, above 0.
 
     Raises:
@@ -92,14 +111,18 @@ class AnchoredReward:
         self.anchor = anchor.requires_grad_(False)
         self.weight = weight
 
-    @property
-    def rng(self) -> np.random.Generator | None:
-        """What the reward model within draws from, if it does; a checkpoint holds its state."""
-        return getattr(self.reward_model, "rng", None)
-
-    def drop_anchor(self) -> None:
+    def set_anchor(self) -> None:
         """G_0 <- G."""
         self.anchor.load_state_dict(self.generator.state_dict())
+
+    def state_dict(self) -> dict[str, Any]:
+        """G_0's parameters and the state of the reward model within. G belongs to whoever trains it."""
+        return {"anchor": dict(self.anchor.state_dict()), "reward_model": reward_state(self.reward_model)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Set what `state_dict` returned."""
+        self.anchor.load_state_dict(state["anchor"])
+        load_reward_state(self.reward_model, state["reward_model"])
 
     @torch.no_grad()
     def __call__(self, sequences: Tensor, /) -> Tensor:
@@ -164,6 +187,14 @@ class ShuffledReward:
 
     def __call__(self, sequences: Tensor, /) -> Tensor:
         return torch.from_numpy(self.rng.permutation(score_sequences(self.reward_model, sequences)))
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state of the reward model within."""
+        return {"reward_model": reward_state(self.reward_model)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Set what `state_dict` returned."""
+        load_reward_state(self.reward_model, state["reward_model"])
 
 
 class BLEUReward:

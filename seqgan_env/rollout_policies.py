@@ -68,7 +68,7 @@ class UniformPolicy:
 
 
 class DelayedCopy:
-    """A copy of the generator that lags behind it: beta <- rate * beta + (1 - rate) * theta at each `update`.
+    """A copy of the generator that lags behind it: beta <- rate * beta + (1 - rate) * theta at each `follow`.
 
     rate 0 is the paper's Algorithm 1 (beta <- theta), 0.8 the delay that the authors' code intends.
 
@@ -84,12 +84,20 @@ class DelayedCopy:
         self.vocab_size = generator.vocab_size
 
     @torch.no_grad()
-    def update(self, generator: SequenceModel) -> None:
+    def follow(self, generator: SequenceModel) -> None:
         """Move towards the generator. States made before are stale: hand the policy to the environment again."""
         for own, theirs in zip(self.model.parameters(), generator.parameters(), strict=True):
             own.mul_(self.rate).add_(theirs, alpha=1 - self.rate) if self.rate else own.copy_(theirs)
         for statistic, new in zip(self.model.buffers(), generator.buffers(), strict=True):
             statistic.copy_(new)  # running statistics follow at once: a mixture of them describes no model
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The copy's parameters and statistics, for a checkpoint."""
+        return dict(self.model.state_dict())
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Set what `state_dict` returned."""
+        self.model.load_state_dict(state)
 
     def initial_state(self, batch_size: int) -> State:
         return self.model.initial_state(batch_size)

@@ -1,8 +1,8 @@
 """Checkpoints of a game: everything that a resumed run needs to end as an uninterrupted one.
 
-A checkpoint is one safetensors file: tensors (models, optimizers, G_beta, torch's random state) and, in its metadata,
-JSON (counters, NumPy random states). Reading one executes nothing. Files are written aside, synced and renamed, so
-that a crash or a full disk leaves the file before as it was.
+Each part of a game has a `state_dict`; a checkpoint holds them all in one safetensors file: the tensors (models,
+optimizers, G_beta, random streams) and, in its metadata, the plain values as JSON. Reading one executes nothing. Files
+are written aside, synced and renamed, so that a crash or a full disk leaves the file before as it was.
 """
 
 from __future__ import annotations
@@ -13,17 +13,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import Tensor, nn
+from torch import Tensor
 
 from agents.seqgan import SeqGAN
-from seqgan_env.rewards import AnchoredReward
-from seqgan_env.rollout_policies import DelayedCopy
 
-_EPISODES = ("tokens", "lengths", "values")  # of the MDP: where its sequences stand
+_TENSOR = "$tensor"  # the one key of a dict that stands in a tensor's place
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -82,124 +78,60 @@ def read_tensors(
         raise ValueError(f"{str(path)!r} is not a readable checkpoint of this project: {error}") from error
 
 
-def snapshot(game: SeqGAN) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def split_state(state: Any, name: str = "") -> tuple[dict[str, Tensor], Any]:
+    """A part's `state_dict` as a file holds it: the tensors by name, and the rest with names in the tensors' places.
+
+    Args:
+        state: nested dicts and lists of tensors and of what JSON can hold.
+        name: where it stands, dots between the levels.
+    """
+    if isinstance(state, Tensor):
+        return {name: state}, {_TENSOR: name}
+    if isinstance(state, dict):
+        parts = {str(key): split_state(value, f"{name}.{key}" if name else str(key)) for key, value in state.items()}
+        tensors = {key: tensor for found, _ in parts.values() for key, tensor in found.items()}
+        return tensors, {key: plain for key, (_, plain) in parts.items()}
+    if isinstance(state, list | tuple):
+        tensors, plain = split_state(dict(enumerate(state)), name)
+        return tensors, list(plain.values())
+    return {}, state
+
+
+def join_state(tensors: dict[str, Tensor], plain: Any) -> Any:
+    """What `split_state` was given, with text for a dict's keys and lists for tuples.
+
+    Raises:
+        ValueError: if a tensor is missing.
+    """
+    if isinstance(plain, list):
+        return [join_state(tensors, value) for value in plain]
+    if not isinstance(plain, dict):
+        return plain
+    if plain.keys() == {_TENSOR}:
+        if plain[_TENSOR] not in tensors:
+            raise ValueError(f"the checkpoint lacks the tensor {plain[_TENSOR]!r}")
+        return tensors[plain[_TENSOR]]
+    return {key: join_state(tensors, value) for key, value in plain.items()}
+
+
+def snapshot(game: SeqGAN) -> tuple[dict[str, Tensor], Any]:
     """All tensors and plain values that define where a game stands."""
-    tensors = {
-        f"{part}.{name}": tensor
-        for part, module in _modules(game).items()
-        for name, tensor in module.state_dict().items()
-    }
-    for part, optimizer in _optimizers(game).items():
-        for index, values in optimizer.state_dict()["state"].items():
-            tensors |= {f"{part}.{index}.{name}": torch.as_tensor(value) for name, value in values.items()}
-    tensors |= {f"best_parameters.{name}": tensor for name, tensor in game.pretrainer.tensors().items()}
-    tensors["random.torch"] = torch.get_rng_state()
-    if torch.cuda.is_available():
-        tensors["random.cuda"] = torch.cuda.get_rng_state()
-    mdp = game.env.env.mdp
-    if mdp.lengths.any():  # where sequences differ in length, some are half written when a round ends
-        tensors |= {f"episodes.{name}": torch.from_numpy(getattr(mdp, name).copy()) for name in _EPISODES}
-    state = {
-        "pretrainer": game.pretrainer.counters(),
-        "discriminator_steps": game.discriminator_steps,
-        "rounds": game.trainer.rounds,
-        "num_timesteps": game.agent.num_timesteps,
-        "n_updates": game.agent._n_updates,
-        "has_rollout_policy": game.trainer.rollout_policy is not None,
-        "trainer_rng": game.trainer.rng.bit_generator.state,
-        # Not seeded before the game begins: its first reset does that.
-        "env_rngs": None if game.agent._last_obs is None else [rng.bit_generator.state for rng in game.env.env.rngs],
-    }
-    reward_rng = _reward_rng(game)
-    if reward_rng is not None:
-        state["reward_rng"] = reward_rng.bit_generator.state
-    return tensors, state
+    return split_state(game.state_dict())
 
 
-def restore(game: SeqGAN, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
+def restore(game: SeqGAN, tensors: dict[str, Tensor], state: Any) -> None:
     """Set a newly made game to where `snapshot` was taken.
 
     Raises:
         ValueError: if the checkpoint belongs to another configuration.
     """
-    if state["has_rollout_policy"]:
-        game.trainer.sync(game.generator)
-    try:
-        for part, module in _modules(game).items():
-            module.load_state_dict(_under(part, tensors))
-        for part, optimizer in _optimizers(game).items():
-            _restore_optimizer(optimizer, _under(part, tensors))
-    except (RuntimeError, KeyError) as error:
-        raise ValueError(f"the checkpoint does not fit the run's configuration: {error}") from error
-    game.pretrainer.restore(state["pretrainer"], _under("best_parameters", tensors))
-    game.discriminator_steps = state["discriminator_steps"]
-    game.trainer.rounds = state["rounds"]
-    game.trainer.rng.bit_generator.state = state["trainer_rng"]
-    game.agent.num_timesteps = state["num_timesteps"]
-    game.agent._n_updates = state["n_updates"]
-    if state["env_rngs"] is not None:
-        # The reset takes the seeds that SB3 has set; only then do the stored random states hold.
-        game.env.reset()
-        mdp = game.env.env.mdp
-        for name, tensor in _under("episodes", tensors).items():
-            getattr(mdp, name)[:] = tensor.numpy()
-        game.agent._last_obs = mdp.tokens.copy()
-        game.agent._last_episode_starts = mdp.lengths == 0
-        for rng, stored in zip(game.env.env.rngs, state["env_rngs"], strict=True):
-            rng.bit_generator.state = stored
-    reward_rng = _reward_rng(game)
-    if reward_rng is not None:
-        reward_rng.bit_generator.state = state["reward_rng"]
-    torch.set_rng_state(tensors["random.torch"])
-    if torch.cuda.is_available() and "random.cuda" in tensors:
-        torch.cuda.set_rng_state(tensors["random.cuda"])
+    game.load_state_dict(join_state(tensors, state))
 
 
-def restore_pretraining(game: SeqGAN, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
-    """Set a newly made game to the end of another's MLE; what the game itself needs stays as its configuration made it.
+def restore_pretraining(game: SeqGAN, tensors: dict[str, Tensor], state: Any) -> None:
+    """Set a newly made game to the end of another's MLE; everything else stays as its configuration made it.
 
     Raises:
         ValueError: if the checkpoint belongs to another generator.
     """
-    try:
-        game.generator.load_state_dict(_under("policy.generator", tensors))
-        _restore_optimizer(game.pretrainer.optimizer, _under("mle_optimizer", tensors))
-    except (RuntimeError, KeyError) as error:
-        raise ValueError(f"the pretraining does not fit the run's configuration: {error}") from error
-    game.pretrainer.restore(state["pretrainer"], _under("best_parameters", tensors))
-
-
-def _modules(game: SeqGAN) -> dict[str, nn.Module]:
-    modules: dict[str, nn.Module] = {"policy": game.agent.policy, "discriminator": game.discriminator}
-    if isinstance(game.trainer.rollout_policy, DelayedCopy):
-        modules["rollout_policy"] = game.trainer.rollout_policy.model
-    if isinstance(game.reward_model, AnchoredReward):
-        modules["anchor"] = game.reward_model.anchor
-    return modules
-
-
-def _reward_rng(game: SeqGAN) -> np.random.Generator | None:
-    """What the reward model draws from, if it does."""
-    rng = getattr(game.reward_model, "rng", None)
-    return rng if isinstance(rng, np.random.Generator) else None
-
-
-def _optimizers(game: SeqGAN) -> dict[str, torch.optim.Optimizer]:
-    optimizers = {"mle_optimizer": game.pretrainer.optimizer, "policy_optimizer": game.agent.policy.optimizer}
-    if game.trainer.optimizer is not None:
-        optimizers["discriminator_optimizer"] = game.trainer.optimizer
-    return optimizers
-
-
-def _restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Give an optimizer its moments back; its settings come from the configuration."""
-    moments: dict[int, dict[str, Tensor]] = {}
-    for key, tensor in tensors.items():
-        index, name = key.split(".", 1)
-        moments.setdefault(int(index), {})[name] = tensor
-    optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
-
-
-def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors whose names begin with `prefix.`, without it."""
-    return {name[len(prefix) + 1 :]: tensor for name, tensor in tensors.items() if name.startswith(f"{prefix}.")}
+    game.load_pretraining(join_state(tensors, state))

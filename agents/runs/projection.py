@@ -1,7 +1,7 @@
 """How long a run will take: each unit of work is tried once on this machine, then multiplied.
 
 In: a task and a configuration. Out: seconds of each stage. What is tried works on models of its own, so that nothing of
-the run itself is touched; only the global random state is, which a run sets anew when it begins.
+the run itself is touched.
 """
 
 from __future__ import annotations
@@ -9,14 +9,13 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from agents.configuration import SeqGANConfig
-from agents.pretraining import Pretrainer
-from agents.seqgan import SeqGAN
+from agents.seqgan import SeqGAN, SeqGANConfig
+from agents.setting_paths import changed
 from seqgan_env.models.sequence_models import SequenceModel
 from seqgan_env.rollout_policies import sample_sequences
 from seqgan_env.tasks.task import Task
@@ -50,15 +49,14 @@ class UnitCosts:
 
     def projection(self, config: SeqGANConfig) -> Projection:
         """Seconds of a whole run, stage by stage; early stopping of MLE is not foreseen, its closing table is."""
-        d_step = self.discriminator_draw + config.k_epochs * self.discriminator_epoch
-        measured_epochs = config.mle_epochs / config.evaluate_every_epochs
-        measured_rounds = config.rounds / config.evaluate_every_rounds
-        a_round = config.g_steps * self.generator_update + config.d_steps * d_step
+        game, mle = config.game, config.pretraining
+        d_step = self.discriminator_draw + game.k_epochs * self.discriminator_epoch
+        a_round = game.g_steps * self.generator_update + game.d_steps * d_step
         return Projection(
-            mle=config.mle_epochs * self.mle_epoch + measured_epochs * self.measurement,
-            discriminator=config.discriminator_pretraining_steps * d_step,
-            adversarial=config.rounds * a_round + measured_rounds * self.measurement,
-            table=_TABLE_LINES * self.measurement * config.final_samples / config.evaluation_samples,
+            mle=mle.epochs * self.mle_epoch + mle.epochs / mle.measure_every * self.measurement,
+            discriminator=config.discriminator.pretraining_steps * d_step,
+            adversarial=game.rounds * a_round + game.rounds / game.measure_every * self.measurement,
+            table=_TABLE_LINES * self.measurement * config.final_samples / config.measuring.samples,
         )
 
 
@@ -106,28 +104,23 @@ def try_units(task: Task, config: SeqGANConfig, device: str | torch.device = "cp
         config: likewise.
         device: where models will live.
     """
-    searched = config.generator_batch_size * config.n_rollouts * task.sequence_length**2
-    share = 1.0 if config.reward_mode == "terminal" else min(1.0, _SEARCHED / searched)
-    rows = max(1, round(config.generator_batch_size * share))
-    game = SeqGAN(task, replace(config, g_steps=1, generator_batch_size=rows), device)
+    searched = config.learner.batch_size * config.game.n_rollouts * task.sequence_length**2
+    share = 1.0 if config.game.reward_mode == "terminal" else min(1.0, _SEARCHED / searched)
+    rows = max(1, round(config.learner.batch_size * share))
+    game = SeqGAN(task, changed(config, {"game.g_steps": 1, "learner.batch_size": rows}), device)
     _expect_real_lengths(game.generator, task)
     rng = np.random.default_rng(0)
     train = task.real_sequences("train")
-    of_an_epoch = min(len(train), config.epoch_sequences or len(train))
-    tried = train[: min(_BATCHES * config.batch_size, of_an_epoch)]
-    validation = task.some_sequences("validation", config.held_out_sequences)
-    pretrainer = Pretrainer(
-        game.generator,
-        tried,
-        validation[: max(1, round(len(validation) * len(tried) / of_an_epoch))],
-        learning_rate=config.mle_learning_rate,
-        batch_size=config.batch_size,
-        rng=rng,
-    )
+    of_an_epoch = min(len(train), config.pretraining.epoch_sequences or len(train))
+    tried = train[: min(_BATCHES * config.pretraining.batch_size, of_an_epoch)]
+    validation = task.some_sequences("validation", config.measuring.held_out_sequences)
+    plain = changed(config.pretraining, {"epoch_sequences": None, "patience": None, "curriculum_rate_step": 0.0})
+    held_out = validation[: max(1, round(len(validation) * len(tried) / of_an_epoch))]
+    pretrainer = plain.pretrainer(game.generator, tried, held_out, rng)
     real = tried.to(game.discriminator.device)
-    draw_size = min(config.discriminator_sample_size or len(train), len(train))
-    measures = task.measures(config.held_out_sequences)
-    measured = measures.trial_samples(config.evaluation_samples)
+    draw_size = min(config.discriminator.sample_size or len(train), len(train))
+    measures = task.measures(config.measuring.held_out_sequences)
+    measured = measures.trial_samples(config.measuring.samples)
 
     def draw() -> object:
         return sample_sequences(game.generator, _SAMPLES, task.sequence_length, rng, task.eos_token)
@@ -141,18 +134,19 @@ def try_units(task: Task, config: SeqGANConfig, device: str | torch.device = "cp
     measures.prepare()  # once in a run
     game.trainer.sync(game.generator)
     game.env.env_method("set_rollout_policy", game.trainer.rollout_policy)
-    draw_seconds = epoch_seconds = 0.0
-    if game.trainer.discriminator is not None:
-        # A report draws and scores sequences of its own; that costs about as much as drawing so many more.
-        draw_seconds = _seconds(draw) * (draw_size + 4 * _SAMPLES) / _SAMPLES
-        epoch_seconds = _seconds(lambda: game.trainer.epoch(real, real)) * draw_size / len(real)
-    return UnitCosts(
-        mle_epoch=_seconds(pretrainer.epoch) * of_an_epoch / len(tried),
-        discriminator_draw=draw_seconds,
-        discriminator_epoch=epoch_seconds,
-        generator_update=_seconds(update) * config.generator_batch_size / rows,
-        measurement=_seconds(measure) * config.evaluation_samples / measured,
-    )
+    with game.streams:
+        draw_seconds = epoch_seconds = 0.0
+        if game.trainer.discriminator is not None:
+            # A report draws and scores sequences of its own; that costs about as much as drawing so many more.
+            draw_seconds = _seconds(draw) * (draw_size + 4 * _SAMPLES) / _SAMPLES
+            epoch_seconds = _seconds(lambda: game.trainer.epoch(real, real)) * draw_size / len(real)
+        return UnitCosts(
+            mle_epoch=_seconds(pretrainer.epoch) * of_an_epoch / len(tried),
+            discriminator_draw=draw_seconds,
+            discriminator_epoch=epoch_seconds,
+            generator_update=_seconds(update) * config.learner.batch_size / rows,
+            measurement=_seconds(measure) * config.measuring.samples / measured,
+        )
 
 
 @torch.no_grad()
@@ -179,16 +173,17 @@ def within(config: SeqGANConfig, costs: UnitCosts, minutes: float) -> SeqGANConf
     if projection.total <= limit or not projection.adversarial:
         return config
     if projection.mle > limit / 2:
-        config = replace(config, mle_epochs=max(1, int(config.mle_epochs * limit / 2 / projection.mle)))
+        epochs = max(1, int(config.pretraining.epochs * limit / 2 / projection.mle))
+        config = changed(config, {"pretraining.epochs": epochs})
         projection = costs.projection(config)
     left = max(0.0, limit - projection.mle - projection.table)
     share = min(1.0, left / (projection.discriminator + projection.adversarial))
-    steps = config.discriminator_pretraining_steps
-    return replace(
-        config,
-        rounds=max(1, int(config.rounds * share)),
-        discriminator_pretraining_steps=max(min(1, steps), int(steps * share)),
-    )
+    steps = config.discriminator.pretraining_steps
+    fewer = {
+        "game.rounds": max(1, int(config.game.rounds * share)),
+        "discriminator.pretraining_steps": max(min(1, steps), int(steps * share)),
+    }
+    return changed(config, fewer)
 
 
 def _seconds(work: Callable[[], object]) -> float:

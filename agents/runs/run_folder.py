@@ -23,7 +23,7 @@ import os
 import platform
 import sys
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -33,36 +33,25 @@ import torch
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
-from agents.configuration import SeqGANConfig
 from agents.runs.checkpoints import read_tensors, write_atomically, write_tensors
+from agents.runs.flat_names import config_of_format_1
+from agents.seqgan import SeqGAN, SeqGANConfig
+from agents.setting_paths import changed, differing, value_at
 from seqgan_env.components import build_generator
 from seqgan_env.measures.measurement import Measures
 from seqgan_env.models.sequence_models import SequenceModel
+from seqgan_env.tasks import TASKS
+from seqgan_env.tasks.oracle import OracleOptions
 from seqgan_env.tasks.task import Split, Task, restored_task
 
 _KIND = "seqgan-run"
-# Settings that decide what MLE makes and what is measured of it, beside the real sequences, which are compared.
-PRETRAINING_SETTINGS = (
-    "seed",
-    "sequence_length",
-    "data_seed",
-    "train_sequences",
-    "generator",
-    "embedding_size",
-    "hidden_size",
-    "init_std",
-    "batch_size",
-    "max_grad_norm",
-    "mle_epochs",
-    "mle_patience",
-    "mle_reshuffle",
-    "epoch_sequences",
-    "mle_learning_rate",
-    "curriculum_rate_step",
-    "evaluate_every_epochs",
-    "evaluation_samples",
-    "held_out_sequences",
-)
+# Groups that decide what MLE makes and what is measured of it, beside the real sequences, which are compared.
+_PRETRAINING_GROUPS = ("seed", "generator", "pretraining", "measuring")
+_GROUPS: dict[str, Any] = {
+    field.name: field.default_factory for field in fields(SeqGANConfig) if is_dataclass(field.default_factory)
+}
+del _GROUPS["task"]  # its class depends on the task
+_FORMAT = 2  # of run.json; 1 had flat settings
 
 # Columns of metrics.csv; those of the task's measures stand between and behind them.
 _STEP_COLUMNS = (
@@ -101,6 +90,13 @@ class RunFolder:
             raise ValueError(f"{str(description)!r} cannot be read: {error}") from error
         if not isinstance(self.description, dict) or self.description.get("kind") != _KIND:
             raise ValueError(f"{str(path)!r} is not a run folder of this project: its run.json is of another kind")
+        self.format = self.description.get("format")
+        if self.format not in (1, _FORMAT):
+            made_by = (self.description.get("versions") or {}).get("seqgan-gym", "unknown")
+            raise ValueError(
+                f"{str(path)!r} has format={self.format!r}; this version reads 1 and {_FORMAT}. Use the version of "
+                f"seqgan-gym that made it: {made_by}"
+            )
         self._writer: SummaryWriter | None = None
 
     @classmethod
@@ -130,18 +126,21 @@ class RunFolder:
         """
         path = Path(path)
         cls.expect_unused(path)
+        if corpus_options is not None:
+            config = changed(config, {"task": TASKS[task.name](**corpus_options)})
         (path / "checkpoints").mkdir(parents=True, exist_ok=True)
         write_tensors(path / "task.safetensors", task.tensors(), task.state())
         if pretrained is not None:
             _copy_pretraining(pretrained, path, config)
         description = {
             "kind": _KIND,
-            "format": 1,
+            "format": _FORMAT,
             "task": task.name,
+            "task_options": _name_of(config.task),
             "preset": preset,
             "command": " ".join(["seqgan", *sys.argv[1:]]),
             "pretrained": None if pretrained is None else str(pretrained.path),
-            "config": asdict(config),
+            "config": asdict(config.complete()),
             "corpus_options": corpus_options,
             "statistics": task.summary(),
             "versions": {
@@ -168,9 +167,22 @@ class RunFolder:
             ValueError: if run.json does not hold them.
         """
         try:
-            return SeqGANConfig(**self.description["config"])
-        except (KeyError, TypeError, ValueError) as error:
+            values = self.description["config"]
+            if self.format == 1:
+                name = self.description["task"]
+                options = TASKS.get(name, OracleOptions)
+                return config_of_format_1(values, options(**(self.description.get("corpus_options") or {})))
+            return config_from(self.description["task_options"], values)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ValueError(f"{str(self.path / 'run.json')!r} holds no valid configuration: {error}") from error
+
+    def expect_resumable(self) -> None:
+        """Raise ValueError if the checkpoints are of an older format: one can sample from them, but not go on."""
+        if self.format != _FORMAT:
+            raise ValueError(
+                f"{str(self.path)!r} has format={self.format}: it can be evaluated, sampled and plotted, but training "
+                f"cannot go on from its checkpoints; start a new run, or use the version of seqgan-gym that made it"
+            )
 
     def task(self) -> Task:
         """The run's real sequences, read when they are asked for, with vocabulary, statistics and oracle."""
@@ -183,7 +195,7 @@ class RunFolder:
     @cached_property
     def measures(self) -> Measures:
         """What measures generators on the run's task."""
-        return self.task().measures(self.config().held_out_sequences)
+        return self.task().measures(self.config().measuring.held_out_sequences)
 
     # Checkpoints.
 
@@ -228,19 +240,19 @@ class RunFolder:
         tensors, _ = read_tensors(checkpoint)
         config, task = self.config(), self.task()
         try:
-            generator = build_generator(config.generator, task, **config.generator_options)
+            generator = build_generator(config.generator.name, task, **config.generator.options)
         except (TypeError, ValueError) as error:
             raise ValueError(
-                f"{str(self.path)!r} was trained with generator={config.generator!r}, which cannot be built now, and "
-                f"its parameters are of no use without it: {error}"
+                f"{str(self.path)!r} was trained with generator={config.generator.name!r}, which cannot be built now, "
+                f"and its parameters are of no use without it: {error}"
             ) from error
-        prefix = "policy.generator."
+        prefix = f"{SeqGAN.GENERATOR}." if self.format == _FORMAT else "policy.generator."
         stored = {name[len(prefix) :]: tensor for name, tensor in tensors.items() if name.startswith(prefix)}
         try:
             generator.load_state_dict(stored)
         except RuntimeError as error:
             raise ValueError(
-                f"the parameters in {str(checkpoint)!r} are not those of generator={config.generator!r}: {error}"
+                f"the parameters in {str(checkpoint)!r} are not those of generator={config.generator.name!r}: {error}"
             ) from error
         return generator
 
@@ -300,14 +312,38 @@ class RunFolder:
             self._writer.close()
 
 
+def config_from(task_name: str, values: dict[str, Any]) -> SeqGANConfig:
+    """Settings from plain values, as `dataclasses.asdict` makes them and JSON holds them.
+
+    Args:
+        task_name: of the task whose options class the group "task" has.
+        values: of all groups.
+
+    Raises:
+        KeyError, TypeError, ValueError: if they are not those of a `SeqGANConfig`.
+    """
+    groups = {name: group(**values[name]) for name, group in _GROUPS.items()}
+    others = {name: value for name, value in values.items() if name not in groups and name != "task"}
+    return SeqGANConfig(task=TASKS[task_name](**values["task"]), **groups, **others)
+
+
+def _name_of(options: Any) -> str:
+    """The task whose options class this is an object of; raises ValueError for another class."""
+    for name in TASKS:
+        if type(options) is TASKS[name]:
+            return name
+    raise ValueError(f"config.task={options!r} must be the options of one of {', '.join(TASKS)}")
+
+
 def _copy_pretraining(pretrained: RunFolder, path: Path, config: SeqGANConfig) -> None:
     """Give a new run another's MLE: its checkpoint and its measurements. Raises what `RunFolder.create` says."""
-    theirs = pretrained.config()
-    for name in PRETRAINING_SETTINGS:
-        if getattr(theirs, name) != getattr(config, name):
+    pretrained.expect_resumable()
+    theirs, ours = pretrained.config().complete(), config.complete()
+    for group in _PRETRAINING_GROUPS:
+        for setting in differing(getattr(theirs, group), getattr(ours, group), group):
             raise ValueError(
-                f"pretrained={str(pretrained.path)!r} has {name}={getattr(theirs, name)!r}, the new run "
-                f"{getattr(config, name)!r}; both must agree, or the new run must do its own pretraining"
+                f"pretrained={str(pretrained.path)!r} has {setting}={value_at(theirs, setting)!r}, the new run "
+                f"{value_at(ours, setting)!r}; both must agree, or the new run must do its own pretraining"
             )
     (theirs_tensors, theirs_state), (tensors, state) = (
         read_tensors(folder / "task.safetensors") for folder in (pretrained.path, path)

@@ -19,7 +19,6 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from agents.configuration import SeqGANConfig
 from agents.runs.checkpoints import (
     read_tensors,
     restore,
@@ -34,10 +33,6 @@ from agents.runs.run_folder import RunFolder
 from agents.seqgan import Milestone, SeqGAN, Stage
 from seqgan_env.measures.measurement import Measurement, Measures, TableRow
 from seqgan_env.models.sequence_models import SequenceModel
-from seqgan_env.tasks import TASKS
-from seqgan_env.tasks.music import MusicOptions
-from seqgan_env.tasks.task import Task
-from seqgan_env.tasks.text import TextOptions
 
 _STAGE_TITLES: dict[Stage, str] = {"mle": "MLE", "discriminator": "D pretraining", "adversarial": "SeqGAN"}
 # Streams of measurements, beside the seed; part of what a seed means, so never renumbered.
@@ -45,19 +40,6 @@ _STREAMS: dict[str, int] = {"mle": 0, "discriminator": 1, "adversarial": 2, "tab
 # Temperatures at which MLE stands beside SeqGAN in the closing table: each lowers NLL_oracle for free.
 MLE_TEMPERATURES = (0.9, 0.8, 0.7)
 _WRITTEN = 50  # samples of each measurement that are kept to be read
-
-
-def make_task(name: str, config: SeqGANConfig, options: TextOptions | MusicOptions | None = None) -> Task:
-    """The task of a new run: what `options` say, or, without them, what the configuration says of an oracle.
-
-    Raises:
-        ValueError: if an oracle or a corpus cannot be used.
-    """
-    if options is not None:
-        return options.task()
-    names = ("vocab_size", "sequence_length", "oracle", "data_seed", "train_sequences")
-    task: Task = TASKS[name](**{field: getattr(config, field) for field in names}).task()
-    return task
 
 
 class Experiment:
@@ -71,13 +53,14 @@ class Experiment:
     """
 
     def __init__(self, run: RunFolder, device: str = "cpu", console: Console | None = None, show_progress: bool = True):
+        run.expect_resumable()
         self.run = run
         self.config = run.config()
         self.task = run.task()
         self.console = console or TerminalConsole()
         self.show_progress = show_progress
         self.game = SeqGAN(self.task, self.config, device)
-        self.measures = self.task.measures(self.config.held_out_sequences)
+        self.measures = self.task.measures(self.config.measuring.held_out_sequences)
         run.remove_remains()
         metrics_size = 0
         if run.latest_checkpoint.is_file():
@@ -126,7 +109,7 @@ class Experiment:
         last = milestone.index == milestone.total
         if milestone.stage == "mle":
             last = self.game.pretrainer.finished
-        every = self.config.evaluate_every_epochs if milestone.stage == "mle" else self.config.evaluate_every_rounds
+        every = (self.config.pretraining if milestone.stage == "mle" else self.config.game).measure_every
         due = milestone.stage != "discriminator" and (last or milestone.index == 1 or milestone.index % every == 0)
         measurement = self._measure(milestone) if due else None
         self._log(milestone, measurement)
@@ -138,7 +121,7 @@ class Experiment:
         return measurement
 
     def _measure(self, milestone: Milestone) -> Measurement:
-        size = self.config.evaluation_samples
+        size = self.config.measuring.samples
         rng = np.random.default_rng([self.config.seed, _STREAMS[milestone.stage], milestone.index])
         measurement = self.measures.measure_on_the_way(self.game.generator, size, rng)
         if self.task.vocabulary is not None:
@@ -193,7 +176,7 @@ def _closing_rows(run: RunFolder, device: str) -> list[TableRow]:
     def rng(line: int) -> np.random.Generator:
         return np.random.default_rng([config.seed, _STREAMS["table"], line])
 
-    mle = methods[0][1] if methods[0][0] == "MLE" and config.rounds else None
+    mle = methods[0][1] if methods[0][0] == "MLE" and config.game.rounds else None
     return run.measures.closing_rows(methods, config.final_samples, rng, mle)
 
 
@@ -203,9 +186,9 @@ def _methods(run: RunFolder, device: str) -> list[tuple[str, SequenceModel]]:
     if run.mle_checkpoint.is_file():
         mle = run.generator(run.mle_checkpoint).to(device)
         methods = [("MLE", mle), *((f"MLE, temp. {t}", mle.at_temperature(t)) for t in MLE_TEMPERATURES)]
-    if methods and not config.rounds:
+    if methods and not config.game.rounds:
         return methods
-    name = "SeqGAN" if config.reward_model in ("discriminator", "logit") else f"reward {config.reward_model}"
+    name = "SeqGAN" if config.game.reward_model in ("discriminator", "logit") else f"reward {config.game.reward_model}"
     return [*methods, (name, run.generator().to(device))]
 
 

@@ -77,15 +77,15 @@ def schedule_sentence(study: Study) -> str:
     config = study.config
     seeds = " ".join(map(str, study.seeds))
     return (
-        f"Schedule {study.preset}: {config.mle_epochs} MLE epochs, then {config.rounds} rounds of g = "
-        f"{config.g_steps}, d = {config.d_steps}, k = {config.k_epochs}; seeds {seeds}; {study.samples:,} samples a "
-        "measurement."
+        f"Schedule {study.preset}: {config.pretraining.epochs} MLE epochs, then {config.game.rounds} rounds of g = "
+        f"{config.game.g_steps}, d = {config.game.d_steps}, k = {config.game.k_epochs}; seeds {seeds}; "
+        f"{study.samples:,} samples a measurement."
     )
 
 
 def scheduled_sampling_sentence(epochs: int) -> str:
     """How far the curriculum came: its rate falls by 0.002 an epoch, so a short schedule hardly leaves MLE."""
-    step = METHODS["scheduled_sampling"].settings["curriculum_rate_step"]
+    step = METHODS["scheduled_sampling"].settings["pretraining.curriculum_rate_step"]
     rate = max(0.0, 1 - step * (epochs - 1))
     return (
         f"Scheduled sampling's last epoch fed the real token with probability {rate:.3f} (it falls by {step} an epoch)."
@@ -123,7 +123,7 @@ class Table1:
             self._table(summary),
             claims_table(claims, self.rules),
             schedule_sentence(self.study),
-            scheduled_sampling_sentence(self.study.config.mle_epochs),
+            scheduled_sampling_sentence(self.study.config.pretraining.epochs),
         ]
         return Findings({"summary": summary, "claims": claim_rows(claims)}, printed)
 
@@ -220,7 +220,7 @@ class Fig2:
         """The claims."""
         claims = self.claims(measured)
         title = "Fig. 2: where the curves end, NLL_oracle in nats per token"
-        epochs = self.study.config.mle_epochs + self.study.config.rounds
+        epochs = self.study.config.pretraining.epochs + self.study.config.game.rounds
         printed: list[Table | str] = [
             claims_table(claims, self.rules, title),
             schedule_sentence(self.study),
@@ -278,11 +278,11 @@ class Fig3:
         """The claims."""
         claims = self.claims(measured)
         title = "Fig. 3: where each (g, d, k) ends, NLL_oracle in nats per token; the paper's off its axes"
-        rounds = ", ".join(f"{one.method(self.updates).settings['rounds']} of g = {one.g}" for one in SCHEDULES)
+        rounds = ", ".join(f"{one.method(self.updates).settings['game.rounds']} of g = {one.g}" for one in SCHEDULES)
         printed: list[Table | str] = [
             claims_table(claims, self.rules, title),
             f"Each (g, d, k) has about {self.updates} generator updates in whole rounds ({rounds}), after "
-            f"{self.study.config.mle_epochs} MLE epochs; the paper gives no number.",
+            f"{self.study.config.pretraining.epochs} MLE epochs; the paper gives no number.",
             f"Preset {self.study.preset}; seeds {' '.join(map(str, self.study.seeds))}.",
         ]
         return Findings({"claims": claim_rows(claims)}, printed)

@@ -12,7 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from agents.configuration import BEST, SeqGANConfig
+from agents.runs.presets import BEST
+from agents.seqgan import SeqGANConfig
+from agents.setting_paths import changed
 from seqgan_env.measures.measurement import Measurement, Measures
 from seqgan_env.rollout_policies import UniformPolicy
 
@@ -30,7 +32,7 @@ class Method:
     Attributes:
         name: in CSVs and folders.
         label: for people.
-        settings: what it changes in a `SeqGANConfig`.
+        settings: what it changes in a `SeqGANConfig`: dotted path -> value.
         starts_from: the method whose pretraining it shares, or None if it does its own.
         untrained: how to measure a method that trains nothing: called with the measures of the task, the number of
             samples, their random stream and the device. None for a method that is trained.
@@ -53,7 +55,7 @@ class Method:
 
     def config(self, base: SeqGANConfig, seed: int) -> SeqGANConfig:
         """Its settings for a seed, all others as in `base`."""
-        return replace(base, seed=seed, **self.settings)
+        return changed(base, {"seed": seed} | self.settings)
 
 
 def _random_tokens(measures: Measures, samples: int, rng: np.random.Generator, device: str) -> Measurement:
@@ -69,7 +71,7 @@ def _held_out_sequences(measures: Measures, samples: int, rng: np.random.Generat
     return measures.real_data(samples, rng)
 
 
-_NO_GAME: dict[str, Any] = {"rounds": 0, "discriminator_pretraining_steps": 0}
+_NO_GAME: dict[str, Any] = {"game.rounds": 0, "discriminator.pretraining_steps": 0}
 
 METHODS: dict[str, Method] = {
     method.name: method
@@ -79,31 +81,36 @@ METHODS: dict[str, Method] = {
         Method(
             "scheduled_sampling",
             "scheduled sampling",
-            _NO_GAME | {"curriculum_rate_step": 0.002},
+            _NO_GAME | {"pretraining.curriculum_rate_step": 0.002},
             paper_nll_oracle=8.985,
         ),
         Method(
             "pg_bleu",
             "PG-BLEU",
-            {"reward_model": "bleu", "anchor_weight": 0.0, "n_rollouts": 1, "discriminator_pretraining_steps": 0},
+            {
+                "game.reward_model": "bleu",
+                "game.anchor_weight": 0.0,
+                "game.n_rollouts": 1,
+                "discriminator.pretraining_steps": 0,
+            },
             starts_from="mle",
             paper_nll_oracle=8.946,
         ),
         Method("seqgan", "SeqGAN", starts_from="mle", paper_nll_oracle=8.736),
-        Method("shuffled_reward", "shuffled reward", {"reward_model": "shuffled"}, starts_from="mle"),
-        Method("random_reward", "random reward", {"reward_model": "random"}, starts_from="mle"),
-        Method("constant_reward", "constant reward", {"reward_model": "constant"}, starts_from="mle"),
+        Method("shuffled_reward", "shuffled reward", {"game.reward_model": "shuffled"}, starts_from="mle"),
+        Method("random_reward", "random reward", {"game.reward_model": "random"}, starts_from="mle"),
+        Method("constant_reward", "constant reward", {"game.reward_model": "constant"}, starts_from="mle"),
         Method(
             "mle_held_out",
             "MLE, held-out best",
-            _NO_GAME | {"mle_patience": 10},
+            _NO_GAME | {"pretraining.patience": 10},
             temperatures=_HELD_OUT_TEMPERATURES,
         ),
         Method("best", "SeqGAN, best preset", BEST, starts_from="mle_held_out", temperatures=_MLE_TEMPERATURES),
         Method(
             "best_random_reward",
             "its twin, random reward",
-            BEST | {"reward_model": "random"},
+            BEST | {"game.reward_model": "random"},
             starts_from="mle_held_out",
             temperatures=_TEMPERATURES,
         ),
@@ -121,8 +128,8 @@ IMPROVED = ("best", "best_random_reward")
 
 def continued(method: Method, base: SeqGANConfig) -> Method:
     """A method without a game that trains on for as many epochs as the others play rounds: for Fig. 2's common axis."""
-    epochs = base.mle_epochs + base.rounds
-    return replace(method, name=f"{method.name}_continued", settings=method.settings | {"mle_epochs": epochs})
+    epochs = base.pretraining.epochs + base.game.rounds
+    return replace(method, name=f"{method.name}_continued", settings=method.settings | {"pretraining.epochs": epochs})
 
 
 @dataclass(frozen=True)
@@ -149,11 +156,11 @@ class Schedule:
     def method(self, updates: int) -> Method:
         """SeqGAN with this schedule, for about so many generator updates: whole rounds, at least one."""
         settings = {
-            "g_steps": self.g,
-            "d_steps": self.d,
-            "k_epochs": self.k,
-            "rounds": max(1, round(updates / self.g)),
-            "evaluate_every_rounds": max(1, 5 // self.g),
+            "game.g_steps": self.g,
+            "game.d_steps": self.d,
+            "game.k_epochs": self.k,
+            "game.rounds": max(1, round(updates / self.g)),
+            "game.measure_every": max(1, 5 // self.g),
         }
         return Method(f"seqgan_g{self.g}_d{self.d}_k{self.k}", self.label, settings, starts_from="mle")
 

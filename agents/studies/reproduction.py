@@ -9,14 +9,16 @@ every schedule about as many generator updates, because whole rounds of g = 100 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
 from rich.console import Console
 
-from agents.configuration import MUSIC, PRESETS, TEXT, TOY, SeqGANConfig
+from agents.runs.presets import MUSIC, PRESETS, TEXT, TOY
 from agents.runs.training import resolve_device
+from agents.seqgan import SeqGANConfig
+from agents.setting_paths import changed
 from agents.studies import evidence, real_data, tables
 from agents.studies.cells import Cell
 from agents.studies.figures import Curves, Fig2, Fig3, Figure, Table1, schedule_sentence
@@ -98,9 +100,12 @@ class ReproductionOptions:
         oracle = self.oracle
         if oracle is not None and not oracle.isdigit():
             oracle = str(Path(oracle).absolute())  # workers may stand elsewhere
-        return replace(
-            base, oracle=oracle, mle_epochs=self.mle_epochs or base.mle_epochs, rounds=self.rounds or base.rounds
-        )
+        return self._shortened(changed(base, {"task.oracle": oracle}))
+
+    def _shortened(self, base: SeqGANConfig) -> SeqGANConfig:
+        """The settings with the epochs and rounds that were asked for."""
+        asked = {"pretraining.epochs": self.mle_epochs, "game.rounds": self.rounds}
+        return changed(base, {path: value for path, value in asked.items() if value})
 
     def folder(self, name: FigureName = "table1") -> Path:
         """Where the results go; the same options give the same folder, so that the same command goes on.
@@ -150,7 +155,7 @@ class ReproductionOptions:
         return Study(
             task=data.kind,
             preset=data.kind,
-            config=replace(base, mle_epochs=self.mle_epochs or base.mle_epochs, rounds=self.rounds or base.rounds),
+            config=self._shortened(base),
             seeds=self.seeds or (FAST_SEEDS if self.fast else real_data.SEEDS),
             samples=self.samples or (real_data.FAST_SAMPLES if self.fast else real_data.SAMPLES),
             folder=self.folder(data.name) / "cells",  # type: ignore[arg-type]
@@ -182,7 +187,7 @@ class ReproductionOptions:
             raise ValueError(f"methods={self.methods} is for table1; {name} needs them all")
         study = self.study()
         if name == "fig3":
-            updates = self.rounds or max(FIG3_UPDATES, study.config.rounds)
+            updates = self.rounds or max(FIG3_UPDATES, study.config.game.rounds)
             return Fig3(study, updates, study.is_authors_oracle)
         if name == "table1":
             return Table1(study, self.methods, study.is_authors_oracle)
@@ -247,6 +252,9 @@ def write_figure(
     for ending, rows in findings.csvs.items():
         tables.write_csv(folder / f"{name}_{ending}.csv", rows)
     plot_csv(path, path.with_suffix(".png"))
+    config = study.config
+    if options.oracle is not None:  # as it was given, not where it lies on this machine
+        config = changed(config, {"task.oracle": options.oracle})
     write_record(
         path.with_suffix(".json"),
         options.command(name),
@@ -256,7 +264,7 @@ def write_figure(
         figure=name,
         task=study.task,
         preset=study.preset,
-        config=asdict(replace(study.config, oracle=options.oracle)),
+        config=asdict(config.complete()),
         oracle_sha256=study.oracle_sha256,
         is_authors_oracle=study.is_authors_oracle,
         corpus=study.made_task.summary(),

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,22 +18,21 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from agents.configuration import SeqGANConfig
 from agents.runs.checkpoints import write_atomically
-from agents.runs.run_folder import RunFolder
-from agents.runs.training import Experiment, make_task
+from agents.runs.run_folder import RunFolder, config_from
+from agents.runs.training import Experiment
+from agents.seqgan import SeqGANConfig
 from agents.studies.cells import Cell
 from agents.studies.methods import METHODS, REAL, Method
 from agents.studies.record import AUTHORS_ORACLE, file_fingerprint, oracle_fingerprint
 from agents.studies.tables import Row
-from seqgan_env.tasks.music import music_task
+from seqgan_env.tasks import TASKS
 from seqgan_env.tasks.task import Task
-from seqgan_env.tasks.text import text_task
 
 _TRAIN = f"{__name__}:train_cell"
 _MEASURE = f"{__name__}:measure_cell"
-_DEFAULTS = {"config": asdict(SeqGANConfig())}  # a new setting's default is what was done before it existed
-_CORPUS_TASKS = {"text": text_task, "music": music_task}
+# A new setting's default is what was done before it existed. Options of a task are compared as they are.
+_DEFAULTS = {"config": {name: value for name, value in asdict(SeqGANConfig().complete()).items() if name != "task"}}
 
 
 @dataclass(frozen=True)
@@ -69,7 +68,14 @@ class Study:
         Raises:
             ValueError: if an oracle or a corpus cannot be used.
         """
-        return _task(self.task, self.config, self.corpus, self.corpus_options)
+        task: Task = self._read(self.config).task.task()
+        return task
+
+    def _read(self, config: SeqGANConfig) -> SeqGANConfig:
+        """Settings with the options of the corpus, where there is one."""
+        if self.corpus_options is None:
+            return config
+        return replace(config, task=TASKS[self.task](corpus=self.corpus, **self.corpus_options))
 
     @cached_property
     def oracle_sha256(self) -> str | None:
@@ -98,7 +104,7 @@ class Study:
         settings = {
             "task": self.task,
             "preset": self.preset,
-            "config": asdict(method.config(self.config, seed)),
+            "config": asdict(self._read(method.config(self.config, seed)).complete()),
             "pretrained": pretrained,
         }
         after = () if pretrained is None else (pretrained,)
@@ -157,12 +163,6 @@ def _needed(method: Method) -> list[Method]:
     return [*before, method] if method.is_trained else [METHODS["mle"]]
 
 
-def _task(name: str, config: SeqGANConfig, corpus: str | None, corpus_options: dict[str, Any] | None) -> Task:
-    if corpus_options is None:
-        return make_task(name, config)
-    return _CORPUS_TASKS[name](corpus, **corpus_options)
-
-
 def train_cell(settings: dict[str, Any], folder: Path, device: str) -> None:
     """Train what is left of a cell's run; progress goes to log.txt."""
     path = folder / "run"
@@ -170,13 +170,13 @@ def train_cell(settings: dict[str, Any], folder: Path, device: str) -> None:
     if (path / "run.json").is_file():
         run = RunFolder(path)
     else:
-        config = SeqGANConfig(**settings["config"])
+        config = config_from(settings["task"], settings["config"])
         pretrained = None
         if settings["pretrained"] is not None:
             pretrained = RunFolder(folder.parent / settings["pretrained"] / "run")
             task = pretrained.task()
         else:
-            task = _task(settings["task"], config, settings.get("corpus"), corpus_options)
+            task = config.task.task()
         run = RunFolder.create(path, task, config, settings["preset"], pretrained, corpus_options)
     with (folder / "log.txt").open("a", encoding="utf-8") as log:
         Experiment(run, device, Console(file=log, width=120), show_progress=False).train()

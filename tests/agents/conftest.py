@@ -7,16 +7,19 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.console import Console
 
-from agents.configuration import TOY, SeqGANConfig
+from agents.model_settings import shared_options
+from agents.runs.flat_names import nested
+from agents.runs.presets import TOY
 from agents.runs.run_folder import RunFolder
 from agents.runs.training import Experiment
+from agents.seqgan import SeqGANConfig
+from agents.setting_paths import changed
 from seqgan_env.tasks.toy import toy_task
 
 TINY: dict[str, Any] = {
@@ -36,14 +39,18 @@ TINY_OPTIONS = [
 
 
 def tiny_config(**changes: Any) -> SeqGANConfig:
-    """The toy command's settings, cut down to seconds."""
-    return replace(TOY, **TINY | changes)
+    """The toy command's settings, cut down to seconds; names as in `flat_names`."""
+    base = TOY
+    for kind in {"generator", "discriminator"} & changes.keys():  # of TOY's options, those that the model has
+        shared = shared_options(kind, changes[kind], getattr(TOY, kind).options)
+        base = changed(base, {f"{kind}.name": changes[kind], f"{kind}.options": shared})
+    return changed(base, nested(TINY | changes))
 
 
 def new_run(path: Path, pretrained: RunFolder | None = None, **changes: Any) -> RunFolder:
     """A tiny run folder in which nothing was trained yet, or only what another run has pretrained."""
     config = tiny_config(**changes)
-    task = toy_task(sequence_length=config.sequence_length, n_sequences=config.train_sequences)
+    task = toy_task(sequence_length=config.task.sequence_length, n_sequences=config.task.train_sequences)
     return RunFolder.create(path, task, config, "toy", pretrained)
 
 

@@ -36,6 +36,15 @@ class Spy(DiscriminatorTrainer):
         self.draws: list[Tensor] = []
         self.epochs: list[tuple[Tensor, Tensor]] = []
         self.generators: list[Tensor] = []
+        if self.adversary is not None:
+            plain = self.adversary.epoch
+
+            def epoch(real: Tensor, generated: Tensor) -> float:
+                self.events.append("k")
+                self.epochs.append((real, generated))
+                return plain(real, generated)
+
+            self.adversary.epoch = epoch  # type: ignore[method-assign]
 
     def train_step(self, generator: Any) -> DiscriminatorReport | None:
         self.events.append("d")
@@ -50,18 +59,13 @@ class Spy(DiscriminatorTrainer):
             self.draws.append(negatives)
         return negatives
 
-    def epoch(self, real: Tensor, generated: Tensor) -> float:
-        self.events.append("k")
-        self.epochs.append((real, generated))
-        return super().epoch(real, generated)
-
     def sync(self, policy: Any) -> None:
         self.events.append("sync")
         super().sync(policy)
 
-    def _hand_over_rollout_policy(self) -> None:
+    def _hand_over_rollout_policy(self, learner: Any) -> None:
         self.events.append("hand over")
-        super()._hand_over_rollout_policy()
+        super()._hand_over_rollout_policy(learner)
 
 
 def spied_agent(spy: Spy, env: SequenceVecEnv, **keywords: Any) -> REINFORCE:
@@ -325,9 +329,8 @@ def test_the_search_sees_the_synced_parameters_and_no_stale_states(task: Task) -
     for token in (1, 2):
         with torch.no_grad():
             model.output.bias.zero_()[token] = 80.0
-        trainer.model = agent
         trainer.sync(model)
-        trainer._hand_over_rollout_policy()
+        trainer._hand_over_rollout_policy(agent)
         env.reset()
         assert env.step(np.array([0]))[1].tolist() == [11 * token]
 
@@ -426,7 +429,8 @@ def test_dqns_negatives_are_played_with_its_exploration_and_so_is_g_beta(
 def test_negatives_of_a_policy_that_cannot_be_asked_are_the_sequences_that_it_finished(
     make_spy: Callable[..., Spy], env: SequenceVecEnv, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("agents.discriminator_trainer.can_be_asked", lambda policy: False)
+    for module in ("agents.discriminator_trainer", "agents.adversarial_rounds"):
+        monkeypatch.setattr(f"{module}.can_be_asked", lambda policy: False)
     spy = make_spy(d_steps=1, k_epochs=1)
     agent = sb3_agent(DQN, env, learning_starts=0, train_freq=3, batch_size=4, buffer_size=100)
     agent.learn(12, spy)

@@ -305,11 +305,11 @@ def test_every_kind_of_policy_passes_the_checks_of_rollout_policies(name: str) -
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_a_frozen_copy_plays_the_same_until_it_is_told_to_follow(name: str) -> None:
+def test_a_delayed_copy_plays_the_same_until_it_is_told_to_follow(name: str) -> None:
     policy = played_by(name)
     sequences = enumerate_sequences(3, 3)
     before = policy.log_probs(sequences)
-    copied = policy.frozen_copy()
+    copied = policy.delayed_copy()
     with torch.no_grad():
         for parameter in policy.policy.parameters():
             parameter.mul_(-0.5)

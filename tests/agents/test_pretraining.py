@@ -11,6 +11,7 @@ from scipy import stats
 from torch import Tensor
 
 from agents.pretraining import Pretrainer, scheduled_inputs
+from agents.runs.checkpoints import split_state
 from seqgan_env.models.sequence_models import LSTMSequenceModel, shift_right
 from seqgan_env.rollout_policies import sample_sequences
 from seqgan_env.tasks.task import Task
@@ -61,7 +62,7 @@ def test_without_patience_epochs_are_exact_and_the_last_parameters_stay(task: Ta
         seen.append(parameters(trainer))
     assert trainer.epochs == len(seen) == 3
     assert torch.equal(parameters(trainer), seen[-1])
-    assert trainer.tensors() == {}
+    assert trainer.state_dict()["best_parameters"] == {}
 
 
 def test_zero_epochs_train_nothing(task: Task) -> None:
@@ -158,21 +159,23 @@ def test_a_restored_pretrainer_continues_bit_for_bit(task: Task, patience: int |
     history = [first.epoch() for _ in range(stop_after)]
     second = pretrainer(task, seed=99, **keywords)
     second.generator.load_state_dict(first.generator.state_dict())
-    second.optimizer.load_state_dict(first.optimizer.state_dict())
-    second.restore(first.counters(), first.tensors())
+    second.load_state_dict(first.state_dict())
     history += second.fit()
     assert history == expected
     assert torch.equal(parameters(second), parameters(whole))
-    assert second.counters() == whole.counters()
+    (tensors, plain), (expected, expected_plain) = split_state(second.state_dict()), split_state(whole.state_dict())
+    assert plain == expected_plain
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in tensors.items())
 
 
-def test_counters_are_plain_values(task: Task) -> None:
+def test_a_state_without_its_tensors_is_what_json_can_hold(task: Task) -> None:
     import json
 
     trainer = pretrainer(task, patience=3)
-    assert json.loads(json.dumps(trainer.counters()))["best_validation"] is None
+    assert json.loads(json.dumps(split_state(trainer.state_dict())[1]))["best_validation"] is None
     trainer.epoch()
-    assert json.loads(json.dumps(trainer.counters())) == trainer.counters()
+    plain = split_state(trainer.state_dict())[1]
+    assert json.loads(json.dumps(plain)) == plain
 
 
 def test_a_batch_larger_than_the_data_is_refused(task: Task) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -192,8 +191,8 @@ def test_a_seed_means_the_streams_that_it_always_meant() -> None:
     seeds = [int(seed) for seed in np.random.SeedSequence(7).generate_state(5)]
     config = tiny_config(seed=7)
     game = SeqGAN(toy_task(n_sequences=64), config)
-    generator = LSTMSequenceModel(3, config.embedding_size, config.hidden_size, config.init_std, seeds[0])
-    discriminator = CNNDiscriminator(3, 3, config.filters, config.discriminator_embedding_size, 0.0, 0.2, seeds[1])
+    generator = LSTMSequenceModel(3, 8, 8, 0.1, seeds[0])
+    discriminator = CNNDiscriminator(3, 3, "light", 8, 0.0, 0.2, seeds[1])
     assert torch.equal(vector(game.generator), vector(generator))
     assert torch.equal(vector(game.discriminator), vector(discriminator))
     assert game.pretrainer.rng.bit_generator.state == np.random.default_rng(seeds[2]).bit_generator.state
@@ -325,8 +324,8 @@ def test_early_stopping_ends_mle_before_its_last_epoch() -> None:
 
 
 def test_settings_reach_the_parts_that_they_are_about() -> None:
-    config = replace(
-        tiny_config(), dropout=0.3, l2=0.7, d_steps=2, g_steps=4, k_epochs=5, rollout_rate=0.6, n_rollouts=7,
+    config = tiny_config(
+        dropout=0.3, l2=0.7, d_steps=2, g_steps=4, k_epochs=5, rollout_rate=0.6, n_rollouts=7,
         discriminator_learning_rate=3e-3, discriminator_weight_decay=0.2, mle_learning_rate=4e-3,
         generator_learning_rate=5e-3, max_grad_norm=2.5, embedding_size=5, hidden_size=6, batch_size=20,
         generator_batch_size=9, baseline="step_mean", discriminator_sample_size=30,
@@ -336,11 +335,15 @@ def test_settings_reach_the_parts_that_they_are_about() -> None:
     assert game.generator.hidden_size == 6
     assert game.discriminator.dropout.p == 0.3
     assert game.discriminator.l2 == 0.7
-    assert (game.trainer.g_steps, game.trainer.d_steps, game.trainer.k_epochs) == (4, 2, 5)
-    assert (game.trainer.rollout_rate, game.trainer.sample_size, game.trainer.batch_size) == (0.6, 30, 20)
-    assert game.trainer.optimizer is not None
-    assert game.trainer.optimizer.param_groups[0]["lr"] == 3e-3
-    assert game.trainer.optimizer.param_groups[0]["weight_decay"] == 0.2
+    assert game.trainer.adversary is not None
+    assert (game.trainer.d_steps, game.trainer.adversary.k_epochs) == (2, 5)
+    assert (game.trainer.rollout_rate, game.trainer.adversary.sample_size, game.trainer.adversary.batch_size) == (
+        0.6,
+        30,
+        20,
+    )
+    assert game.trainer.adversary.optimizer.param_groups[0]["lr"] == 3e-3
+    assert game.trainer.adversary.optimizer.param_groups[0]["weight_decay"] == 0.2
     assert game.pretrainer.optimizer.param_groups[0]["lr"] == 4e-3
     assert game.pretrainer.batch_size == 20
     assert game.agent.policy.optimizer.param_groups[0]["lr"] == 5e-3

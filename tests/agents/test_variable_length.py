@@ -12,7 +12,6 @@ from rich.console import Console
 from torch import Tensor
 from torch.nn import functional as F
 
-from agents.configuration import SeqGANConfig
 from agents.discriminator_trainer import DiscriminatorTrainer
 from agents.policies import SequencePolicy, TokenPrefixExtractor
 from agents.pretraining import Pretrainer
@@ -20,7 +19,7 @@ from agents.reinforce import REINFORCE
 from agents.runs.checkpoints import read_tensors, restore, snapshot, write_tensors
 from agents.runs.run_folder import RunFolder
 from agents.runs.training import Experiment
-from agents.seqgan import SeqGAN
+from agents.seqgan import SeqGAN, SeqGANConfig
 from agents.vec_env import SequenceVecEnv
 from seqgan_env.components import GENERATORS, build_discriminator, build_generator
 from seqgan_env.envs import SequenceVectorEnv, observation_space
@@ -253,7 +252,7 @@ def test_a_game_that_is_restored_with_sequences_half_written_goes_on_as_one_that
 
     whole, pieces = files("whole", 4), files("pieces", 1, 2, 4)
     (tensors, state), (expected, expected_state) = read_tensors(pieces), read_tensors(whole)
-    assert 0 < int(expected["episodes.lengths"].max()) < T  # some are half written
+    assert 0 < int(expected["env.episodes.lengths"].max()) < T  # some are half written
     assert state == expected_state
     assert tensors.keys() == expected.keys()
     for name, tensor in tensors.items():

@@ -208,7 +208,7 @@ def test_an_announced_update_of_the_delayed_copy_changes_the_search(model: LSTMS
         model.output.bias.copy_(torch.tensor([0.0, 0.0, 80.0]))
     mdp.reset()
     assert mdp.step(np.array([1]), generators(1))[0] == before  # a copy: training alone changes nothing
-    policy.update(model)
+    policy.follow(model)
     mdp.set_rollout_policy(policy)
     mdp.reset()
     assert mdp.step(np.array([1]), generators(1))[0] == 122

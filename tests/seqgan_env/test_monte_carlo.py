@@ -168,7 +168,7 @@ def test_the_values_follow_an_update_of_the_delayed_copy(model: LSTMSequenceMode
     with torch.no_grad():
         model.output.bias.copy_(torch.tensor([0.0, 0.0, 60.0]))
     assert search(policy, [(1,)], DigitsReward(), 2000)[0] == before
-    policy.update(model)
+    policy.follow(model)
     assert search(policy, [(1,)], DigitsReward(), 2000)[0] == 122
     assert before != 122
 

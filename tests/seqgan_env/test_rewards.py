@@ -99,7 +99,7 @@ def test_an_anchored_reward_is_less_by_the_weight_times_the_drift(model: LSTMSeq
     drift = model.log_probs(SEQUENCES).sum(dim=1).detach() - before
     assert drift.abs().max() > 0.1
     torch.testing.assert_close(reward(SEQUENCES), table(SEQUENCES).float() - 0.5 * drift)
-    reward.drop_anchor()
+    reward.set_anchor()
     torch.testing.assert_close(reward(SEQUENCES), table(SEQUENCES).float())
 
 

@@ -78,7 +78,7 @@ def test_an_update_keeps_the_rates_share_of_every_old_parameter(rate: float) -> 
     policy = DelayedCopy(old, rate)
     beta, theta = parameters_of(old).clone(), parameters_of(new).clone()
     for _ in range(2):  # twice: it goes on following
-        policy.update(new)
+        policy.follow(new)
         beta = rate * beta + (1 - rate) * theta
         torch.testing.assert_close(parameters_of(policy.model), beta)
     assert torch.equal(parameters_of(new), theta)
@@ -91,7 +91,7 @@ def test_an_update_changes_what_is_drawn(model: LSTMSequenceModel) -> None:
     with torch.no_grad():
         model.output.bias.copy_(torch.tensor([0.0, 50.0, 0.0]))
     np.testing.assert_array_equal(next_token_shares(policy, [1]), before)
-    policy.update(model)
+    policy.follow(model)
     assert next_token_shares(policy, [1]).tolist() == [0, 1, 0]
 
 
@@ -100,7 +100,7 @@ def test_a_delayed_copy_takes_running_statistics_as_they_are(model: LSTMSequence
     delayed = DelayedCopy(model, rate=0.8)
     model.running_mean.fill_(3.0)
     assert delayed.model.running_mean.tolist() == [0.0, 0.0]
-    delayed.update(model)
+    delayed.follow(model)
     assert delayed.model.running_mean.tolist() == [3.0, 3.0]
 
 

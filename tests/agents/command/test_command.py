@@ -12,7 +12,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +21,11 @@ import torch
 from torch import Tensor
 
 from agents.command import main as cli
+from agents.command import train as train_command
 from agents.runs.checkpoints import read_tensors
+from agents.runs.presets import PRESETS
 from agents.runs.run_folder import RunFolder
+from agents.setting_paths import changed
 from tests.agents.conftest import TINY_OPTIONS, new_run, train
 
 Command = Callable[..., tuple[int, str]]
@@ -91,7 +93,7 @@ def test_the_oracle_command_trains_the_papers_task(place: Path) -> None:
     run = RunFolder(Path("run"))
     assert run.description["task"] == "oracle"
     assert run.description["preset"] == "fast"
-    assert run.config().oracle == "3"
+    assert run.config().task.oracle == 3
     assert run.task().real_sequences("train").shape == (64, 4)
     assert run.generator().vocab_size == 9
 
@@ -150,15 +152,16 @@ def test_plot_draws_one_run_or_several(run: RunFolder, place: Path, capsys: pyte
         ("train --help", ["oracle", "toy"]),
         (
             "train oracle --help",
-            ["[P: 20]", "[P: 10,000", "[P: 16]", "[2016: 240; 2018: 120]", "[2016: 800; 2018: 200]"],
+            ["[2016: 240; 2018: 120]"],
         ),
-        ("train toy --help", ["g, generator updates a round [P: 1]", "d, draws of fresh negatives a round [P: 5]"]),
-        ("train toy --help", ["lstm, gru, transformer, attention", "cnn, rcnn, bigru, transformer, ensemble"]),
+        ("train toy --help-all", ["g, generator updates a round [P: 1]", "d, draws of fresh negatives a round [P: 5]"]),
+        ("train oracle --help-all", ["[P: 20]", "[P: 10,000", "[P: 16]", "[2016: 240; 2018: 120]"]),
+        ("train toy --help-all", ["lstm, gru, transformer, attention", "cnn, rcnn, bigru, transformer, ensemble"]),
         ("evaluate --help", ["(paper: 100,000)"]),
         ("sample --help", ["Below 1 sharpens"]),
         ("plot --help", ["Run folders", "CSV"]),
         (
-            "reproduce --help",
+            "reproduce --help-all",
             ["{table1,fig2,fig3,curves,poems,speeches,music,text}", "100,000 as in the paper", "--ray", "0 1 2 3 4"],
         ),
     ],
@@ -178,28 +181,80 @@ def test_help_ends_well_and_gives_the_papers_values(
         ("--preset repo2018", 120, 200),
         ("--preset=repo2016", 240, 800),
         ("--preset paper", 240, 800),
-        ("--preset fast", cli.PRESETS["fast"].mle_epochs, cli.PRESETS["fast"].rounds),
-        ("", cli.PRESETS["fast"].mle_epochs, cli.PRESETS["fast"].rounds),
+        ("--preset fast", PRESETS["fast"].pretraining.epochs, PRESETS["fast"].game.rounds),
+        ("", PRESETS["fast"].pretraining.epochs, PRESETS["fast"].game.rounds),
     ],
 )
 def test_a_presets_values_become_the_defaults(
-    options: str, epochs: int, rounds: int, capsys: pytest.CaptureFixture[str]
+    options: str, epochs: int, rounds: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert call(f"train oracle {options} --help") == 0
+    monkeypatch.setenv("COLUMNS", "80")  # else panels stand side by side
+    assert call(f"train oracle {options} --help-all") == 0
     text = " ".join(capsys.readouterr().out.replace("│", " ").split())
-    for name, value in (("mle-epochs", epochs), ("rounds", rounds)):
+    for name, value in (("pretraining.epochs", epochs), ("game.rounds", rounds)):
         help_text = text.split(f" --{name} INT ")[1]
         assert re.findall(r"\(default: (.*?)\)", help_text)[0] == str(value)
 
 
 def test_a_preset_and_options_together_make_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Any] = []
-    monkeypatch.setattr(cli, "_train", lambda *arguments: seen.append(arguments))
+    monkeypatch.setattr(train_command, "run", lambda *arguments: seen.append(arguments))
     cli.main(shlex.split("train oracle --rounds 7 --preset repo2018 --seed 5"))
-    task, config, default, preset, *_ = seen[0]
-    assert (task, preset) == ("oracle", "repo2018")
-    assert default == cli.PRESETS["repo2018"]
-    assert config == replace(cli.PRESETS["repo2018"], rounds=7, seed=5)
+    task, config, default, asked = seen[0]
+    assert (task, asked.preset) == ("oracle", "repo2018")
+    assert default == PRESETS["repo2018"]
+    assert config == changed(PRESETS["repo2018"], {"game.rounds": 7, "seed": 5}).complete()
+
+
+@pytest.mark.parametrize("command", ["", *(f"train {name}" for name in ("", "oracle", "toy", "text", "music"))])
+def test_help_fits_two_screens_and_help_all_is_longer(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = {}
+    for option in ("--help", "--help-all"):
+        assert call(f"{command} {option}") == 0
+        text = capsys.readouterr().out.splitlines()
+        lines[option] = sum(max(1, -(-len(line) // 80)) for line in text)  # a terminal breaks longer ones
+    assert lines["--help"] <= 48
+    assert (lines["--help-all"] > 100) == (command.count(" ") == 1 and command != "train ")
+
+
+@pytest.mark.parametrize("command", ["evaluate", "sample", "plot", "reproduce", "compare"])
+def test_help_of_the_other_commands_fits_two_screens(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert call(f"{command} --help") == 0
+    assert sum(max(1, -(-len(line) // 80)) for line in capsys.readouterr().out.splitlines()) <= 48
+
+
+def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("--version") == 0
+    assert re.fullmatch(r"seqgan \d+\.\d+\.\d+.*\n", capsys.readouterr().out)
+
+
+def test_grouped_names_and_flat_names_mean_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Any] = []
+    monkeypatch.setattr(train_command, "run", lambda *arguments: seen.append(arguments[1]))
+    for line in (
+        "--pretraining.epochs 5 --generator gru --generator.hidden-size 6 --game.rounds=7 "
+        "--pretraining.max-grad-norm 2 --learner.max-grad-norm 2 --pretraining.no-reshuffle --sequence-length 4",
+        "--mle-epochs 5 --generator gru --hidden-size 6 --rounds=7 --max-grad-norm 2 --no-mle-reshuffle "
+        "--sequence-length 4",
+    ):
+        cli.main(["train", "toy", *shlex.split(line)])
+    assert seen[0] == seen[1]
+    assert seen[0].generator.name == "gru"
+    assert (seen[0].generator.options["hidden_size"], seen[0].game.rounds, seen[0].task.sequence_length) == (6, 7, 4)
+
+
+def test_every_option_of_a_model_can_be_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Any] = []
+    monkeypatch.setattr(train_command, "run", lambda *arguments: seen.append(arguments[1]))
+    cli.main(shlex.split("train toy --generator transformer --generator.layers 3 --generator.heads 4"))
+    options = seen[0].generator.options
+    assert (options["layers"], options["heads"], options["hidden_size"]) == (3, 4, 8)  # the last is the preset's
 
 
 # Mistakes.
@@ -229,9 +284,11 @@ def mistakes(run: RunFolder, place: Path) -> Path:
     [
         ("train toy --mle-epoch 3", ["--mle-epoch", "--mle-epochs"]),  # suggests
         ("traim toy", ["traim", "train"]),
+        ("train toy --generator lsmt", ["'lsmt'", "lstm, gru, transformer, attention", "did you mean 'lstm'?"]),
+        ("train toy --discriminator cmn", ["'cmn'", "did you mean 'cnn'?"]),
         ("train oracle --preset fats", ["--preset", "fats", "fast", "repo2018"]),
-        ("train toy --mle-epochs many", ["--mle-epochs", "many"]),
-        ("train toy --baseline critic", ["--baseline", "critic", "step_mean"]),
+        ("train toy --mle-epochs many", ["--pretraining.epochs", "many"]),
+        ("train toy --baseline critic", ["--learner.baseline", "critic", "step_mean"]),
         ("sample", ["Run folder"]),
         ("reproduce table9", ["table9", "table1", "curves"]),
     ],
@@ -262,7 +319,10 @@ def test_what_cannot_be_parsed_ends_with_status_2_and_names_the_option(
         ("train toy --out whole.npz/run", ["out='whole.npz/run'", "cannot be written"]),
         ("train toy --resume nowhere", ["'nowhere'", "not a run folder", "give a folder"]),
         ("train toy --resume stranger", ["'stranger'", "not a run folder"]),
-        ("train toy --resume run --rounds 9", ["--rounds", "cannot change a run that is resumed", "start a new run"]),
+        (
+            "train toy --resume run --rounds 9",
+            ["--game.rounds", "cannot change a run that is resumed", "start a new run"],
+        ),
         ("train toy --resume run --out other", ["out", "resume", "exclude each other"]),
         ("train oracle --resume run", ["resume='run'", "task 'toy'", "seqgan train toy --resume run"]),
         ("train toy --vocab-size 0", ["vocab_size=0", "at least 1"]),
@@ -392,8 +452,11 @@ def test_parts_in_a_file_beside_are_found_by_the_installed_command(
     assert (ended.returncode, ended.stderr) == (0, "")
     assert ended.stdout.splitlines()[-1].startswith("run folder: run ")
     run = RunFolder(place / "run")
-    assert (run.config().discriminator, run.config().generator) == ("own_parts:MyNet", "own_parts:MyGenerator")
-    assert "discriminator.embedding.weight" in read_tensors(run.latest_checkpoint)[0]
+    assert (run.config().discriminator.name, run.config().generator.name) == (
+        "own_parts:MyNet",
+        "own_parts:MyGenerator",
+    )
+    assert "trainer.adversary.discriminator.embedding.weight" in read_tensors(run.latest_checkpoint)[0]
     assert call("sample run -n 3") == 0
     assert call("evaluate run --samples 20") == 0
     assert call("train toy --resume run --no-progress") == 0
@@ -418,7 +481,7 @@ def test_parts_in_a_file_beside_are_found_by_the_installed_command(
         ("--discriminator own_nets:Detached", ["Detached.forward returned logits without a gradient"]),
         ("--discriminator own_nets:MyGenerator", ["MyGenerator is no discriminator; derive it from"]),
         ("--discriminator own_nets:Missing", ["discriminator='own_nets:Missing'", "has no attribute 'Missing'"]),
-        ("--discriminator cnn2", ["discriminator='cnn2' is neither a known name nor"]),
+        ("--discriminator cnn2", ["discriminator='cnn2' is none of cnn, rcnn", "did you mean 'cnn'?"]),
         ("--generator own_nets:ForgetfulGenerator", ["ForgetfulGenerator"]),
         ("--generator own_nets:MyNet", ["MyNet is no sequence model; derive it from"]),
         ("--generator no_such_module:Net", ["generator='no_such_module:Net'", "is the folder of no_such_module"]),
@@ -540,7 +603,7 @@ def test_ctrl_c_before_there_is_a_run_ends_without_a_traceback(
     def interrupt(*_: Any) -> Any:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "make_task", interrupt)
+    monkeypatch.setattr(train_command, "_read_task", interrupt)
     assert call(train_line("run")) == 130
     assert capsys.readouterr().err == "seqgan: error: interrupted\n"
 

@@ -7,13 +7,16 @@ import errno
 import json
 import os
 import pickle
+import types
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from agents.runs.checkpoints import read_tensors, restore, snapshot, write_atomically, write_tensors
 from agents.seqgan import Milestone, SeqGAN
@@ -90,24 +93,166 @@ def test_a_snapshot_holds_both_optimizers_g_beta_and_plain_values() -> None:
     game = game_of()
     game.train()
     tensors, state = snapshot(game)
-    parts = {name.split(".")[0] for name in tensors}
-    assert parts == {
-        "policy", "discriminator", "rollout_policy", "mle_optimizer", "policy_optimizer", "discriminator_optimizer",
-        "random",
+    parts = {name.rsplit(".", level)[0] for name in tensors for level in range(1, name.count(".") + 1)}
+    assert parts >= {
+        "agent.policy", "agent.optimizer", "pretrainer.optimizer", "trainer.adversary.discriminator",
+        "trainer.adversary.optimizer", "trainer.rollout_policy", "random",
     }  # fmt: skip
+    assert {name for name in tensors if name.startswith(f"{SeqGAN.GENERATOR}.")} == {
+        f"{SeqGAN.GENERATOR}.{name}" for name in game.generator.state_dict()
+    }
     assert json.loads(json.dumps(state)) == state
-    assert (state["rounds"], state["discriminator_steps"], state["pretrainer"]["epochs"]) == (3, 2, 2)
+    assert (state["trainer"]["rounds"], state["discriminator_steps"], state["pretrainer"]["epochs"]) == (3, 2, 2)
+    assert state["trainer"]["mean_reward"] == game.trainer.mean_reward
+    assert game.trainer.last_report is not None
+    assert state["trainer"]["adversary"]["last_report"] == vars(game.trainer.last_report)
 
 
 @pytest.mark.parametrize("reward_model", ["random", "shuffled"])
 def test_a_snapshot_holds_the_random_state_of_a_reward_that_draws(reward_model: str) -> None:
     game = game_of(reward_model=reward_model)
-    before = snapshot(game)[1]["reward_rng"]
+    before = snapshot(game)[1]["reward"]["rng"]
     game.train()
     _, state = snapshot(game)
-    assert state["reward_rng"] != before
+    assert state["reward"]["rng"] != before
     assert json.loads(json.dumps(state)) == state
-    assert "reward_rng" not in snapshot(game_of())[1]
+    assert snapshot(game_of())[1]["reward"] == {}
+
+
+class CountingReward:
+    """A reward of a user's own with a state: it falls with every call."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def __call__(self, sequences: Tensor) -> Tensor:
+        self.calls += 1
+        return torch.full((len(sequences),), 1.0 / self.calls)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"calls": self.calls, "as_tensor": torch.tensor([self.calls])}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        assert state["as_tensor"].tolist() == [state["calls"]]
+        self.calls = state["calls"]
+
+
+@pytest.mark.parametrize("anchor_weight", [0.0, 0.5])
+def test_a_reward_of_ones_own_brings_its_state_back(anchor_weight: float) -> None:
+    changes = {"reward_model": f"{__name__}:CountingReward", "anchor_weight": anchor_weight}
+    whole, first, second = game_of(**changes), game_of(**changes), game_of(**changes)
+    whole.train()
+    with contextlib.suppress(Stop):
+        first.train(stop_after(3))
+    restore(second, *snapshot(first))
+    second.train()
+    assert_same(snapshot(second), snapshot(whole))
+    assert second.trainer.mean_reward == whole.trainer.mean_reward
+
+
+# Attributes that training changes and a checkpoint need not hold.
+DERIVED = {
+    "mdp._state": "G_beta's states, computed again from the prefixes",
+    "agent.rollout_buffer": "filled again before it is read",
+    "agent.ep_info_buffer": "statistics of SB3's own log",
+    "agent.ep_success_buffer": "likewise",
+    "agent.start_time": "wall time",
+    "agent._current_progress_remaining": "computed by every `learn`",
+    "agent._total_timesteps": "likewise",
+    "agent._num_timesteps_at_start": "likewise",
+    "agent._episode_num": "of off-policy learners",
+    "logger": "what SB3 logs",
+    "_logger": "likewise",
+    "env.reset_infos": "read by nobody after a reset",
+    "_start_time": "wall time",
+    "_actions": "between step_async and step_wait",
+    "mdp.finished": "all False: finished rows begin anew within the step",
+    "grad": "computed again by every update",
+    "observation_space": "its random state is of `sample`, which nobody calls",
+    "action_space": "likewise",
+    "single_observation_space": "likewise",
+    "single_action_space": "likewise",
+}
+
+
+def attributes(value: Any, path: str, found: dict[str, Any], seen: dict[int, Any]) -> dict[str, Any]:
+    """Every plain value, tensor and array that can be reached from an object -> where it was found."""
+    if any(path.endswith(f".{name}") for name in DERIVED) or isinstance(value, type) or callable_alone(value):
+        return found
+    if value is None or isinstance(value, bool | int | float | str | Tensor | np.ndarray):
+        found[path] = value
+        return found
+    if id(value) in seen:
+        return found
+    seen[id(value)] = value  # held, so that no other object gets its id
+    if isinstance(value, np.random.Generator):
+        inner: dict[Any, Any] = {"state": value.bit_generator.state}
+    elif isinstance(value, torch.optim.Optimizer):
+        inner = value.state_dict()
+    elif isinstance(value, dict):
+        inner = value
+    elif isinstance(value, list | tuple | deque):
+        inner = dict(enumerate(value))
+    elif isinstance(value, nn.Module):
+        inner = value.state_dict()
+    else:
+        inner = getattr(value, "__dict__", {})
+    for name, part in inner.items():
+        attributes(part, f"{path}.{name}", found, seen)
+    return found
+
+
+def callable_alone(value: Any) -> bool:
+    """Functions, methods and modules: no state of ours."""
+    return isinstance(value, types.FunctionType | types.MethodType | types.ModuleType | types.BuiltinFunctionType)
+
+
+def same(first: Any, second: Any) -> bool:
+    if isinstance(first, Tensor | np.ndarray) and isinstance(second, Tensor | np.ndarray):
+        first, second = np.asarray(first), np.asarray(second)
+        return np.array_equal(first, second, equal_nan=first.dtype.kind == "f")
+    return bool(first == second)
+
+
+def lost(game: SeqGAN, restored: SeqGAN) -> list[str]:
+    """Attributes of a game that one restored from its snapshot has otherwise or not at all."""
+    theirs, ours = attributes(game, "game", {}, {}), attributes(restored, "game", {}, {})
+    if game.agent._last_obs is None:  # the first `learn` resets, and so seeds, the environment
+        theirs, ours = ({p: v for p, v in found.items() if ".rngs." not in p} for found in (theirs, ours))
+    both = theirs.keys() & ours.keys()
+    return [path for path in theirs | ours if path not in both or not same(theirs[path], ours[path])]
+
+
+@pytest.mark.parametrize("stop_at", [1, 3, 6])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"mle_patience": 1},
+        {"d_steps": 0, "rollout_rate": 0.5, "baseline": "value"},
+        {"reward_model": "shuffled:logit", "anchor_weight": 1.0, "reward_mode": "terminal"},
+        {"reward_model": f"{__name__}:CountingReward"},
+    ],
+    ids=["plain", "no d-steps", "anchored", "own reward"],
+)
+def test_every_attribute_of_a_game_is_in_the_checkpoint_or_derived(changes: dict[str, Any], stop_at: int) -> None:
+    game, restored = game_of(**changes), game_of(**changes)
+    with contextlib.suppress(Stop):
+        game.train(stop_after(stop_at))
+    restore(restored, *snapshot(game))
+    if game.trainer.rollout_policy is not None:
+        for one in (game, restored):  # reward and G_beta are handed to the environment when the game goes on
+            one._begin_game()
+    assert lost(game, restored) == []
+
+
+def test_the_walk_sees_an_attribute_that_is_not_restored() -> None:
+    game, restored = game_of(), game_of()
+    assert lost(game, restored) == []
+    game.trainer.adversary.new_counter = 1  # type: ignore[union-attr]
+    game.pretrainer.rng.random()
+    found = lost(game, restored)
+    assert "game.trainer.adversary.new_counter" in found
+    assert any("pretrainer.rng" in path for path in found)
 
 
 @pytest.mark.parametrize("changes", [{"hidden_size": 7}, {"filters": "paper"}, {"embedding_size": 3}])

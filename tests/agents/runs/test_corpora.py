@@ -15,10 +15,13 @@ import torch
 from rich.console import Console
 
 from agents.command import main as cli
-from agents.configuration import MUSIC, TEXT, CorpusConfig, SeqGANConfig
+from agents.runs.flat_names import nested
+from agents.runs.presets import MUSIC, TEXT
 from agents.runs.projection import UnitCosts
 from agents.runs.run_folder import RunFolder
-from agents.runs.training import Experiment, close_run, make_task
+from agents.runs.training import Experiment, close_run
+from agents.seqgan import SeqGANConfig
+from agents.setting_paths import changed
 from seqgan_env.components import build_generator
 from seqgan_env.measures.sample_measures import SampleMeasures
 from seqgan_env.tasks.music import MusicOptions
@@ -78,7 +81,7 @@ def write_sentences(path: Path, count: int = 300) -> list[str]:
 
 
 def config(**changes: Any) -> SeqGANConfig:
-    return CorpusConfig(**SIZES | {"filters": "light"} | changes)
+    return changed(SeqGANConfig(task=TextOptions()), nested(SIZES | {"filters": "light"} | changes))
 
 
 @pytest.fixture(scope="module")
@@ -150,7 +153,7 @@ def test_the_closing_table_fits_80_columns_and_knows_no_oracle(finished: tuple[R
 
 def test_a_temperature_is_found_at_which_a_generator_repeats_itself_as_much(place: Path) -> None:
     write_sentences(place / "corpus.txt", 1000)
-    task = make_task("text", config(), TextOptions(corpus="corpus.txt", validation=0.3, test=0.3))
+    task = TextOptions(corpus="corpus.txt", validation=0.3, test=0.3).task()
     generator = build_generator("lstm", task, hidden_size=8, embedding_size=8, init_std=1.0, seed=1)
     measures = task.measures()
     assert isinstance(measures, SampleMeasures)
@@ -232,7 +235,7 @@ def test_a_finished_run_is_resumed_without_its_corpus_and_a_change(
 
 def test_an_interrupted_run_on_a_corpus_ends_as_one_that_was_not(place: Path) -> None:
     write_sentences(place / "corpus.txt")
-    task = make_task("text", config(), TextOptions(corpus="corpus.txt"))
+    task = TextOptions(corpus="corpus.txt").task()
     assert task.eos_token is not None
 
     def train(run: RunFolder, units: int | None = None) -> bytes:
@@ -269,7 +272,7 @@ def test_an_interrupted_run_on_a_corpus_ends_as_one_that_was_not(place: Path) ->
 def test_other_rewards_are_learned_from_on_a_corpus(place: Path, reward: str) -> None:
     pytest.importorskip("matplotlib")
     write_sentences(place / "corpus.txt")
-    task = make_task("text", config(), TextOptions(corpus="corpus.txt"))
+    task = TextOptions(corpus="corpus.txt").task()
     run = RunFolder.create(place / "run", task, config(reward_model=reward, mle_epochs=1), "text")
     Experiment(run, console=Console(quiet=True), show_progress=False).train()
     rows = close_run(run, "cpu", Console(quiet=True))
@@ -280,7 +283,7 @@ def test_other_rewards_are_learned_from_on_a_corpus(place: Path, reward: str) ->
 
 def test_early_stopping_and_bounded_epochs_reach_the_pretrainer(place: Path) -> None:
     write_sentences(place / "corpus.txt")
-    task = make_task("text", config(), TextOptions(corpus="corpus.txt"))
+    task = TextOptions(corpus="corpus.txt").task()
     settings = config(epoch_sequences=32, held_out_sequences=7, mle_patience=1, mle_epochs=40, rounds=0)
     run = RunFolder.create(place / "run", task, settings, "text")
     experiment = Experiment(run, console=Console(quiet=True), show_progress=False)
@@ -348,7 +351,7 @@ def test_melodies_become_abc_midi_and_pictures(melodies: Path, capsys: pytest.Ca
         ("train text --corpus corpus.txt --epoch-sequences 10", ["epoch_sequences=10", "batch_size=64"]),
         ("train text --corpus corpus.txt --out corpus.txt", ["out='corpus.txt'", "already used"]),
         ("train text --resume run --corpus corpus.txt", ["--corpus cannot change a run"]),
-        ("train text --resume run --hidden-size 7", ["--hidden-size cannot change a run"]),
+        ("train text --resume run --hidden-size 7", ["--generator.hidden-size cannot change a run"]),
         ("train music --resume run", ["run of the task 'text'", "seqgan train text --resume run"]),
         ("sample run --format abc", ["format='abc'", "task 'text', which has text"]),
     ],
@@ -383,9 +386,10 @@ def test_pictures_and_midi_need_a_place(melodies: Path, kind: str, capsys: pytes
 def test_help_shows_the_options_of_the_corpus_and_none_of_an_oracle(
     kind: str, default: SeqGANConfig, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert call(f"train {kind} --help") == 0
+    assert call(f"train {kind} --help-all") == 0
     text = " ".join(capsys.readouterr().out.replace("│", " ").split())
-    for word in ("--corpus", "--duplicates", "--minutes", "--epoch-sequences", f"(default: {default.rounds})"):
+    options = ("--corpus", "--duplicates", "--minutes", "--pretraining.epoch-sequences")
+    for word in (*options, f"(default: {default.game.rounds})"):
         assert word in text
     for word in ("--oracle", "--vocab-size", "--train-sequences", "--data-seed"):
         assert word not in text
@@ -396,14 +400,14 @@ def test_a_run_that_would_take_too_long_is_cut_and_says_so(
 ) -> None:
     pytest.importorskip("matplotlib")
     write_sentences(place / "corpus.txt")
-    monkeypatch.setattr(cli, "try_units", lambda *_: UnitCosts(0.0, 0.0, 0.0, 20.0, 0.0))
+    monkeypatch.setattr("agents.command.train.try_units", lambda *_: UnitCosts(0.0, 0.0, 0.0, 20.0, 0.0))
     assert call(f"train text --corpus corpus.txt --out run --minutes 0.5 {TINY}") == 0
-    assert "--rounds 2 -> 1, so that the run ends in 0.5 minutes (--minutes)" in capsys.readouterr().out
-    assert RunFolder(Path("run")).config().rounds == 1
+    assert "--game.rounds 2 -> 1, so that the run ends in 0.5 minutes (--minutes)" in capsys.readouterr().out
+    assert RunFolder(Path("run")).config().game.rounds == 1
 
 
 def test_the_options_of_a_command_make_the_tasks_of_the_library() -> None:
-    music = make_task("music", MUSIC, MusicOptions(sequence_length=16))
+    music = MusicOptions(sequence_length=16).task()
     assert (music.name, music.sequence_length) == ("music", 16)
-    text = make_task("text", TEXT, TextOptions(max_sequences=200, sequence_length=12, too_long="cut"))
+    text = TextOptions(max_sequences=200, sequence_length=12, too_long="cut").task()
     assert (text.name, text.sequence_length) == ("text", 12)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
-from dataclasses import fields, replace
+from dataclasses import fields
+from typing import Any
 
 import pytest
 import torch
 
-from agents.configuration import PRESETS
+from agents.runs.flat_names import nested
+from agents.runs.presets import PRESETS
 from agents.runs.projection import Projection, UnitCosts, duration, try_units, within
-from agents.seqgan import SeqGAN
+from agents.seqgan import SeqGAN, SeqGANConfig
+from agents.setting_paths import changed
 from seqgan_env.tasks.toy import toy_task
 from tests.agents.conftest import tiny_config
 from tests.toy_world import mixed_length_task
@@ -20,9 +23,12 @@ COSTS = UnitCosts(
 )
 
 
+def with_flat(**flat: Any) -> SeqGANConfig:
+    return changed(PRESETS["repo2018"], nested(flat))
+
+
 def test_every_unit_is_multiplied_by_how_often_a_run_does_it() -> None:
-    config = replace(
-        PRESETS["repo2018"],
+    config = with_flat(
         mle_epochs=20,
         evaluate_every_epochs=5,
         discriminator_pretraining_steps=7,
@@ -36,7 +42,7 @@ def test_every_unit_is_multiplied_by_how_often_a_run_does_it() -> None:
     assert projection.mle == 20 * 2 + 4 * 0.5
     assert projection.discriminator == 7 * (1 + 3 * 10)
     assert projection.adversarial == 30 * (2 * 4 + 5 * (1 + 3 * 10)) + 3 * 0.5
-    assert projection.table == 7 * 0.5 * config.final_samples / config.evaluation_samples
+    assert projection.table == 7 * 0.5 * config.final_samples / config.measuring.samples
     stages = (projection.mle, projection.discriminator, projection.adversarial, projection.table)
     assert projection.total == sum(stages)
 
@@ -76,8 +82,7 @@ def test_a_time_limit_takes_from_discriminator_and_game_first_and_then_from_mle(
     minutes: float, mle_epochs: int, d_steps: int, rounds: int
 ) -> None:
     costs = UnitCosts(2.0, 1.0, 4.0, 7.0, 0.0)
-    config = replace(
-        PRESETS["repo2018"],
+    config = with_flat(
         mle_epochs=100,
         discriminator_pretraining_steps=12,
         k_epochs=1,
@@ -86,12 +91,12 @@ def test_a_time_limit_takes_from_discriminator_and_game_first_and_then_from_mle(
         d_steps=1,
     )
     fitting = within(config, costs, minutes)
-    assert (fitting.mle_epochs, fitting.discriminator_pretraining_steps, fitting.rounds) == (
+    assert (fitting.pretraining.epochs, fitting.discriminator.pretraining_steps, fitting.game.rounds) == (
         mle_epochs,
         d_steps,
         rounds,
     )
-    assert replace(fitting, mle_epochs=100, discriminator_pretraining_steps=12, rounds=50) == config
+    assert changed(fitting, nested({"mle_epochs": 100, "discriminator_pretraining_steps": 12, "rounds": 50})) == config
     if minutes > 1:
         assert costs.projection(fitting).total <= 60 * minutes
 

@@ -6,9 +6,9 @@ import importlib
 import json
 import os
 import pickle
+import re
 import shutil
 import sys
-from dataclasses import fields
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -18,10 +18,11 @@ import pytest
 import torch
 from rich.console import Console
 
-from agents.configuration import SeqGANConfig
 from agents.runs.checkpoints import write_tensors
-from agents.runs.run_folder import PRETRAINING_SETTINGS, RunFolder
+from agents.runs.flat_names import FLAT_NAMES
+from agents.runs.run_folder import RunFolder
 from agents.runs.training import Experiment, close_run, evaluate_run
+from agents.setting_paths import value_at
 from seqgan_env.components import GENERATORS
 from seqgan_env.rollout_policies import sample_sequences
 from seqgan_env.tasks.arithmetic import arithmetic_task
@@ -57,7 +58,7 @@ def test_it_describes_how_it_came_about(finished_run: RunFolder) -> None:
     # A CUDA build calls itself 2.13.0+cu130, and its distribution 2.13.0.
     assert description["versions"]["torch"].split("+")[0] == torch.__version__.split("+")[0]
     assert {"python", "numpy", "gymnasium", "stable-baselines3", "seqgan-gym"} <= set(description["versions"])
-    assert finished_run.config() == tiny_config()
+    assert finished_run.config() == tiny_config().complete()
 
 
 @pytest.mark.parametrize(
@@ -185,7 +186,7 @@ def test_a_place_that_is_used_is_refused_and_left_as_it_is(tmp_path: Path, task:
 
 def test_an_empty_folder_may_be_used(tmp_path: Path, task: Task) -> None:
     RunFolder.create(tmp_path, task, tiny_config(), "toy")
-    assert RunFolder(tmp_path).config() == tiny_config()
+    assert RunFolder(tmp_path).config() == tiny_config().complete()
 
 
 def test_a_folder_whose_making_was_interrupted_can_be_made_again(
@@ -203,7 +204,7 @@ def test_a_folder_whose_making_was_interrupted_can_be_made_again(
     assert (tmp_path / "run" / "task.safetensors").is_file()
     with pytest.raises(ValueError, match=r"has no run\.json"):
         RunFolder(tmp_path / "run")
-    assert RunFolder.create(tmp_path / "run", task, tiny_config(), "toy").config() == tiny_config()
+    assert RunFolder.create(tmp_path / "run", task, tiny_config(), "toy").config() == tiny_config().complete()
 
 
 @pytest.mark.parametrize(
@@ -225,11 +226,10 @@ def test_a_folder_that_is_not_ours_is_refused(tmp_path: Path, text: str | None, 
 
 @pytest.mark.parametrize("config", [None, {}, {"hidden_size": 0}, {"nonsense": 1}])
 def test_a_run_whose_settings_are_gone_is_refused(tmp_path: Path, config: dict[str, Any] | None) -> None:
-    description = {"kind": "seqgan-run"} | ({} if config is None else {"config": config})
+    description = {"kind": "seqgan-run", "format": 2, "task": "toy", "task_options": "toy"} | (
+        {} if config is None else {"config": config}
+    )
     (tmp_path / "run.json").write_text(json.dumps(description))
-    if config == {}:
-        RunFolder(tmp_path).config()  # defaults
-        return
     with pytest.raises(ValueError, match="holds no valid configuration"):
         RunFolder(tmp_path).config()
 
@@ -303,19 +303,6 @@ def test_parameters_of_something_else_are_refused(tmp_path: Path) -> None:
 # Generators and discriminators by name.
 
 
-def test_a_run_from_before_parts_had_names_is_one_of_an_lstm_and_a_cnn(tmp_path: Path, finished_run: RunFolder) -> None:
-    run = RunFolder(Path(shutil.copytree(finished_run.path, tmp_path / "run")))
-    description = json.loads((run.path / "run.json").read_text())
-    for name in ("generator", "discriminator"):
-        del description["config"][name]
-    (run.path / "run.json").write_text(json.dumps(description))
-    run = RunFolder(run.path)
-    assert run.config() == finished_run.config()
-    assert torch.equal(run.generator().embedding, finished_run.generator().embedding)
-    train(run)
-    assert run.metrics_path.read_bytes() == finished_run.metrics_path.read_bytes()
-
-
 @pytest.mark.parametrize("name", GENERATORS)
 def test_the_generator_comes_back_as_it_was_trained_whatever_its_kind(tmp_path: Path, name: str) -> None:
     run = new_run(tmp_path / "run", generator=name, rounds=1)
@@ -367,42 +354,51 @@ def test_a_generator_of_ones_own_is_built_from_its_module_and_missed_without_it(
 
 def test_a_generator_that_has_changed_since_is_refused(tmp_path: Path, finished_run: RunFolder) -> None:
     run = RunFolder(Path(shutil.copytree(finished_run.path, tmp_path / "run")))
-    run.description["config"]["generator"] = "gru"
+    run.description["config"]["generator"]["name"] = "gru"
     with pytest.raises(ValueError, match=r"(?s)are not those of generator='gru': .*size mismatch"):
         run.generator()
 
 
 # Starting from another run's pretraining.
 
-# What MLE does not depend on, or, of the task, what the real sequences show.
-OTHER_SETTINGS = {
-    *("vocab_size", "oracle"),
-    *("discriminator", "filters", "discriminator_embedding_size", "dropout", "l2", "discriminator_learning_rate"),
-    *("discriminator_weight_decay", "discriminator_pretraining_steps", "discriminator_sample_size"),
-    *("reward_model", "rounds", "g_steps", "d_steps", "k_epochs", "n_rollouts", "rollout_rate"),
-    *("generator_batch_size", "generator_learning_rate", "baseline", "reward_mode", "anchor_weight"),
-    "discriminator_batch_size",
-    *("evaluate_every_rounds", "final_samples", "checkpoint_every"),
+PRETRAINING_SETTINGS = {
+    "seed": 1,
+    "generator": "gru",
+    "embedding_size": 5,
+    "init_std": 0.2,
+    "batch_size": 32,
+    "mle_epochs": 3,
+    "mle_patience": 3,
+    "mle_reshuffle": False,
+    "epoch_sequences": 64,
+    "mle_learning_rate": 0.5,
+    "curriculum_rate_step": 0.5,
+    "evaluate_every_epochs": 1,
+    "evaluation_samples": 51,
+    "held_out_sequences": 64,
 }
-
-
-def test_every_setting_either_belongs_to_the_pretraining_or_does_not() -> None:
-    assert {field.name for field in fields(SeqGANConfig)} == {*PRETRAINING_SETTINGS} | OTHER_SETTINGS
-    assert not {*PRETRAINING_SETTINGS} & OTHER_SETTINGS
 
 
 @pytest.mark.parametrize("setting", PRETRAINING_SETTINGS)
 def test_a_pretraining_with_other_settings_is_refused_and_the_setting_named(
     tmp_path: Path, finished_run: RunFolder, setting: str
 ) -> None:
-    was = getattr(finished_run.config(), setting)
-    special = {"mle_patience": 3, "curriculum_rate_step": 0.5, "mle_reshuffle": not was, "batch_size": 32}
-    special |= {"generator": "gru", "epoch_sequences": 64, "held_out_sequences": 64}
-    other = special[setting] if setting in special else was + 1
-    message = rf"pretrained='.*' has {setting}={was!r}, the new run {other!r}; both must agree"
+    other = PRETRAINING_SETTINGS[setting]
+    (path, *_) = FLAT_NAMES[setting]
+    was = value_at(finished_run.config(), path)
+    message = re.escape(f" has {path}={was!r}, the new run {other!r}; both must agree")
     with pytest.raises(ValueError, match=message):
         new_run(tmp_path / "run", pretrained=finished_run, **{setting: other})
     assert not (tmp_path / "run" / "run.json").exists()
+
+
+@pytest.mark.parametrize(
+    "changes", [{"rounds": 1}, {"dropout": 0.5}, {"generator_learning_rate": 0.5}, {"evaluate_every_rounds": 1}]
+)
+def test_settings_of_the_game_need_not_agree_with_the_pretrainings(
+    tmp_path: Path, finished_run: RunFolder, changes: dict[str, Any]
+) -> None:
+    assert new_run(tmp_path / "run", pretrained=finished_run, **changes).metrics_size() > 0
 
 
 def test_a_pretraining_on_other_sequences_is_refused(tmp_path: Path, finished_run: RunFolder) -> None:
@@ -451,3 +447,47 @@ def test_a_branching_that_was_interrupted_can_be_made_again(
     monkeypatch.undo()
     run = train(new_run(tmp_path / "run", pretrained=finished_run))
     assert run.metrics_path.read_bytes() == finished_run.metrics_path.read_bytes()
+
+
+# Run folders of earlier versions.
+
+FORMAT_1 = Path(__file__).parent / "format_1"  # `train toy` of version 0.1.0; the checkpoint holds the generator alone
+
+
+def test_a_run_folder_of_format_1_is_still_read() -> None:
+    run = RunFolder(FORMAT_1)
+    config = run.config()
+    assert (config.pretraining.epochs, config.game.rounds, config.discriminator.options["filters"]) == (2, 1, "short")
+    assert (config.task.train_sequences, config.generator.options["hidden_size"]) == (64, 6)
+    assert run.task().real_sequences("train").shape == (64, 3)
+    assert [row["stage"] for row in run.metrics()] == ["mle", "mle", "discriminator", "adversarial"]
+    generator = run.generator()
+    assert generator.hidden_size == 6
+    drawn = sample_sequences(generator, 5, 3, np.random.default_rng(1))
+    vocabulary = run.task().vocabulary
+    assert vocabulary is not None
+    expected = (FORMAT_1 / "samples.txt").read_text(encoding="utf-8").splitlines()  # as version 0.1.0 drew them
+    assert [vocabulary.decode(row) for row in drawn.tolist()] == expected
+
+
+def test_a_run_folder_of_format_1_is_not_gone_on_with() -> None:
+    with pytest.raises(ValueError, match=r"has format=1: it can be evaluated, sampled and plotted, but"):
+        Experiment(RunFolder(FORMAT_1))
+
+
+@pytest.mark.parametrize("number", [0, 3, None, "2"])
+def test_a_run_folder_of_another_format_is_refused(tmp_path: Path, number: Any) -> None:
+    run = Path(shutil.copytree(FORMAT_1, tmp_path / "run"))
+    description = json.loads((run / "run.json").read_text()) | {"format": number}
+    (run / "run.json").write_text(json.dumps(description))
+    with pytest.raises(ValueError, match=r"this version reads 1 and 2\. Use the version .* that made it: 0\.1\.0"):
+        RunFolder(run)
+
+
+def test_a_setting_that_format_1_did_not_have_is_refused(tmp_path: Path) -> None:
+    run = Path(shutil.copytree(FORMAT_1, tmp_path / "run"))
+    description = json.loads((run / "run.json").read_text())
+    description["config"]["nonsense"] = 1
+    (run / "run.json").write_text(json.dumps(description))
+    with pytest.raises(ValueError, match="holds no valid configuration: 'nonsense' is no setting"):
+        RunFolder(run).config()

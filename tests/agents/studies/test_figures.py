@@ -188,7 +188,7 @@ def test_fig2_trains_all_that_learns_and_lets_mle_go_on(study: Study) -> None:
         *("mle", "mle_continued", "scheduled_sampling_continued", "pg_bleu", "seqgan"),
         *("shuffled_reward", "random_reward", "constant_reward"),
     }
-    epochs = {cell.name: cell.settings["config"]["mle_epochs"] for cell in cells}
+    epochs = {cell.name: cell.settings["config"]["pretraining"]["epochs"] for cell in cells}
     assert (epochs["mle-seed1"], epochs["mle_continued-seed1"]) == (2, 5)
 
 
@@ -214,7 +214,7 @@ def test_fig2_judges_where_the_curves_end(study: Study) -> None:
 def test_fig3_has_four_schedules_of_equal_updates_and_judges_their_ends(study: Study) -> None:
     figure = Fig3(study, updates=60, is_authors_oracle=True)
     configs = {cell.name: cell.settings["config"] for cell in figure.cells() if cell.name.endswith("seed0")}
-    assert {name: config["rounds"] * config["g_steps"] for name, config in configs.items()} == {
+    assert {name: config["game"]["rounds"] * config["game"]["g_steps"] for name, config in configs.items()} == {
         "mle-seed0": 0,
         "seqgan_g100_d1_k10-seed0": 100,
         "seqgan_g30_d1_k30-seed0": 60,

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
-
 import pytest
 
-from agents.configuration import BEST, MUSIC, PRESETS, TEXT, SeqGANConfig
+from agents.runs.flat_names import nested
+from agents.runs.presets import BEST, MUSIC, PRESETS, TEXT
+from agents.seqgan import SeqGANConfig
+from agents.setting_paths import changed, differing, value_at
 from agents.studies.methods import CONTROLS, METHODS, PAPER_ORDER, SCHEDULES, continued
 
 FAST = PRESETS["fast"]
@@ -23,24 +24,21 @@ FAST = PRESETS["fast"]
         ("shuffled_reward", {"reward_model": "shuffled"}),
         ("random_reward", {"reward_model": "random"}),
         ("constant_reward", {"reward_model": "constant"}),
-        ("best", {name: value for name, value in BEST.items() if getattr(FAST, name) != value}),
+        ("best", {path: value for path, value in BEST.items() if value_at(FAST, path) != value}),
     ],
 )
 def test_a_method_changes_its_own_settings_and_the_seed(name: str, changes: dict[str, object]) -> None:
     config = METHODS[name].config(FAST, 7)
-    different = {
-        field.name: getattr(config, field.name)
-        for field in fields(config)
-        if getattr(config, field.name) != getattr(FAST, field.name)
-    }
-    assert different == changes | {"seed": 7}
+    different = {path: value_at(config, path) for path in differing(config, FAST)}
+    dotted = changes if name == "best" else nested(changes)
+    assert different == {**dotted, "seed": 7}
 
 
 @pytest.mark.parametrize("preset", [TEXT, MUSIC, PRESETS["best"], FAST])
 def test_seqgan_plays_for_the_reward_of_its_preset_and_pg_bleu_for_bleu_alone(preset: SeqGANConfig) -> None:
     assert METHODS["seqgan"].config(preset, preset.seed) == preset
     pg_bleu = METHODS["pg_bleu"].config(preset, 0)
-    assert (pg_bleu.reward_model, pg_bleu.anchor_weight) == ("bleu", 0)
+    assert (pg_bleu.game.reward_model, pg_bleu.game.anchor_weight) == ("bleu", 0)
 
 
 def test_the_papers_order_is_that_of_its_table() -> None:
@@ -51,7 +49,7 @@ def test_the_papers_order_is_that_of_its_table() -> None:
 
 def test_the_best_preset_and_its_twin_differ_in_what_the_reward_knows() -> None:
     assert METHODS["best"].config(FAST, 0) == PRESETS["best"]
-    assert METHODS["best_random_reward"].config(FAST, 0) == replace(PRESETS["best"], reward_model="random")
+    assert METHODS["best_random_reward"].config(FAST, 0) == changed(PRESETS["best"], {"game.reward_model": "random"})
     assert METHODS["best"].starts_from == METHODS["best_random_reward"].starts_from == "mle_held_out"
 
 
@@ -69,8 +67,8 @@ def test_every_method_is_measured_at_temperature_one() -> None:
 def test_mle_goes_on_for_as_long_as_the_others_play() -> None:
     method = continued(METHODS["scheduled_sampling"], FAST)
     config = method.config(FAST, 0)
-    assert config.mle_epochs == FAST.mle_epochs + FAST.rounds
-    assert (config.rounds, config.curriculum_rate_step) == (0, 0.002)
+    assert config.pretraining.epochs == FAST.pretraining.epochs + FAST.game.rounds
+    assert (config.game.rounds, config.pretraining.curriculum_rate_step) == (0, 0.002)
     assert method.name == "scheduled_sampling_continued"
 
 
@@ -78,9 +76,9 @@ def test_mle_goes_on_for_as_long_as_the_others_play() -> None:
 def test_schedules_have_the_same_number_of_updates_up_to_a_round(updates: int, rounds: list[int]) -> None:
     assert [(one.g, one.d, one.k) for one in SCHEDULES] == [(100, 1, 10), (30, 1, 30), (1, 1, 10), (1, 5, 3)]
     configs = [one.method(updates).config(FAST, 0) for one in SCHEDULES]
-    assert [config.rounds for config in configs] == rounds
-    assert [(config.g_steps, config.d_steps, config.k_epochs) for config in configs] == [
+    assert [config.game.rounds for config in configs] == rounds
+    assert [(config.game.g_steps, config.game.d_steps, config.game.k_epochs) for config in configs] == [
         (one.g, one.d, one.k) for one in SCHEDULES
     ]
-    assert [config.evaluate_every_rounds for config in configs] == [1, 1, 5, 5]
+    assert [config.game.measure_every for config in configs] == [1, 1, 5, 5]
     assert len({one.method(updates).name for one in SCHEDULES}) == 4

@@ -17,7 +17,7 @@ import pytest
 from rich.console import Console
 
 from agents.command import main as cli
-from agents.configuration import TEXT
+from agents.runs.presets import TEXT
 from agents.studies import real_data, reproduction
 from agents.studies.cells import Outcome, compute
 from agents.studies.methods import METHODS

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from agents.command import main as cli
-from agents.configuration import PRESETS, TOY
+from agents.runs.presets import PRESETS, TOY
 from agents.studies.record import AUTHORS_ORACLE, oracle_fingerprint
 from agents.studies.reproduction import FigureName, ReproductionOptions
 from seqgan_env.tasks.oracle import load_oracle, seeded_oracle
@@ -137,7 +137,7 @@ def test_the_record_says_how_the_numbers_came_about(whole: Path) -> None:
         f"--out {whole} --workers 0 --task toy --no-progress"
     )
     assert (record["seeds"], record["samples"], record["preset"]) == ([0, 1], 100, "toy")
-    assert record["config"]["mle_epochs"] == 2
+    assert record["config"]["pretraining"]["epochs"] == 2
     assert record["minutes_of_all_cells"] >= 0
     assert record["hardware"]["cores"] >= 1
     assert record["hardware"]["threads_a_cell"] >= 1
@@ -232,7 +232,7 @@ def test_a_folder_with_other_settings_is_refused_before_anything_is_computed(
     line = HERE.replace("--mle-epochs 2", "--mle-epochs 3")
     assert call(f"reproduce table1 {line} --seeds 0 1 --out {results}") == 2
     error = capsys.readouterr().err
-    assert "was computed with config.mle_epochs=2, not 3; choose another folder" in error
+    assert "was computed with config.pretraining.epochs=2, not 3; choose another folder" in error
     assert error.count("\n") == 1
     assert sorted(results.rglob("*")) == before
 
@@ -307,7 +307,7 @@ def test_seeds_and_samples(options: ReproductionOptions, seeds: tuple[int, ...],
 def test_a_preset_is_the_schedule_and_can_be_shortened(preset: str) -> None:
     assert ReproductionOptions(preset=preset).config() == PRESETS[preset]  # type: ignore[arg-type]
     config = ReproductionOptions(preset=preset, mle_epochs=3, rounds=4).config()  # type: ignore[arg-type]
-    assert (config.mle_epochs, config.rounds) == (3, 4)
+    assert (config.pretraining.epochs, config.game.rounds) == (3, 4)
     assert ReproductionOptions(task="toy").config() == TOY
 
 
@@ -322,8 +322,8 @@ def test_the_oracles_file_is_found_from_wherever_a_worker_stands(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert ReproductionOptions(oracle="my.npz").config().oracle == str(tmp_path / "my.npz")
-    assert ReproductionOptions(oracle="3").config().oracle == "3"
+    assert ReproductionOptions(oracle="my.npz").config().task.oracle == str(tmp_path / "my.npz")
+    assert ReproductionOptions(oracle="3").config().task.oracle == "3"
 
 
 @pytest.mark.parametrize(
@@ -340,7 +340,7 @@ def test_the_command_that_goes_on_has_the_same_options(
     options: ReproductionOptions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = []
-    monkeypatch.setattr(cli, "run_reproduction", lambda *arguments: seen.append(arguments) or done)
+    monkeypatch.setattr("agents.command.studies.run_reproduction", lambda *arguments: seen.append(arguments) or done)
     done = type("Report", (), {"is_complete": True})
     words = shlex.split(options.command("curves"))
     assert words[0] == "seqgan"

@@ -63,7 +63,9 @@ def test_a_method_that_shares_no_pretraining_waits_for_nobody(tmp_path: Path) ->
         ("scheduled_sampling_continued-seed0", ()),
         ("scheduled_sampling_continued-seed1", ()),
     ]
-    assert cells[0].settings["config"]["mle_epochs"] == tiny_config().mle_epochs + tiny_config().rounds
+    assert cells[0].settings["config"]["pretraining"]["epochs"] == (
+        tiny_config().pretraining.epochs + tiny_config().game.rounds
+    )
 
 
 def test_without_temperatures_each_method_has_its_own(tmp_path: Path) -> None:

@@ -1,0 +1,222 @@
+"""Eq. 5: training the discriminator on real and generated sequences. No reinforcement learning here.
+
+min_phi -E_{Y real}[log D_phi(Y)] - E_{Y ~ G}[log(1 - D_phi(Y))]. In: real sequences, and what draws generated ones.
+Out: a trained discriminator, and a report on held-out sequences.
+Departures from the authors' code: labels are balanced in every batch; the optimizer offers weight decay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from agents.model_settings import complete_options
+from agents.moments import load_moments, moments
+from agents.setting_paths import check_counts, check_not_negative, check_positive
+from seqgan_env.models.discriminators import Discriminator
+from seqgan_env.tasks.task import Task
+
+_REPORT_SIZE = 1000  # held-out sequences of each kind in a report
+
+
+@dataclass(frozen=True)
+class DiscriminatorReport:
+    """How the discriminator did in one of the d steps.
+
+    Attributes:
+        loss: mean of Eq. 5's two terms over the last epoch, nats per sequence, without the penalty.
+        accuracy: share of held-out real and fresh generated sequences told apart; 0.5 is chance.
+        calibration_error: mean |confidence - frequency| over ten bins of D's output (expected calibration error).
+        mean_real: mean D on held-out real sequences; `mean_generated`: on fresh generated ones. Probabilities.
+    """
+
+    loss: float
+    accuracy: float
+    calibration_error: float
+    mean_real: float
+    mean_generated: float
+
+
+@dataclass(frozen=True)
+class DiscriminatorConfig:
+    """The discriminator D_phi (Eq. 11-12) and its training (Eq. 5)."""
+
+    name: str = "cnn"
+    """D: cnn, rcnn, bigru, transformer, ensemble, ensemble:cnn+bigru, or module:Class of your own [P: cnn]."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Arguments of its constructor; the others keep their defaults, for cnn those of [2016, 2018]."""
+    learning_rate: float = 1e-4
+    """Adam's learning rate for the discriminator [2016, 2018: 1e-4]."""
+    weight_decay: float = 0.0
+    """Decoupled weight decay of the discriminator's Adam [2016, 2018: 0]."""
+    batch_size: int | None = None
+    """Sequences a discriminator step, half of them real; None: as --pretraining.batch-size [2016, 2018: 64]."""
+    sample_size: int | None = None
+    """Positives, and as many negatives, in each draw; None takes all training sequences [P: None]."""
+    pretraining_steps: int = 50
+    """Draws of fresh negatives before the game, k epochs on each [2016, 2018: 50]."""
+
+    def __post_init__(self) -> None:
+        check_counts(self, batch_size=1, sample_size=1, pretraining_steps=0)
+        check_positive(self, "learning_rate")
+        check_not_negative(self, "weight_decay")
+
+    def complete(self) -> DiscriminatorConfig:
+        """The same with every option of the model named; raises as `complete_options`."""
+        return replace(self, options=complete_options("discriminator", self.name, self.options))
+
+
+class Adversary:
+    """D_phi with its optimizer: the d steps of Algorithm 1.
+
+    Args:
+        discriminator: D_phi, trained in place.
+        k_epochs: epochs on each draw of negatives (paper: 3).
+        sample_size: positives, and as many negatives, in each draw; None takes all real sequences, as the paper.
+        batch_size: sequences a step, half of them real (authors: 64).
+        learning_rate: of Adam (authors: 1e-4).
+        weight_decay: of AdamW (authors: 0).
+        rng: of the order and of the choice of positives.
+
+    Attributes:
+        last_report: the latest report; None before the first step.
+
+    Raises:
+        ValueError: if k_epochs is below 1 or batch_size below 2.
+    """
+
+    def __init__(
+        self,
+        discriminator: Discriminator,
+        *,
+        k_epochs: int = 3,
+        sample_size: int | None = None,
+        batch_size: int = 64,
+        learning_rate: float = 1e-4,
+        weight_decay: float = 0.0,
+        rng: np.random.Generator,
+    ) -> None:
+        check_sizes(k_epochs, batch_size)
+        self.discriminator = discriminator
+        self.k_epochs = k_epochs
+        self.sample_size = sample_size
+        self.batch_size = batch_size
+        self.rng = rng
+        self.last_report: DiscriminatorReport | None = None
+        self.optimizer = torch.optim.AdamW(
+            discriminator.parameters(), lr=learning_rate, weight_decay=weight_decay, fused=True
+        )
+
+    def step(self, task: Task, draw: Callable[[int], Tensor | None]) -> DiscriminatorReport | None:
+        """One of the d steps: fresh negatives, k epochs of Eq. 5 on them and as many positives, then a report.
+
+        Args:
+            task: real sequences, "train" as positives and "validation" for the report.
+            draw: count -> generated sequences (count or fewer, T) int64; None where there are none yet, then nothing is
+                done and None is returned.
+        """
+        real = task.real_sequences("train")
+        size = len(real) if self.sample_size is None else min(self.sample_size, len(real))
+        generated = draw(size)
+        if generated is None:
+            return None
+        device = self.discriminator.device
+        real = real[torch.from_numpy(self.rng.permutation(len(real))[: len(generated)])].to(device)
+        generated = generated.to(device)
+        for _ in range(self.k_epochs):
+            loss = self.epoch(real, generated)
+        validation = task.real_sequences("validation")[:_REPORT_SIZE]
+        fresh = draw(len(validation))
+        assert fresh is not None
+        self.last_report = self._report(loss, validation[: len(fresh)], fresh)
+        return self.last_report
+
+    def epoch(self, real: Tensor, generated: Tensor) -> float:
+        """One pass over as many real as generated sequences, half of each in a batch.
+
+        Args:
+            real: (M, T) int64, on the discriminator's device.
+            generated: (M, T) int64, likewise.
+
+        Returns:
+            The mean of Eq. 5's loss over the batches, nats per sequence.
+        """
+        half = self.batch_size // 2
+        real, generated = (rows[torch.from_numpy(self.rng.permutation(len(rows)))] for rows in (real, generated))
+        self.discriminator.train()
+        losses = []
+        for real_batch, generated_batch in zip(real.split(half), generated.split(half), strict=True):
+            logits = self.discriminator.member_logits(torch.cat([real_batch, generated_batch]))  # (M, B)
+            labels_real_is_one = torch.zeros_like(logits)
+            labels_real_is_one[:, : len(real_batch)] = 1
+            loss = F.binary_cross_entropy_with_logits(logits, labels_real_is_one)  # Eq. 5
+            self.optimizer.zero_grad()
+            (loss + self.discriminator.penalty()).backward()
+            self.optimizer.step()
+            losses.append(loss.item())
+        self.discriminator.eval()
+        return float(np.mean(losses))
+
+    def _report(self, loss: float, real: Tensor, generated: Tensor) -> DiscriminatorReport:
+        """Accuracy and calibration on real sequences that D never trains on, and as many newly generated ones."""
+        real_scores = torch.sigmoid(self.discriminator.score(real)).cpu().numpy()
+        generated_scores = torch.sigmoid(self.discriminator.score(generated)).cpu().numpy()
+        probabilities = np.concatenate([real_scores, generated_scores])
+        labels_real_is_one = np.repeat([True, False], len(generated))
+        return DiscriminatorReport(
+            loss=loss,
+            accuracy=float(((probabilities > 0.5) == labels_real_is_one).mean()),
+            calibration_error=calibration_error(probabilities, labels_real_is_one),
+            mean_real=float(real_scores.mean()),
+            mean_generated=float(generated_scores.mean()),
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """D's parameters, the optimizer's moments and the last report. `rng` belongs to whoever gave it."""
+        return {
+            "discriminator": dict(self.discriminator.state_dict()),
+            "optimizer": moments(self.optimizer),
+            "last_report": None if self.last_report is None else asdict(self.last_report),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Set what `state_dict` returned."""
+        self.discriminator.load_state_dict(state["discriminator"])
+        load_moments(self.optimizer, state["optimizer"])
+        report = state["last_report"]
+        self.last_report = None if report is None else DiscriminatorReport(**report)
+
+
+def check_sizes(k_epochs: int, batch_size: int) -> None:
+    """Check arguments of `Adversary`.
+
+    Raises:
+        ValueError: if k_epochs is below 1 or batch_size below 2.
+    """
+    if k_epochs < 1:
+        raise ValueError(f"k_epochs={k_epochs} must be at least 1")
+    if batch_size < 2:
+        raise ValueError(f"batch_size={batch_size} must be at least 2: one real and one generated sequence")
+
+
+def calibration_error(
+    probabilities: npt.NDArray[np.floating], outcomes: npt.NDArray[np.bool_], bins: int = 10
+) -> float:
+    """Expected calibration error: the mean over sequences of |mean probability - frequency| in their bin.
+
+    Args:
+        probabilities: (R,) in [0, 1].
+        outcomes: (R,) bool, what happened.
+        bins: of equal width.
+    """
+    which = np.minimum((probabilities * bins).astype(int), bins - 1)
+    count = np.bincount(which, minlength=bins)
+    gap = np.bincount(which, probabilities, minlength=bins) - np.bincount(which, outcomes, minlength=bins)
+    return float(np.abs(gap).sum() / count.sum())

@@ -1,0 +1,131 @@
+"""Settings as the command line shows them: tyro's forms, made from the dataclasses of the settings.
+
+In: a dataclass and its values. Out: a dataclass for tyro with the same fields and help texts, and marks on those
+that `--help` leaves out and `--help-all` shows; and the way back. A model's options are fields of its group's form.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import inspect
+import textwrap
+from collections.abc import Callable, Collection
+from dataclasses import fields, is_dataclass, make_dataclass, replace
+from typing import Annotated, Any, get_type_hints
+
+from tyro.conf import Suppress, arg
+
+from agents.model_settings import Option, options_of
+from agents.seqgan import SeqGANConfig
+
+# A group that is a model: its `name` is the group's own option, as in `--generator lstm`.
+_MODELS = ("generator", "discriminator")
+
+
+def form_of(config: Any, shown: Collection[str] | None = None, path: str = "") -> type:
+    """A dataclass for tyro.
+
+    Args:
+        config: a dataclass; its values are the form's defaults.
+        shown: dotted paths that help shows; None shows all.
+        path: where `config` stands, dots between the levels.
+    """
+    hints, texts = get_type_hints(type(config)), _field_texts(type(config))
+    made: list[tuple[str, Any, Any]] = []
+    for field in fields(config):
+        value, place = getattr(config, field.name), f"{path}.{field.name}".lstrip(".")
+        if field.name == "options":
+            for option in options_of(path, config.name).values():
+                default = config.options.get(option.name, option.default)
+                made.append(
+                    (option.name, _marked(f"{path}.{option.name}", type(option.default), _text(option), shown), default)
+                )
+        elif is_dataclass(value):
+            inner = form_of(value, shown, place)
+            text = texts.get(field.name, "") if shown is None else ""
+            heading = arg(name="") if field.name == "task" else arg(help=text)
+            made.append((field.name, Annotated[inner, heading], inner()))
+        else:
+            is_model = field.name == "name" and path in _MODELS
+            text = texts.get(field.name, "")
+            made.append(
+                (field.name, _marked(path if is_model else place, hints[field.name], text, shown, is_model), value)
+            )
+    return make_dataclass(f"{type(config).__name__}Form", made, frozen=True)
+
+
+def read_form(config: Any, form: Any) -> Any:
+    """The settings that a filled form stands for; `config` is what the form was made from."""
+    values: dict[str, Any] = {}
+    for field in fields(config):
+        if field.name == "options":
+            own = {other.name for other in fields(config)}
+            names = [other.name for other in fields(form) if other.name not in own]
+            values["options"] = {name: getattr(form, name) for name in names}
+        elif is_dataclass(value := getattr(config, field.name)):
+            values[field.name] = read_form(value, getattr(form, field.name))
+        else:
+            values[field.name] = getattr(form, field.name)
+    return replace(config, **values)
+
+
+def with_models(config: SeqGANConfig, named: Callable[[str], str | None]) -> SeqGANConfig:
+    """The settings with other models; of the options that were set, a model keeps those that it knows.
+
+    Args:
+        config: the settings.
+        named: "generator" or "discriminator" -> the name that the command line gives, or None.
+
+    Raises:
+        ValueError: for a name that is none; it names the known ones.
+    """
+    for kind in _MODELS:
+        group = getattr(config, kind)
+        name = named(kind) or group.name
+        known = options_of(kind, name)
+        kept = {option: group.options.get(option, known[option].default) for option in known}
+        config = replace(config, **{kind: replace(group, name=name, options=kept)})
+    return config
+
+
+def _text(option: Option) -> str:
+    return option.help[:1].upper() + option.help[1:]
+
+
+def _marked(place: str, kind: Any, text: str, shown: Collection[str] | None, is_model: bool = False) -> Any:
+    mark: Any = arg(name="", help=text) if is_model else arg(help=text)
+    if shown is None or place in shown or place.removeprefix("task.") in shown:
+        return Annotated[kind, mark]
+    return Annotated[kind, mark, Suppress]
+
+
+def _field_texts(cls: type) -> dict[str, str]:
+    """Field -> the text below it in the source of a dataclass or of one that it inherits from."""
+    texts: dict[str, str] = {}
+    for one in reversed(inspect.getmro(cls)):
+        if not is_dataclass(one):
+            continue
+        (tree,) = ast.parse(textwrap.dedent(inspect.getsource(one))).body
+        assert isinstance(tree, ast.ClassDef)
+        for statement, below in zip(tree.body, tree.body[1:], strict=False):
+            is_text = isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant)
+            if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name) and is_text:
+                texts[statement.target.id] = " ".join(str(below.value.value).split())  # type: ignore[attr-defined]
+    return texts
+
+
+def deferred(command: Callable[..., None]) -> Callable[..., Callable[[], None]]:
+    """A command that only parses and returns what runs it: the parser's complaints are then apart from the run's."""
+
+    @functools.wraps(command)
+    def parsed(*arguments: Any, **keywords: Any) -> Callable[[], None]:
+        return functools.partial(command, *arguments, **keywords)
+
+    return parsed
+
+
+def run_form(*given: tuple[str, Any, Any, str]) -> type:
+    """A form of fields: name, type, default, help text."""
+    made = [(name, Annotated[kind, arg(help=text)], default) for name, kind, default, text in given]
+    return make_dataclass("RunForm", made, frozen=True)

@@ -1,0 +1,132 @@
+"""`seqgan evaluate`, `sample` and `plot`: what a run has made, measured, printed and drawn."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+from tyro.conf import Positional, arg
+
+from agents.command.errors import check_seed, say, writing
+from agents.runs.console import TerminalConsole
+from agents.runs.learning_curve import plot_learning_curves
+from agents.runs.run_folder import RunFolder
+from agents.runs.samples import SampleKind, samples_as_text
+from agents.runs.training import curve_csv, evaluate_run, resolve_device, results_csv, results_table
+from agents.studies.plots import plot_csv
+from seqgan_env.rollout_policies import sample_sequences
+from seqgan_env.terminal_text import write_output
+
+
+def evaluate(
+    run: Positional[Path],
+    samples: int = 100_000,
+    temperatures: tuple[float, ...] = (1.0,),
+    seed: int = 0,
+    out: Path | None = None,
+    device: str = "auto",
+) -> None:
+    """Measure a run's generator: both NLLs, entropy, both KLs and diversity, with standard errors.
+
+    Of a run on a corpus: NLL_test, perplexity, BLEU, self-BLEU and more; several temperatures give the curve of quality
+    against diversity.
+
+    Args:
+        run: Run folder.
+        samples: Sequences to draw for each line (paper: 100,000).
+        temperatures: One line for each; below 1 sharpens.
+        seed: Of the samples.
+        out: CSV to write as well; of a run on a corpus `seqgan plot` draws it.
+        device: auto, cpu, cuda, ...
+    """
+    check_seed(seed)
+    if samples < 1:
+        raise ValueError(f"samples={samples} must be at least 1")
+    folder = RunFolder(run)
+    rows = evaluate_run(folder, samples, temperatures, seed, resolve_device(device))
+    if out is not None:  # first, so that a terminal which is gone costs nothing
+        text = curve_csv(rows, folder, temperatures) if folder.measures.writes_curve else results_csv(rows)
+        with writing(out):
+            out.write_text(text, encoding="utf-8")
+    TerminalConsole().print(results_table(rows, folder.measures))
+
+
+def sample(
+    run: Positional[Path],
+    n: Annotated[int, arg(aliases=["-n"])] = 10,
+    temperature: float = 1.0,
+    seed: int = 0,
+    nearest: bool = True,
+    kind: Annotated[SampleKind, arg(name="format")] = "text",
+    out: Path | None = None,
+    device: str = "auto",
+) -> None:
+    """Print sequences drawn from a run's generator, one per line; or write melodies as music or as a picture.
+
+    Needs the run folder alone. Each text is followed by its nearest training sequence and a similarity score from 0 to
+    1: the mean over n = 1 to 4 of the share of the sample's different n-grams that both have; 1 is a copy.
+
+    Args:
+        run: Run folder.
+        n: How many.
+        temperature: Below 1 sharpens.
+        seed: Of the samples.
+        nearest: Show the nearest training sequence below each sample, where the run has a corpus.
+        kind: text; of music also midi (--out is a folder), abc, and png, a piano roll.
+        out: File or folder to write; text and abc are printed if none is given.
+        device: auto, cpu, cuda, ...
+    """
+    if n < 1:
+        raise ValueError(f"n={n} must be at least 1")
+    check_seed(seed)
+    folder = RunFolder(run)
+    task = folder.task()
+    if kind not in (*task.text_formats, *task.file_formats):
+        known = ", ".join((*task.text_formats, *task.file_formats))
+        raise ValueError(f"format={kind!r}: {str(run)!r} is a run of the task {task.name!r}, which has {known}")
+    if kind in task.file_formats and out is None:
+        raise ValueError(f"format={kind!r} needs --out, the {task.file_formats[kind]} to write")
+    generator = folder.generator().to(resolve_device(device)).at_temperature(temperature)
+    sequences = sample_sequences(generator, n, task.sequence_length, np.random.default_rng(seed), task.eos_token).cpu()
+    if kind in task.file_formats:
+        assert out is not None
+        with writing(out):
+            for written in task.write(sequences, kind, out):
+                say(written)
+        return
+    if kind == "text":
+        text = samples_as_text(sequences, task, nearest, for_terminal=out is None and sys.stdout.isatty())
+    else:
+        text = task.as_text(sequences, kind)
+    if out is None:
+        write_output(text)
+        return
+    with writing(out):
+        out.write_text(text, encoding="utf-8", errors="replace")
+    say(out)
+
+
+def plot(runs: Positional[tuple[Path, ...]], out: Path | None = None) -> None:
+    """Draw the learning curves of one run, or of several in one picture; or a reproduced figure from its CSV.
+
+    Args:
+        runs: Run folders, or one CSV that `seqgan reproduce` or `seqgan compare` wrote.
+        out: PNG to write; by default learning_curve.png in the (first) run folder, or beside the CSV.
+    """
+    if not runs:
+        raise ValueError("runs is empty; give at least one run folder")
+    is_csv = [path.suffix == ".csv" for path in runs]
+    if any(is_csv) and len(runs) > 1:
+        raise ValueError(f"runs={str(runs[is_csv.index(True)])!r} is a CSV; give it alone, a figure has one")
+    if any(is_csv):
+        target = out or runs[0].with_suffix(".png")
+        with writing(target):
+            plot_csv(runs[0], target)
+    else:
+        folders = [RunFolder(path) for path in runs]
+        target = out or folders[0].path / "learning_curve.png"
+        with writing(target):
+            plot_learning_curves(folders, target)
+    say(target)
