@@ -26,6 +26,7 @@ ROOMS = (
     "seqgan_env.measures",
     "seqgan_env.tasks",
     "seqgan_env.rewards",
+    "seqgan_env.exact",
     "seqgan_env.monte_carlo",
     "seqgan_env.testing",
     "seqgan_env.components",

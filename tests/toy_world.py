@@ -12,12 +12,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from seqgan_env.exact import ExactWorld
 from seqgan_env.models.sequence_models import SequenceModel, State
 from seqgan_env.rollout_policies import UniformPolicy, sample_sequences
 from seqgan_env.tasks.oracle import seeded_oracle
 from seqgan_env.tasks.task import Split, Task
-from seqgan_env.tasks.toy import enumerate_sequences
 from seqgan_env.vocabulary import Vocabulary
+
+WORLD = ExactWorld(3, 3)
 
 
 class TableReward:
@@ -122,21 +124,9 @@ def sequence_probabilities(model: SequenceModel, sequences: Tensor) -> np.ndarra
 def exact_action_value(
     model: SequenceModel | None, reward: Callable[[Tensor], Tensor], prefix: tuple[int, ...]
 ) -> tuple[float, float]:
-    """Mean and standard deviation of R(Y) over the toy world's completions of a prefix, by enumeration.
-
-    Args:
-        model: what completes; None is uniform.
-        reward: R.
-        prefix: Y_{1:t}, at least one token.
-    """
-    everything = enumerate_sequences(3, 3)
-    kept = (everything[:, : len(prefix)] == torch.tensor(prefix)).all(dim=1)
-    completions = everything[kept]
-    weights = np.ones(len(completions)) if model is None else sequence_probabilities(model, completions)
-    weights = weights / weights.sum()
-    rewards = reward(completions).double().numpy()
-    mean = float(weights @ rewards)
-    return mean, float(np.sqrt(weights @ (rewards - mean) ** 2))
+    """Mean and standard deviation of R(Y) over the toy world's completions of a prefix; a model of None is uniform."""
+    value = WORLD.action_value(prefix, reward, UniformPolicy(3) if model is None else model)
+    return value.mean, value.deviation
 
 
 def exact_next_token(model: SequenceModel, prefix: Tensor) -> np.ndarray:
