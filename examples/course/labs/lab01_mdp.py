@@ -309,7 +309,7 @@ for row, sequence in enumerate(world.sequences.tolist()):
     for t, token in enumerate(sequence):
         dark = values[row, t] < 0.6
         axes.text(t, row, "abc"[token], ha="center", va="center", color="white" if dark else "black", fontsize=8)
-axes.set_xticks(range(3), [f"$Q(Y_{{1:{t}}}, y_{t + 1})$" for t in range(3)])
+axes.set_xticks(range(3), [f"$Q(Y_{{1:{t}}}, y_{t + 1})$" for t in range(3)], fontsize=8)
 axes.set_yticks([])
 axes.set_ylabel("the 27 sequences")
 axes.set_title("Action values of every token")

@@ -259,7 +259,7 @@ right.plot(range(1, 6), step_errors(e, p, e), "s--", color="grey", label="own pr
 right.set_xticks(range(1, 6))
 right.set_xlabel("step t")
 right.set_ylabel("error of one step, nats")
-right.set_ylim(bottom=0)
+right.set_yscale("log")
 right.legend(fontsize=8)
 figure.suptitle("Overfitting costs more than exposure bias")
 plt.show()
