@@ -50,6 +50,8 @@ EXTRAS["all"] = sorted({requirement for group in EXTRAS.values() for requirement
 # Other libraries bring some twenty packages each, so "all" leaves them out. RLlib pins another Gymnasium than
 # constraints.txt and wants an environment of its own: docs/libraries.md.
 EXTRAS |= {"zoo": ["rl-zoo3>=2.6"], "torchrl": ["torchrl>=0.14", "tensordict>=0.14"]}
+# The labs: students need what a notebook needs, and Otter-Grader to check their answers.
+EXTRAS["course"] = ["otter-grader>=7", "jupytext>=1.16", "nbclient>=0.10", "ipykernel>=6.29", "scipy>=1.11"]
 # `agents` is a namespace package: openai-agents installs a package of this name too, with an `__init__.py` and a
 # `py.typed` of its own. No file of ours may stand in these places. Its subpackages each have their `py.typed`.
 AGENTS = find_namespace_packages(include=["agents*"], exclude=["*__pycache__*"])

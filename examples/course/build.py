@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -62,7 +61,9 @@ def build(lab: Path, out: Path) -> None:
         import jupytext
         from otter.assign import main as assign
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(f'{error.name} is missing; the labs need: pip install "seqgan-gym[course]"') from error
+        raise ModuleNotFoundError(
+            f'{error.name} is missing; the labs need: pip install "seqgan-gym[course]"'
+        ) from error
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         for name in SHARED:
@@ -134,4 +135,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -36,8 +36,8 @@ def ask(function: Any, *arguments: Any) -> Any:
     except Exception as error:
         kind = type(error).__name__
         raise AssertionError(
-            f"Your function {getattr(function, '__name__', '')} raised {kind}: {error}. Call it in a cell of its own to "
-            "see the line. If an earlier answer is missing, give that first."
+            f"Your function {getattr(function, '__name__', '')} raised {kind}: {error}. Call it in a cell of its "
+            "own to see the line. If an earlier answer is missing, give that first."
         ) from error
 
 

@@ -1,8 +1,8 @@
 """Lab 8: six searches. One is right. Five have a mistake that was found in public SeqGAN code.
 
 Every search is made with a generator and a discriminator and is called with sequences that the generator wrote. It
-returns Q of every token, (B, T), by N completions of each prefix (Eq. 4). Before each call it is told of the generator's
-last update by `update()`.
+returns Q of every token, (B, T), by N completions of each prefix (Eq. 4). `update()` tells it that the generator has
+changed.
 
 The mistakes are told of in public: williamSYSU/TextGAN-PyTorch issue 62 (rewards are reshaped without a transpose) and
 issue 24 (which output of the discriminator is the reward?), LantaoYu/SeqGAN issue 28 (the roll-out policy and the
@@ -76,7 +76,9 @@ class SearchA(Search):
 
     def average(self, rewards: Tensor, batch: int) -> Tensor:
         horizon = len(rewards)
-        stacked = rewards.view(horizon, self.n_rollouts, batch).transpose(0, 1).reshape(self.n_rollouts * horizon, batch)
+        stacked = (
+            rewards.view(horizon, self.n_rollouts, batch).transpose(0, 1).reshape(self.n_rollouts * horizon, batch)
+        )
         return stacked.view(batch, horizon, self.n_rollouts).mean(dim=-1)
 
 
@@ -84,9 +86,8 @@ class SearchB(Search):
     """Another implementation."""
 
     def update(self) -> None:
-        rollout_policy = self.rollout_policy
-        for own, new in zip(rollout_policy.parameters(), self.generator.parameters(), strict=True):
-            own = 0.0 * own + 1.0 * new.detach()
+        rollout_policy = copy.deepcopy(self.rollout_policy)
+        rollout_policy.load_state_dict(self.generator.state_dict())
 
 
 class SearchC(Search):
@@ -114,9 +115,8 @@ class SearchE(Search):
 
     def score(self, sequences: Tensor) -> Tensor:
         logits = self.discriminator.score(sequences)
-        real, generated = 0, 1
-        labels = torch.stack([torch.zeros_like(logits), logits], dim=1)  # (R, 2)
-        return torch.softmax(labels, dim=1)[:, real]
+        classes = torch.stack([torch.zeros_like(logits), logits], dim=1)  # (R, 2)
+        return torch.softmax(classes, dim=1)[:, 0]
 
 
 FAULTY = (SearchA, SearchB, SearchC, SearchD, SearchE)

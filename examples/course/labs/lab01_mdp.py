@@ -39,7 +39,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 
-import seqgan_env  # registers the environments
+import seqgan_env  # noqa: F401  (registers the environments)
 from seqgan_env.exact import ExactWorld
 from seqgan_env.rollout_policies import UniformPolicy
 

@@ -98,7 +98,7 @@ def measure(round_number):
 
 # %%
 def test_measure(env, measure):
-    from checks import ask, close, filled
+    from checks import ask, close
 
     kept = list(env["curve"])
     env["curve"].clear()

@@ -32,18 +32,16 @@
 # `Search` first. You may read the others too, but a test is worth more than a reading: it still works next year.
 
 # %%
-import copy
 
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
 
-from searches import FAULTY, Search, SearchA, SearchB, SearchC, SearchD, SearchE
+from searches import FAULTY, Search
 from seqgan_env.exact import ExactWorld
 from seqgan_env.models.discriminators import CNNDiscriminator
 from seqgan_env.models.sequence_models import LSTMSequenceModel
 from seqgan_env.rewards import DiscriminatorReward
-from seqgan_env.rollout_policies import sample_sequences
 
 torch.set_num_threads(1)
 V, T = 3, 4
@@ -76,6 +74,7 @@ print("right search, N = 200:\n", Search(generator, discriminator, 200)(sequence
 # # BEGIN QUESTION
 # name: q1
 # points: 3
+# all_or_nothing: true
 
 # %% [markdown]
 # **Question 1: rewards on the wrong sentence.** Symptom: the mean of all rewards is right, but they do not fit their
@@ -128,6 +127,7 @@ def test_the_test_is_steady(env, test_rewards_are_in_their_places):
 # # BEGIN QUESTION
 # name: q2
 # points: 3
+# all_or_nothing: true
 
 # %% [markdown]
 # **Question 2: a roll-out policy that never changes.** Symptom: the search goes on with the generator of the first day.
@@ -185,6 +185,7 @@ def test_a_slow_copy_is_right_too(env, test_rollout_policy_follows):
 # # BEGIN QUESTION
 # name: q3
 # points: 3
+# all_or_nothing: true
 
 # %% [markdown]
 # **Question 3: dropout on while scoring.** Symptom: the reward of the same sequence differs from call to call. Hint: score
@@ -234,6 +235,7 @@ def test_the_test_finds_it_each_time(env, test_scores_are_the_same_twice):
 # # BEGIN QUESTION
 # name: q4
 # points: 3
+# all_or_nothing: true
 
 # %% [markdown]
 # **Question 4: an index that is one off.** Symptom: the last token learns nothing, and the token before it gets more than
@@ -283,6 +285,7 @@ def test_the_test_is_steady(env, test_last_step_is_scored_once):
 # # BEGIN QUESTION
 # name: q5
 # points: 3
+# all_or_nothing: true
 
 # %% [markdown]
 # **Question 5: labels swapped.** Symptom: training makes the generator worse: it is paid for what D finds false. Hint: the
@@ -293,7 +296,7 @@ def test_the_test_is_steady(env, test_last_step_is_scored_once):
 
 # %%
 def test_more_real_is_paid_more(make):
-    generator, discriminator, sequences = small_world()
+    generator, discriminator, _ = small_world()
     search = make(generator, discriminator, n_rollouts=2)
     # BEGIN SOLUTION
     every = world.sequences
