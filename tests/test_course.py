@@ -1,4 +1,4 @@
-"""The labs: their form and what their checks say; and, marked `course`, that both versions of each do what they should."""
+"""The labs: their form, what their checks say, and, marked `course`, that both versions of each do what they should."""
 
 from __future__ import annotations
 

@@ -103,10 +103,11 @@ def test_rewards_are_in_their_places(make):
 # %%
 def test_the_test(env, test_rewards_are_in_their_places):
     from checks import catches, raises_nothing
+    from searches import SearchA
 
     look = "Compare the last column with sigmoid(discriminator.score(sequences)), or all with `exact[rows]` and a large N."
     raises_nothing(test_rewards_are_in_their_places, env["Search"], look)
-    catches(test_rewards_are_in_their_places, env["SearchA"], look)
+    catches(test_rewards_are_in_their_places, SearchA, look)
 
 # %%
 # HIDDEN
@@ -159,10 +160,11 @@ def test_rollout_policy_follows(make):
 # %%
 def test_the_test(env, test_rollout_policy_follows):
     from checks import catches, raises_nothing
+    from searches import SearchB
 
     look = "Set generator.output.bias so that one token is certain, call search.update(), look at search.complete(...)."
     raises_nothing(test_rollout_policy_follows, env["Search"], look)
-    catches(test_rollout_policy_follows, env["SearchB"], look)
+    catches(test_rollout_policy_follows, SearchB, look)
 
 # %%
 # HIDDEN
@@ -211,19 +213,21 @@ def test_scores_are_the_same_twice(make):
 # %%
 def test_the_test(env, test_scores_are_the_same_twice):
     from checks import catches, raises_nothing
+    from searches import SearchC
 
     look = "Call search.score(sequences) twice and compare the two with torch.equal."
     raises_nothing(test_scores_are_the_same_twice, env["Search"], look)
-    catches(test_scores_are_the_same_twice, env["SearchC"], look)
+    catches(test_scores_are_the_same_twice, SearchC, look)
 
 # %%
 # HIDDEN
 def test_the_test_finds_it_each_time(env, test_scores_are_the_same_twice):
     from checks import catches
+    from searches import SearchC
 
     for _ in range(5):
         look = "Your test must catch it every time. Score several sequences."
-        catches(test_scores_are_the_same_twice, env["SearchC"], look)
+        catches(test_scores_are_the_same_twice, SearchC, look)
 
 # %% [raw]
 # # END TESTS
@@ -262,10 +266,11 @@ def test_last_step_is_scored_once(make):
 # %%
 def test_the_test(env, test_last_step_is_scored_once):
     from checks import catches, raises_nothing
+    from searches import SearchD
 
     look = "The last column must be D(Y). With SearchD it is something else; print it."
     raises_nothing(test_last_step_is_scored_once, env["Search"], look)
-    catches(test_last_step_is_scored_once, env["SearchD"], look)
+    catches(test_last_step_is_scored_once, SearchD, look)
 
 # %%
 # HIDDEN
@@ -315,10 +320,11 @@ def test_more_real_is_paid_more(make):
 # %%
 def test_the_test(env, test_more_real_is_paid_more):
     from checks import catches, raises_nothing
+    from searches import SearchE
 
     look = "Find the sequences with the highest and the lowest discriminator.score, and compare their search.score."
     raises_nothing(test_more_real_is_paid_more, env["Search"], look)
-    catches(test_more_real_is_paid_more, env["SearchE"], look)
+    catches(test_more_real_is_paid_more, SearchE, look)
 
 # %%
 # HIDDEN
