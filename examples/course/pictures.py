@@ -4,7 +4,7 @@
     python -m examples.course.pictures docs/course           all labs (minutes)
     python -m examples.course.pictures docs/course lab03     one lab
 
-The slides of docs/course/slides.md show them. A cell that fails stops the command. The last line says how many were kept.
+The slides of docs/course/slides.md show them. A cell that fails stops the command. The last line counts them.
 """
 
 from __future__ import annotations
