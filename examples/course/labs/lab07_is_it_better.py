@@ -172,7 +172,7 @@ def test_welch_like_scipy(p_value):
 # %% [markdown]
 # ## Three groups
 #
-# `game` is lab 6 in short: 30 rounds after MLE, without a baseline as in the authors' code. It is run for five seeds, with a
+# `game` is lab 6 in short: 20 rounds after MLE, without a baseline as in the authors' code. It is run for five seeds, with a
 # discriminator and with the constant reward 0.5. This takes one to three minutes.
 
 # %%
@@ -195,7 +195,7 @@ def maximum_likelihood(seed):
     return generator, task
 
 
-def game(generator, reward, seed, rounds=30):
+def game(generator, reward, seed, rounds=20):
     """Plays on from MLE; the point of the end."""
     agent, task = agent_of(seed, generator)
     learned = reward == "discriminator"
