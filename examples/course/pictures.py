@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import argparse
 import base64
+import shutil
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from examples.course.build import HERE, lab_files
+from examples.course.build import HERE, SHARED, lab_files
 
 
 def last_picture(lab: Path) -> bytes:
@@ -31,7 +33,10 @@ def last_picture(lab: Path) -> bytes:
     from nbclient import NotebookClient
 
     notebook = jupytext.read(lab)
-    NotebookClient(notebook, timeout=900, resources={"metadata": {"path": str(HERE)}}).execute()
+    with tempfile.TemporaryDirectory() as folder:  # labs write files
+        for name in SHARED:
+            shutil.copy(HERE / name, folder)
+        NotebookClient(notebook, timeout=900, resources={"metadata": {"path": folder}}).execute()
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     pictures = [output["data"]["image/png"] for output in outputs if "image/png" in output.get("data", {})]
     if not pictures:
