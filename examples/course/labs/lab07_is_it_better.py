@@ -17,7 +17,7 @@
 # **You learn** why a lower NLL_oracle is no proof; to draw a temperature curve; to compare groups of seeds with Welch's
 # test; to reproduce a headline with a reward that knows nothing.
 #
-# **Time**: 50 minutes. The notebook itself runs in two to three minutes. **You need**: lab 6; mean, variance, p-value.
+# **Time**: 50 minutes. The notebook itself runs in two to four minutes. **You need**: lab 6; mean, variance, p-value.
 #
 # ## Theory
 #
