@@ -13,9 +13,13 @@ from seqgan_env.measures.likelihood import (
     distinct_share,
     estimate,
     measure_generator,
+    measure_samples,
     negative_log_likelihood,
+    nll_per_token,
+    real_metrics,
+    token_counts,
 )
-from seqgan_env.models.sequence_models import LSTMSequenceModel
+from seqgan_env.models.sequence_models import LSTMSequenceModel, SequenceModel
 from seqgan_env.rollout_policies import NGramPolicy, UniformPolicy, sample_sequences
 from seqgan_env.tasks.task import Task
 from seqgan_env.tasks.toy import enumerate_sequences
@@ -144,7 +148,26 @@ def test_a_standard_error_is_the_deviation_over_the_root_of_the_count() -> None:
 
 
 def test_one_value_has_no_standard_error() -> None:
-    assert np.isnan(estimate(np.array([1.0])).standard_error)
+    measured = estimate(np.array([1.5]))
+    assert measured.mean == 1.5
+    assert np.isnan(measured.standard_error)
+
+
+def test_two_values_have_one() -> None:
+    assert estimate(np.array([1.0, 3.0])) == Estimate(2.0, 1.0)
+
+
+def test_tokens_weigh_the_mean_and_its_error_is_that_of_a_ratio() -> None:
+    values, tokens = np.array([1.0, 4.0, 2.0]), np.array([1, 2, 3])
+    mean = (1 * 1 + 2 * 4 + 3 * 2) / 6
+    residuals = tokens * (values - mean) / 2  # the mean number of tokens is 2
+    measured = estimate(values, tokens)
+    assert measured.mean == pytest.approx(mean)
+    assert measured.standard_error == pytest.approx(np.sqrt((residuals**2).sum() / 2 / 3))
+
+
+def test_an_empty_sequence_and_one_token_both_count_as_one() -> None:
+    assert token_counts(torch.tensor([[3, 3], [0, 3], [0, 2]]), 3).tolist() == [1, 1, 2]
 
 
 def test_errors_of_independent_estimates_add_in_squares() -> None:
@@ -158,6 +181,67 @@ def test_an_estimate_prints_mean_and_error() -> None:
 def test_the_distinct_share_counts_different_rows() -> None:
     assert distinct_share(torch.tensor([[0, 1], [1, 0], [0, 1], [0, 1]])) == 0.5
     assert distinct_share(torch.tensor([[0, 1], [1, 0]])) == 1.0
+
+
+def nats_and_tokens(model: SequenceModel, sequences: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """What a whole sequence costs, and how many tokens it has."""
+    return -model.log_probs(sequences).double().sum(dim=1).numpy(), (sequences < 4).sum(dim=1).numpy()
+
+
+def test_where_lengths_differ_all_nats_are_divided_by_all_tokens(eos_task: Task) -> None:
+    generator, rng = LSTMSequenceModel(4, 3, 3, init_std=1.0, seed=2), np.random.default_rng(3)
+    samples, tested = (sample_sequences(policy, 50, 5, rng, 3) for policy in (generator, UniformPolicy(4)))
+    metrics = measure_samples(generator, samples, tested, eos_task.oracle)
+    own, counts = nats_and_tokens(generator, samples)
+    by_oracle, _ = nats_and_tokens(eos_task.oracle, samples)
+    test_nats, test_counts = nats_and_tokens(generator, tested)
+    test_by_oracle, _ = nats_and_tokens(eos_task.oracle, tested)
+    assert len(set(counts)) > 2
+    assert len(set(test_counts)) > 2
+    for measured, nats, tokens in (
+        (metrics.nll_oracle, by_oracle, counts),
+        (metrics.entropy, own, counts),
+        (metrics.kl_from_oracle, by_oracle - own, counts),
+        (metrics.nll_test, test_nats, test_counts),
+        (metrics.kl_to_oracle, test_nats - test_by_oracle, test_counts),
+        (nll_per_token(generator, tested), test_nats, test_counts),
+    ):
+        assert measured.mean == pytest.approx(nats.sum() / tokens.sum(), rel=1e-5)
+        assert measured.standard_error == pytest.approx(estimate(nats / tokens, tokens).standard_error, rel=1e-4)
+
+
+def test_samples_are_drawn_as_long_as_the_test_set_and_end_at_eos(eos_task: Task) -> None:
+    tested = torch.tensor([[0, 1, 3, 4, 4], [2, 2, 2, 2, 2]])
+    samples = sample_sequences(eos_task.oracle, 40, 5, np.random.default_rng(8), 3)
+    assert (samples == 4).any()
+    drawn = measure_generator(eos_task.oracle, tested, np.random.default_rng(8), n_samples=40, eos_token=3)
+    assert drawn == measure_samples(eos_task.oracle, samples, tested)
+
+
+def test_real_sequences_have_the_oracles_nll_and_their_distinct_share(eos_task: Task) -> None:
+    real = torch.tensor([[0, 3, 4, 4, 4], [1, 2, 0, 2, 3], [0, 3, 4, 4, 4]])
+    nats, tokens = nats_and_tokens(eos_task.oracle, real)
+    measured = real_metrics(real, 4, eos_task.oracle)
+    assert measured.nll_oracle == nll_per_token(eos_task.oracle, real)
+    assert measured.nll_oracle.mean == pytest.approx(nats.sum() / tokens.sum())
+    assert real_metrics(real, 4) == GeneratorMetrics(None, None, None, None, None, 2 / 3, 3)
+    assert real_metrics(real, 4, eos_task.oracle) == GeneratorMetrics(
+        measured.nll_oracle, None, None, None, None, 2 / 3, 3
+    )
+
+
+def test_one_sample_is_enough_and_the_paper_draws_100_000(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+
+    def draw(policy: object, count: int, *others: object) -> Tensor:
+        asked.append(count)
+        return torch.zeros((1, 3), dtype=torch.int64)
+
+    monkeypatch.setattr("seqgan_env.measures.likelihood.sample_sequences", draw)
+    rng, tested = np.random.default_rng(0), torch.tensor([[0, 1, 2]])
+    measure_generator(UniformPolicy(3), tested, rng)
+    measure_generator(UniformPolicy(3), tested, rng, n_samples=1)
+    assert asked == [100_000, 1]
 
 
 def test_no_samples_are_refused(model: LSTMSequenceModel, test_sequences: Tensor) -> None:
