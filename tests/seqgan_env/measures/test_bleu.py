@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from nltk.translate.bleu_score import SmoothingFunction, corpus_bleu, sentence_bleu
 from sacrebleu.metrics import BLEU as SacreBLEU
 
-from seqgan_env.measures.bleu import BLEU, Smoothing, self_bleu
+from seqgan_env.measures.bleu import BLEU, Smoothing, self_bleu, self_bleu_by_order
 
 pytestmark = pytest.mark.filterwarnings(r"ignore:\s*The hypothesis contains 0 counts")
 
@@ -225,6 +225,33 @@ def test_self_bleu_compares_lengths_with_the_others() -> None:
     assert self_bleu([[0, 0, 4], [0, 0, 0]], 4, 1) == pytest.approx([np.exp(1 - 3 / 2), 2 / 3])
 
 
+@pytest.mark.parametrize("smoothing", ["none", "epsilon", "skip"])
+@given(case=cases())
+@settings(max_examples=25, deadline=None)
+def test_the_scores_of_each_order_are_those_of_a_bleu_that_ends_there(case: Case, smoothing: Smoothing) -> None:
+    hypotheses = case.padded_hypotheses()
+    by_order = case.bleu(smoothing).sentences_by_order(hypotheses)
+    sequences = padded(case.hypotheses + case.references, case.vocab_size)
+    self_by_order = self_bleu_by_order(sequences, case.vocab_size, case.max_order, smoothing)
+    for order in range(1, case.max_order + 1):
+        bleu = BLEU(padded(case.references, case.vocab_size), case.vocab_size, order, smoothing)
+        assert by_order[:, order - 1].tolist() == bleu.sentences(hypotheses).tolist()
+        alone = self_bleu(sequences, case.vocab_size, order, smoothing)
+        assert self_by_order[:, order - 1].tolist() == alone.tolist()
+    assert by_order.shape == (len(hypotheses), case.max_order)
+    assert self_by_order.shape == (len(sequences), case.max_order)
+
+
+def test_orders_one_to_four_without_smoothing_are_what_counts_unless_asked_otherwise() -> None:
+    sequences = np.random.default_rng(0).integers(0, 3, (8, 9))
+    expected = self_bleu(sequences, 3, 4, "none")
+    assert 0 < (expected > 0).sum() < 8  # smoothing would show
+    assert self_bleu(sequences, 3).tolist() == expected.tolist()
+    assert self_bleu_by_order(sequences, 3).tolist() == self_bleu_by_order(sequences, 3, 4, "none").tolist()
+    four = BLEU(sequences[:4], 3, 4, "none").sentences(sequences[4:])
+    assert BLEU(sequences[:4], 3).sentences(sequences[4:]).tolist() == four.tolist()
+
+
 # What is refused, and time.
 
 
@@ -242,6 +269,19 @@ def test_self_bleu_compares_lengths_with_the_others() -> None:
 def test_what_is_not_a_batch_of_sequences_is_refused(hypotheses: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         BLEU(REFERENCES, 4).sentences(hypotheses)
+
+
+def test_a_refusal_names_the_argument() -> None:
+    bleu, flat = BLEU(REFERENCES, 4), [0, 1]
+    for call, name in (
+        (bleu.sentences, "hypotheses"),
+        (bleu.sentences_by_order, "hypotheses"),
+        (bleu.corpus, "hypotheses"),
+        (lambda sequences: self_bleu(sequences, 4), "sequences"),
+        (lambda sequences: BLEU(sequences, 4), "references"),
+    ):
+        with pytest.raises(ValueError, match=rf"^{name} has shape \(2,\); expected \(R, T\), padded with 4$"):
+            call(flat)
 
 
 def test_arguments_out_of_range_are_refused() -> None:
