@@ -47,9 +47,13 @@ EXTRAS = {
     "lint": ["ruff>=0.6", "mypy>=1.11"],
 }
 EXTRAS["all"] = sorted({requirement for group in EXTRAS.values() for requirement in group})
-# Other libraries bring some twenty packages each, so "all" leaves them out. RLlib pins another Gymnasium than
-# constraints.txt and wants an environment of its own: docs/libraries.md.
-EXTRAS |= {"zoo": ["rl-zoo3>=2.6"], "torchrl": ["torchrl>=0.14", "tensordict>=0.14"]}
+# Mutation tests run by hand, and other libraries bring some twenty packages each, so "all" leaves them out. RLlib pins
+# another Gymnasium than constraints.txt and wants an environment of its own: docs/libraries.md.
+EXTRAS |= {
+    "zoo": ["rl-zoo3>=2.6"],
+    "torchrl": ["torchrl>=0.14", "tensordict>=0.14"],
+    "mutation": ["mutmut>=3.8"],
+}
 # The labs: students need what a notebook needs, and Otter-Grader to check their answers.
 EXTRAS["course"] = ["otter-grader>=7", "jupytext>=1.16", "nbclient>=0.10", "ipykernel>=6.29", "scipy>=1.11"]
 # `agents` is a namespace package: openai-agents installs a package of this name too, with an `__init__.py` and a
@@ -68,7 +72,7 @@ setup(
     package_data={
         "": ["py.typed"],
         "seqgan_env.corpora": ["data/*.txt", "data/*.abc"],
-        "agents.setting_paths": ["*.yml"],
+        "agents.settings": ["*.yml"],
     },
     install_requires=CORE,
     extras_require=EXTRAS,
