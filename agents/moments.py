@@ -16,7 +16,13 @@ def moments(optimizer: torch.optim.Optimizer) -> dict[str, dict[str, Any]]:
 
 
 def load_moments(optimizer: torch.optim.Optimizer, state: dict[str, dict[str, Any]]) -> None:
-    """Set what `moments` returned; the optimizer's settings stay as they are."""
+    """Set what `moments` returned; the optimizer's settings stay as they are.
+
+    The tensors are copied. PyTorch's optimizers keep those that they are given and change them in place, so two
+    optimizers would share their moments.
+    """
     groups = optimizer.state_dict()["param_groups"]
-    by_place = {int(place): values for place, values in state.items()}
+    by_place = {
+        int(place): {name: value.clone() for name, value in values.items()} for place, values in state.items()
+    }
     optimizer.load_state_dict({"state": by_place, "param_groups": groups})
