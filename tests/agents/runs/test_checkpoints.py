@@ -18,7 +18,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from agents.runs.checkpoints import read_tensors, restore, snapshot, write_atomically, write_tensors
+from agents.runs.checkpoints import (
+    join_state,
+    read_tensors,
+    restore,
+    restore_pretraining,
+    snapshot,
+    split_state,
+    write_atomically,
+    write_tensors,
+)
 from agents.seqgan import Milestone, SeqGAN
 from seqgan_env.tasks.toy import toy_task
 from tests.agents.conftest import tiny_config
@@ -272,6 +281,68 @@ def test_tensors_and_plain_values_come_back_as_they_were(tmp_path: Path) -> None
     write_tensors(tmp_path / "file", tensors, state)
     assert_same(read_tensors(tmp_path / "file"), (tensors, state))
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_nested_state_is_split_into_tensors_by_name_and_plain_values() -> None:
+    a, b, c = torch.zeros(1), torch.ones(2), torch.arange(3)
+    state = {"model": {"weight": a, "layers": [b, {"bias": c}]}, 3: (1, None), "empty": {}, "name": "x"}
+    tensors, plain = split_state(state)
+    assert list(tensors) == ["model.weight", "model.layers.0", "model.layers.1.bias"]
+    assert tensors["model.weight"] is a
+    assert tensors["model.layers.0"] is b
+    assert tensors["model.layers.1.bias"] is c
+    assert plain == {
+        "model": {
+            "weight": {"$tensor": "model.weight"},
+            "layers": [{"$tensor": "model.layers.0"}, {"bias": {"$tensor": "model.layers.1.bias"}}],
+        },
+        "3": [1, None],
+        "empty": {},
+        "name": "x",
+    }
+    joined = join_state(tensors, json.loads(json.dumps(plain)))
+    assert joined["model"]["weight"] is a
+    assert joined["model"]["layers"][0] is b
+    assert joined["model"]["layers"][1] == {"bias": c}
+    assert (joined["3"], joined["empty"], joined["name"]) == ([1, None], {}, "x")
+    assert split_state(a, "alone") == ({"alone": a}, {"$tensor": "alone"})
+
+
+def test_a_tensor_that_is_missing_is_named() -> None:
+    with pytest.raises(ValueError, match=r"^the checkpoint lacks the tensor 'a\.b'$"):
+        join_state({"a.c": torch.ones(1)}, {"a": {"b": {"$tensor": "a.b"}}})
+
+
+def test_what_is_stored_goes_to_the_part_that_it_belongs_to() -> None:
+    class Part:
+        def __init__(self) -> None:
+            self.loaded: dict[str, Any] = {}
+
+        def load_state_dict(self, state: Any) -> None:
+            self.loaded["everything"] = state
+
+        def load_pretraining(self, state: Any) -> None:
+            self.loaded["pretraining"] = state
+
+    for restores, name in ((restore, "everything"), (restore_pretraining, "pretraining")):
+        part: Any = Part()
+        tensor = torch.ones(1)
+        restores(part, {"x": tensor}, {"weight": {"$tensor": "x"}, "epochs": 3})
+        assert part.loaded == {name: {"weight": tensor, "epochs": 3}}
+
+
+def test_only_the_tensors_that_are_wanted_are_read(tmp_path: Path) -> None:
+    write_tensors(tmp_path / "file", {"a": torch.ones(1), "b": torch.zeros(1)}, {"x": 1})
+    tensors, state = read_tensors(tmp_path / "file", lambda name: name == "b")
+    assert (list(tensors), state) == (["b"], {"x": 1})
+
+
+def test_a_tensor_with_a_gradient_is_stored_as_its_values(tmp_path: Path) -> None:
+    weight = torch.ones(2, requires_grad=True)
+    write_tensors(tmp_path / "file", {"a": weight, "b": weight * 2}, {})
+    tensors, _ = read_tensors(tmp_path / "file")
+    assert (tensors["a"].tolist(), tensors["b"].tolist()) == ([1, 1], [2, 2])
+    assert not tensors["a"].requires_grad
 
 
 def test_tied_weights_are_stored_under_each_of_their_names(tmp_path: Path) -> None:
