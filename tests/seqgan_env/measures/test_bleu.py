@@ -179,6 +179,11 @@ def test_scores_by_hand(hypothesis: list[int], max_order: int, smoothing: Smooth
     assert bleu.corpus([hypothesis]) == pytest.approx(expected, abs=1e-15)
 
 
+@pytest.mark.filterwarnings("error")
+def test_an_order_without_a_match_is_scored_without_a_warning() -> None:
+    assert BLEU(REFERENCES, 4, 2).sentences([[2, 1, 0, 4, 4]]).tolist() == [0.0]
+
+
 def test_of_two_reference_lengths_as_close_the_shorter_counts() -> None:
     assert BLEU([[0, 4, 4], [0, 0, 0]], 4, 1).sentences([[0, 0, 4]]) == pytest.approx([1.0])
     assert BLEU([[4, 4, 4], [0, 0, 0]], 4, 1).sentences([[0, 0, 4]]) == pytest.approx([np.exp(1 - 3 / 2)])
@@ -259,6 +264,7 @@ def test_orders_one_to_four_without_smoothing_are_what_counts_unless_asked_other
     ("hypotheses", "error", "message"),
     [
         ([[0, 4, 1]], ValueError, r"hypotheses\[0\] = \[0, 4, 1\] has tokens after PAD"),
+        ([[0, 1, 4], [0, 4, 1]], ValueError, r"hypotheses\[1\] = \[0, 4, 1\] has tokens after PAD"),
         ([[0, 5]], ValueError, r"hypotheses has tokens from 0 to 5; expected 0\.\.3 or PAD 4"),
         ([[-1, 0]], ValueError, "hypotheses has tokens from -1 to 0"),
         ([0, 1], ValueError, r"hypotheses has shape \(2,\); expected \(R, T\)"),

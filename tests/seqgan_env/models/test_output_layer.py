@@ -124,6 +124,82 @@ def test_logits_are_shifted_only_where_exp_could_overflow(std: float, shifted: b
     assert torch.isfinite(mass).all()
 
 
+@pytest.mark.parametrize(("bound", "shifted"), [(59.9, False), (60.1, True)])
+def test_the_bound_on_logits_is_the_longest_weights_times_the_longest_state(bound: float, shifted: bool) -> None:
+    weight, bias = torch.full((100, 1), 8.0), torch.full((100,), 6.0)  # each of length 10 with its bias
+    hidden = torch.full((100, 1), ((bound / 10) ** 2 - 1) ** 0.5)  # of length bound / 10 with the bias's 1
+    weight[1:], hidden[1:] = weight[1:] / 2, hidden[1:] / 2
+    (_, _, shift), *_ = exp_logit_blocks(hidden, weight, bias)
+    assert (shift is not None) is shifted
+
+
+def test_the_shift_is_each_rows_largest_logit() -> None:
+    weight, bias = torch.tensor([[100.0], [-100.0]]), torch.zeros(2)
+    ((_, mass, shift),) = exp_logit_blocks(torch.tensor([[1.0], [-2.0]]), weight, bias)
+    assert shift.tolist() == [[100.0], [200.0]]
+    assert mass.tolist() == [[1.0, 0.0], [0.0, 1.0]]
+
+
+@pytest.mark.parametrize(("bytes_of_a_block", "sizes"), [(1, [1] * 5), (4 * 9 * 2, [2, 2, 1]), (4 * 9 * 4, [3, 2])])
+def test_blocks_have_one_row_at_least_and_are_of_one_size(
+    monkeypatch: pytest.MonkeyPatch, bytes_of_a_block: int, sizes: list[int]
+) -> None:
+    monkeypatch.setitem(output_layer._BLOCK_BYTES, "cpu", bytes_of_a_block)
+    layer = random_layer(4, 9, 1.0)
+    hidden, _, _ = random_rows(5, 4, 9)
+    blocks = exp_logit_blocks(hidden, layer.weight.detach(), layer.bias.detach())
+    assert [rows.stop - rows.start for rows, _, _ in blocks] == sizes
+
+
+@pytest.mark.parametrize("first", [torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("second", [torch.bfloat16, torch.float32, torch.float64])
+def test_a_float64_part_makes_float64_and_anything_else_float32(first: torch.dtype, second: torch.dtype) -> None:
+    layer = random_layer(4, 9, 1.0).to(second)
+    hidden, targets, weights = random_rows(5, 4, 9)
+    hidden = hidden.to(first)
+    expected = torch.float64 if torch.float64 in (first, second) else torch.float32
+    log_probs = layer.log_probs(hidden, targets)
+    assert log_probs.dtype == expected
+    value = layer.weighted_log_likelihood(hidden, targets, weights.double())
+    assert value.dtype == expected
+    plain = torch.log_softmax(hidden.double() @ layer.weight.double().t() + layer.bias.double(), dim=1)
+    torch.testing.assert_close(log_probs.double(), plain[torch.arange(5), targets], rtol=1e-5, atol=1e-5)
+    assert value.item() == pytest.approx((weights * log_probs).sum().item(), rel=1e-5)
+    assert layer(hidden).dtype == second
+
+
+@pytest.mark.parametrize("bytes_of_a_block", [1, 1000])
+def test_large_terms_that_cancel_leave_the_small_one(monkeypatch: pytest.MonkeyPatch, bytes_of_a_block: int) -> None:
+    """Sums over rows and over blocks are float64."""
+    monkeypatch.setitem(output_layer._BLOCK_BYTES, "cpu", bytes_of_a_block)
+    layer = random_layer(4, 9, 1.0)
+    hidden, targets, _ = random_rows(1, 4, 9)
+    hidden, targets = hidden.expand(3, -1), targets.expand(3)
+    value = layer.weighted_log_likelihood(hidden, targets, torch.tensor([2.0**26, 1.0, -(2.0**26)]))
+    assert value.item() == pytest.approx(layer.log_probs(hidden[:1], targets[:1]).item(), rel=1e-5)
+
+
+def test_rows_of_weight_zero_are_left_out_of_the_work() -> None:
+    layer = random_layer(4, 9, 1.0)
+    hidden, targets, weights = random_rows(3, 4, 9)
+    hidden[1], weights[1] = float("nan"), 0.0
+    layer.weighted_log_likelihood(hidden, targets, weights).backward()
+    assert torch.isfinite(layer.weight.grad).all()
+
+
+def test_a_layer_is_made_in_float32_on_the_cpu_whatever_the_defaults() -> None:
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.device("meta"):
+            layer = OutputLayer(2, 3)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    for parameter, shape in ((layer.weight, (3, 2)), (layer.bias, (3,))):
+        assert (parameter.shape, parameter.dtype, parameter.device.type) == (shape, torch.float32, "cpu")
+        assert not parameter.any()
+        assert parameter.requires_grad
+
+
 def test_no_rows_make_no_blocks() -> None:
     layer = random_layer(4, 9, 1.0)
     assert list(exp_logit_blocks(torch.empty(0, 4), layer.weight.detach(), layer.bias.detach())) == []
@@ -131,11 +207,21 @@ def test_no_rows_make_no_blocks() -> None:
 
 @pytest.mark.parametrize("temperature", [0.0, -1.0, float("nan"), float("inf")])
 def test_a_temperature_that_is_not_a_positive_number_is_refused(temperature: float) -> None:
-    with pytest.raises(ValueError, match=f"temperature={temperature}"):
+    with pytest.raises(ValueError, match=f"^temperature={temperature}"):
         check_temperature(temperature)
+
+
+def test_a_temperature_outside_the_range_of_float32_is_refused_and_its_ends_are_not() -> None:
+    for temperature in (0.99e-3, 1.01e3):
+        with pytest.raises(ValueError, match=r"^temperature=.* must lie in \[0\.001, 1000\].*1 samples the model itself"):
+            check_temperature(temperature)
+    check_temperature(1e-3)
+    check_temperature(1e3)
 
 
 def test_parameters_are_normal_with_the_given_deviation() -> None:
     layer = random_layer(50, 400, 0.1)
     assert layer.weight.std().item() == pytest.approx(0.1, rel=0.03)
+    assert layer.weight.mean().item() == pytest.approx(0.0, abs=0.005)
+    assert layer.bias.std().item() == pytest.approx(0.1, rel=0.2)
     assert layer.bias.mean().item() == pytest.approx(0.0, abs=0.02)
