@@ -10,7 +10,7 @@ import torch
 
 from seqgan_env.models.sequence_models import LSTMSequenceModel
 from seqgan_env.monte_carlo import action_values
-from seqgan_env.rollout_policies import DelayedCopy, RolloutPolicy, UniformPolicy, replay
+from seqgan_env.rollout_policies import DelayedCopy, RolloutPolicy, UniformPolicy, complete_sequences, replay
 from seqgan_env.tasks.task import Task
 from seqgan_env.tasks.toy import enumerate_sequences
 from tests.toy_world import (
@@ -193,3 +193,31 @@ def test_common_uniforms_complete_each_prefix_of_a_sequence_with_the_same_chance
     state = model.advance(state, first[:, 1])
     action_values(model, state, longer, np.array([2]), np.array([False]), **common)
     assert torch.equal(seen[1], first)
+
+
+@pytest.mark.parametrize("common", [False, True])
+def test_each_rows_completions_come_from_its_own_numbers(model: LSTMSequenceModel, common: bool) -> None:
+    """Of rows of mixed length, one of them finished: N draws of each missing token, from the row's own stream."""
+    sequences = np.array([[2, 2, 2, 2], [0, 3, 3, 3], [1, 2, 3, 3], [0, 0, 1, 3]])
+    lengths, n = np.array([4, 1, 2, 3]), 6
+    numbers = np.random.default_rng(9).random((4, n, 4), dtype=np.float32)
+    reward = TableReward(3, 4)
+    state = replay(model, torch.from_numpy(sequences), torch.from_numpy(lengths))
+    rngs = [np.random.default_rng(row) for row in range(4)]
+    values = action_values(
+        model, state, sequences, lengths, lengths == 4, reward, n, rngs, None, numbers if common else None
+    )
+    (scored,) = reward.batches
+    for row in (1, 2, 3):
+        length = int(lengths[row])
+        own = np.random.default_rng(row).random((n, 4 - length), dtype=np.float32)
+        uniforms = torch.from_numpy(numbers[row, :, length:] if common else own)
+        prefix = torch.from_numpy(sequences[row : row + 1])
+        expected = complete_sequences(
+            model, replay(model, prefix, torch.tensor([length])), prefix, torch.tensor([length]), uniforms[None]
+        )
+        assert torch.equal(scored[(row - 1) * n : row * n], expected)
+        assert values[row] == pytest.approx(TableReward(3, 4)(expected).mean().item())
+    assert values.dtype == np.float64
+    if common:
+        assert [rng.random() for rng in rngs] == [np.random.default_rng(row).random() for row in range(4)]  # unmoved

@@ -144,6 +144,30 @@ def test_a_backoff_of_one_is_uniform() -> None:
     np.testing.assert_allclose(next_token_shares(NGramPolicy(DATA, 4, 2, 1.0), [1]), [0.25] * 4, atol=1e-4)
 
 
+def test_an_n_gram_policy_is_a_bigram_that_backs_off_a_tenth_of_the_time() -> None:
+    given = NGramPolicy(DATA, 4, order=2, backoff=0.1)
+    default = NGramPolicy(DATA.numpy(), 4)  # an array will do
+    assert torch.equal(default.draw((torch.tensor([[1]]),), grid(500)), given.draw((torch.tensor([[1]]),), grid(500)))
+    assert given.initial_state(2)[0].tolist() == [[0], [0]]
+    assert NGramPolicy(DATA, 4, order=3).advance((torch.tensor([[1, 2]]),), torch.tensor([3]))[0].tolist() == [[2, 3]]
+
+
+def test_the_places_of_a_context_are_drawn_in_the_order_of_the_data() -> None:
+    """So a seed's draws do not depend on how the contexts were sorted."""
+    tokens = torch.from_numpy(np.random.default_rng(0).integers(0, 50, (1, 2000)))
+    policy = NGramPolicy(tokens, 50, order=1, backoff=1e-9)
+    uniforms = grid(2000).double().float()
+    assert torch.equal(policy.draw(policy.initial_state(1), uniforms), tokens)
+
+
+def test_contexts_have_numbers_as_long_as_they_fit_63_bits() -> None:
+    sequences = torch.zeros(2, 70, dtype=torch.int64)
+    policy = NGramPolicy(sequences, 1, order=63)  # 62 binary digits
+    assert policy.draw(policy.initial_state(1), torch.tensor([[0.5]])).tolist() == [[0]]
+    with pytest.raises(ValueError, match=r"^order=64 with vocab_size=1 has contexts that int64 cannot number$"):
+        NGramPolicy(sequences, 1, order=64)
+
+
 def test_n_gram_rows_do_not_mix() -> None:
     policy = NGramPolicy(DATA, 4, order=2, backoff=0.25)
     state = (torch.tensor([[1], [0], [3]]),)
@@ -167,6 +191,12 @@ def test_wrong_n_grams_are_refused_by_name(arguments: dict, message: str) -> Non
         NGramPolicy(**({"sequences": DATA, "vocab_size": 4} | arguments))
 
 
+def test_the_least_that_is_allowed_works() -> None:
+    assert UniformPolicy(1).draw((torch.empty(1, 0),), torch.tensor([[0.9]])).tolist() == [[0]]
+    shares = next_token_shares(NGramPolicy(torch.zeros(3, 2, dtype=torch.int64), 1, order=1, backoff=1.0), [])
+    assert shares.tolist() == [1.0]
+
+
 @pytest.mark.parametrize("rate", [-0.1, 1.1])
 def test_a_rate_outside_zero_to_one_is_refused(model: LSTMSequenceModel, rate: float) -> None:
     with pytest.raises(ValueError, match=f"rate={rate}"):
@@ -174,8 +204,32 @@ def test_a_rate_outside_zero_to_one_is_refused(model: LSTMSequenceModel, rate: f
 
 
 def test_a_vocabulary_of_nothing_is_refused() -> None:
-    with pytest.raises(ValueError, match="vocab_size=0"):
+    with pytest.raises(ValueError, match="^vocab_size=0"):
         UniformPolicy(0)
+    with pytest.raises(ValueError, match="^vocab_size=0"):
+        NGramPolicy(DATA, 0)
+
+
+def test_a_restored_delayed_copy_is_the_one_that_was_stored(model: LSTMSequenceModel) -> None:
+    stored, fresh = DelayedCopy(model), DelayedCopy(LSTMSequenceModel(3, 4, 5, init_std=1.0, seed=2))
+    assert not torch.equal(parameters_of(fresh.model), parameters_of(stored.model))
+    state = stored.state_dict()
+    assert type(state) is dict
+    fresh.load_state_dict(state)
+    assert torch.equal(parameters_of(fresh.model), parameters_of(stored.model))
+
+
+def test_policies_without_parameters_live_on_the_cpu_whatever_the_default() -> None:
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.device("meta"):
+            (empty,) = UniformPolicy(3).initial_state(2)
+            n_gram = NGramPolicy(torch.tensor([[0, 1]], device="cpu"), 3)
+            (context,) = n_gram.initial_state(2)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert (empty.shape, empty.dtype, empty.device.type) == ((2, 0), torch.float32, "cpu")
+    assert (context.shape, context.dtype, context.device.type) == ((2, 1), torch.int64, "cpu")
 
 
 # --- states, completions, whole sequences ----------------------------------------------------------------------------
@@ -262,5 +316,20 @@ def test_samples_are_a_function_of_the_generator_alone(model: LSTMSequenceModel,
     assert not torch.equal(first[:900], first[2048:2948])  # each batch draws anew
 
 
+@pytest.mark.parametrize("count", [1, 5000, 5001, 10_003])
+def test_samples_are_drawn_five_thousand_at_a_time_from_one_stream(count: int) -> None:
+    rng, expected = np.random.default_rng(4), []
+    for start in range(0, count, 5000):
+        uniforms = rng.random((1, min(5000, count - start), 3), dtype=np.float32)
+        expected.append(torch.from_numpy((uniforms[0] * np.float32(7)).astype(np.int64)))
+    assert torch.equal(sample_sequences(UniformPolicy(7), count, 3, np.random.default_rng(4)), torch.cat(expected))
+
+
+def test_no_prefixes_have_an_empty_state(model: LSTMSequenceModel) -> None:
+    state = replay(model, torch.zeros(0, 3, dtype=torch.int64), torch.zeros(0, dtype=torch.int64))
+    assert all(len(part) == 0 for part in state)
+
+
 def test_no_samples_are_an_empty_table() -> None:
+    assert sample_sequences(UniformPolicy(3), 0, 4, np.random.default_rng(0)).dtype == torch.int64
     assert sample_sequences(UniformPolicy(3), 0, 4, np.random.default_rng(0)).shape == (0, 4)
