@@ -8,10 +8,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seqgan_env.mdp import SequenceMDP
+from seqgan_env.mdp import SequenceMDP, is_finished, needs_value, rewards_of
 from seqgan_env.models.sequence_models import LSTMSequenceModel
-from seqgan_env.rewards import DiscriminatorReward
-from seqgan_env.rollout_policies import DelayedCopy
+from seqgan_env.rewards import DiscriminatorReward, RandomReward
+from seqgan_env.rollout_policies import DelayedCopy, UniformPolicy
 from seqgan_env.tasks.task import Task
 from seqgan_env.tasks.toy import toy_task
 from tests.toy_world import (
@@ -293,3 +293,182 @@ def test_a_bad_reward_model_is_refused_by_name(
     mdp = SequenceMDP(task, 2, reward_model=lambda sequences: returned(len(sequences)), reward_mode=reward_mode)
     with pytest.raises(error, match=message):
         play(mdp, [[0, 1], [1, 1], [2, 0]])
+
+
+class FailingOnce(TableReward):
+    """Fails when it is asked the first time after `fails` was set."""
+
+    fails = False
+
+    def __call__(self, sequences: torch.Tensor, /) -> torch.Tensor:
+        if self.fails:
+            self.fails = False
+            raise KeyboardInterrupt
+        return super().__call__(sequences)
+
+
+@pytest.mark.parametrize("reward_mode", ["action_value", "potential", "terminal"])
+@pytest.mark.parametrize("at", [0, 1, 2, 3, 4])
+def test_after_a_failed_reward_the_step_can_be_taken_again(eos_task: Task, reward_mode: str, at: int) -> None:
+    """Some rows step, one of them ends; the others, the finished one too, are left alone."""
+    model = LSTMSequenceModel(4, 3, 3, init_std=1.0, seed=1)
+    runs = []
+    for fails in (False, True):
+        reward = FailingOnce(4, 5)
+        mdp = SequenceMDP(
+            eos_task, 4, reward_model=reward, reward_mode=reward_mode, rollout_policy=model, n_rollouts=3
+        )
+        rewards = []
+        for t, actions in enumerate([[0, 3, 1, 2], [1, 0, 3, 2], [2, 0, 0, 2], [2, 0, 0, 0], [1, 0, 0, 1]]):
+            running = ~mdp.finished
+            running[3] &= t != 1  # row 3 waits for one step
+            before = [mdp.tokens.copy(), mdp.lengths.copy(), mdp.finished.copy(), mdp.values.copy()]
+            if fails and t == at:
+                reward.fails = True
+                try:
+                    mdp.step(np.array(actions), generators(4, t), running)
+                except KeyboardInterrupt:
+                    for now, then in zip([mdp.tokens, mdp.lengths, mdp.finished, mdp.values], before, strict=True):
+                        np.testing.assert_array_equal(now, then)
+                else:  # nothing ended, so that a terminal reward was not asked
+                    reward.fails = False
+                    rewards.append(np.full(4, np.nan))
+                    continue
+            rewards.append(mdp.step(np.array(actions), generators(4, t), running))
+        runs.append((np.array(rewards), mdp.values.copy(), mdp.tokens.copy()))
+    asked = ~np.isnan(runs[1][0])
+    np.testing.assert_array_equal(runs[1][0][asked], runs[0][0][asked])
+    np.testing.assert_array_equal(runs[1][1], runs[0][1])
+    np.testing.assert_array_equal(runs[1][2], runs[0][2])
+
+
+def test_a_reward_given_by_name_draws_anew_from_the_seed(task: Task) -> None:
+    def begun(seed: int) -> list[float]:
+        mdp.seed_reward_model(np.random.default_rng(seed))
+        return mdp.reward_model(torch.zeros(5, 3, dtype=torch.int64)).tolist()
+
+    mdp = SequenceMDP(task, 1, reward_model="random")
+    assert begun(1) == begun(1)
+    assert begun(1) != begun(2)
+    rng = np.random.default_rng(3)
+    before = rng.bit_generator.state
+    mdp.seed_reward_model(rng)
+    assert rng.bit_generator.state == before
+    assert mdp.reward_model(torch.zeros(1, 3)).item() != np.random.default_rng(3).random(dtype=np.float32)
+
+
+def test_a_reward_that_is_an_object_or_does_not_draw_is_not_seeded(task: Task) -> None:
+    own = RandomReward(np.random.default_rng(7))
+    before = own.rng.bit_generator.state
+    mdp = SequenceMDP(task, 1, reward_model=own)
+    mdp.seed_reward_model(np.random.default_rng(0))
+    assert own.rng.bit_generator.state == before
+    for reward_model in ("constant", None):
+        SequenceMDP(task, 1, reward_model=reward_model).seed_reward_model(np.random.default_rng(0))
+    mdp.set_reward_model("random")
+    mdp.seed_reward_model(np.random.default_rng(0))
+    first = mdp.reward_model(torch.zeros(1, 3)).item()
+    mdp.set_reward_model(own)
+    mdp.seed_reward_model(np.random.default_rng(0))
+    assert own.rng.bit_generator.state == before
+    assert first != own(torch.zeros(1, 3)).item()
+
+
+def test_the_papers_settings_are_the_defaults(task: Task) -> None:
+    reward = TableReward()
+    mdp = SequenceMDP(task, 2, reward_model=reward)
+    assert (mdp.reward_mode, mdp.n_rollouts, mdp.num_sequences) == ("action_value", 16, 2)
+    assert mdp.task is task
+    assert isinstance(mdp.rollout_policy, UniformPolicy)
+    mdp.step(np.array([0, 1]), generators(2))
+    assert [len(batch) for batch in reward.batches] == [2 * 16]
+
+
+def test_an_mdp_begins_empty_and_a_reset_empties_the_rows_that_it_is_given(task: Task) -> None:
+    mdp = SequenceMDP(task, 2, reward_model="constant", reward_mode="potential")
+    assert [array.dtype for array in (mdp.tokens, mdp.lengths, mdp.finished, mdp.values)] == [
+        np.int64, np.int64, np.bool_, np.float64,
+    ]  # fmt: skip
+
+    def assert_empty(rows: list[int]) -> None:
+        assert (mdp.tokens[rows] == 3).all()
+        assert (mdp.lengths[rows] == 0).all()
+        assert not mdp.finished[rows].any()
+        assert np.isnan(mdp.values[rows]).all()
+
+    assert_empty([0, 1])
+    play(mdp, [[0, 1], [1, 2], [2, 0]])
+    mdp.reset(np.array([False, True]))
+    assert_empty([1])
+    assert mdp.tokens[0].tolist() == [0, 1, 2]
+    assert (mdp.lengths[0], mdp.finished[0], mdp.values[0].tolist()) == (3, True, [0.5, 0.5, 0.5])
+    assert mdp.step(np.array([0, 2]), generators(2), ~mdp.finished).tolist() == [0.0, 0.5]
+    mdp.reset()
+    assert_empty([0, 1])
+
+
+def test_a_row_that_begins_anew_completes_as_if_nothing_had_been_before(model: LSTMSequenceModel) -> None:
+    mdp = SequenceMDP(toy_task(), 2, reward_model=TableReward(), rollout_policy=model)
+    fresh = SequenceMDP(toy_task(), 2, reward_model=TableReward(), rollout_policy=model)
+    mdp.step(np.array([2, 0]), generators(2))
+    mdp.reset(np.array([True, False]))
+    values = mdp.step(np.array([1, 2]), generators(2, 5))
+    expected = fresh.step(np.array([1, 0]), generators(2, 5))
+    assert values[0] == expected[0]
+    assert values[1] != expected[1]
+
+
+@pytest.mark.parametrize("reward_mode", ["action_value", "potential", "terminal"])
+def test_what_info_holds_at_the_end_depends_on_the_task(reward_mode: str) -> None:
+    plain = toy_task()
+    without = Task("plain", 3, 3, plain.real_sequences)
+    mdp = SequenceMDP(without, 2, reward_model="constant", reward_mode=reward_mode)
+    play(mdp, [[0, 1], [1, 2], [2, 0]])
+    info = mdp.end_info(np.array([False, True]))
+    assert list(info) == ["sequence"]
+    assert [sequence.tolist() for sequence in info["sequence"]] == [[1, 2, 0]]
+    with_oracle = SequenceMDP(plain, 2, reward_model="constant")
+    assert with_oracle.end_info(np.zeros(2, dtype=bool)) == {"sequence": [], "text": []}
+    play(with_oracle, [[0, 1], [1, 2], [2, 0]])
+    (nll,) = with_oracle.end_info(np.array([False, True]))["oracle_nll"]
+    assert type(nll) is float
+    assert plain.oracle is not None
+    log_probs = plain.oracle.log_probs(torch.tensor([[1, 2, 0]])).double()
+    assert nll == -log_probs.sum().item() / 3  # summed in float64
+
+
+def test_whole_sequences_end_at_the_horizon_or_at_eos() -> None:
+    lengths, last = np.array([1, 5, 5, 2]), np.array([3, 3, 0, 0])
+    assert is_finished(eos_task(), lengths, last).tolist() == [True, True, True, False]
+    assert is_finished(toy_task(4, 5), lengths, last).tolist() == [False, True, True, False]
+
+
+def test_only_a_terminal_reward_waits_for_the_end() -> None:
+    finished = np.array([True, False])
+    for mode in ("action_value", "potential"):
+        assert needs_value(mode, finished).tolist() == [True, True]
+    last = needs_value("terminal", finished)
+    assert last.tolist() == [True, False]
+    assert last is not finished
+    assert last.dtype == needs_value("potential", finished).dtype == np.bool_
+
+
+def test_only_a_potential_is_a_difference() -> None:
+    values, previous = np.array([0.5, 0.75]), np.array([0.25, 0.0])
+    assert rewards_of("potential", values, previous).tolist() == [0.25, 0.75]
+    for mode in ("action_value", "terminal"):
+        assert rewards_of(mode, values, previous).tolist() == [0.5, 0.75]
+
+
+def test_a_finished_row_is_named_and_rows_that_do_not_step_are_not_looked_at(eos_task: Task) -> None:
+    mdp = SequenceMDP(eos_task, 3, reward_model="constant")
+    mdp.step(np.array([0, 1, 3]), generators(3))
+    with pytest.raises(ValueError, match=r"^environment 2 has finished its sequence; call reset\(\) before the next step$"):
+        mdp.step(np.array([0, 1, 0]), generators(3))
+    mdp.step(np.array([0, 1, -7]), generators(3), np.array([True, True, False]))
+    with pytest.raises(ValueError, match=r"^action 4 of environment 1 is out of range 0\.\.3$"):
+        mdp.step(np.array([0, 4, 9]), generators(3), np.array([True, True, False]))
+    with pytest.raises(TypeError, match=r"^actions have dtype float64; expected integer token ids in 0\.\.3$"):
+        mdp.step(np.zeros(3), generators(3))
+    with pytest.raises(ValueError, match=r"^actions have shape \(2,\), expected \(3,\), one token a sequence$"):
+        mdp.step(np.zeros(2, dtype=int), generators(3))
