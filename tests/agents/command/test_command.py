@@ -112,7 +112,7 @@ def test_sample_prints_n_sequences_in_the_tasks_words(
 
 def test_samples_follow_the_seed_and_the_temperature(run: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:
     texts = []
-    for options in ("--seed 1", "--seed 1", "--seed 2", "--seed 1 --temperature 0.00001"):
+    for options in ("--seed 1", "--seed 1", "--seed 2", "--seed 1 --temperature 0.001"):
         assert call(f"sample run -n 20 {options}") == 0
         texts.append(capsys.readouterr().out)
     assert texts[0] == texts[1]
@@ -340,13 +340,13 @@ def test_what_cannot_be_parsed_ends_with_status_2_and_names_the_option(
         ("train toy --reward-model math:pi", ["reward_model", "callable", "float"]),
         ("train toy --reward-model constant:x", ["reward_model='constant:x'", "not a number"]),
         ("sample run -n 0", ["n=0", "at least 1"]),
-        ("sample run --temperature 0", ["temperature=0.0", "above 0"]),
-        ("sample run --temperature -1", ["temperature=-1.0", "above 0"]),
+        ("sample run --temperature 0", ["temperature=0.0", "must lie in [0.001, 1000]"]),
+        ("sample run --temperature -1", ["temperature=-1.0", "must lie in [0.001, 1000]"]),
         ("sample run --seed -1", ["seed=-1", "at least 0"]),
         ("sample stranger", ["'stranger'", "not a run folder"]),
         ("sample unfinished", ["'unfinished'", "no checkpoint yet", "--resume unfinished"]),
         ("evaluate run --samples 0", ["samples=0", "at least 1"]),
-        ("evaluate run --temperatures 0.0", ["temperature=0.0", "above 0"]),
+        ("evaluate run --temperatures 0.0", ["temperature=0.0", "must lie in [0.001, 1000]"]),
         ("evaluate run --seed -1", ["seed=-1", "at least 0"]),
         ("evaluate run --samples 5 --out nowhere/x.csv", ["out='nowhere/x.csv'", "cannot be written"]),
         ("plot", ["runs is empty", "at least one run folder"]),
