@@ -1,6 +1,7 @@
 """Checks of the numbers that users pass: counts, and finite numbers in a range.
 
-NaN is never in a range, and infinity neither: each would run to the end and mean nothing.
+NaN and infinity are never in a range. With such a value a program would run to its end, but its results would mean
+nothing.
 In: a name for messages, and the value. Out: nothing, or an error with name, value and range.
 """
 
@@ -39,8 +40,8 @@ def check_number(
     Args:
         name: of the argument.
         value: what was passed.
-        at_least, above, at_most, below: the ends of the range; left out, that end is open.
-        hint: what the number is, or what to do; stands behind the message.
+        at_least, above, at_most, below: the ends of the range; an end that is left out is open.
+        hint: what the number is, or what to do; it is added at the end of the message.
 
     Raises:
         TypeError: if it is not a real number.

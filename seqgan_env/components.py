@@ -1,7 +1,7 @@
-"""From plain values to objects: what the strings of `gym.make` and of the command line name.
+"""Builds objects from the strings that `gym.make` and the command line take.
 
 In: an object or a string, and the task it is for. Out: a reward model, a discriminator, a generator, a roll-out policy.
-Anything of your own is "module:Attribute"; there is no registry.
+Name a part of your own by "module:Attribute"; there is no registry.
 """
 
 from __future__ import annotations
@@ -52,21 +52,21 @@ GENERATORS: dict[str, type[SequenceModel]] = {
 def build_reward_model(
     spec: Any, task: Task, discriminator: nn.Module | None = None, rng: np.random.Generator | None = None
 ) -> RewardModel:
-    """The reward model that an environment's `reward_model=` names.
+    """Build the reward model that an environment's `reward_model=` names.
 
     Args:
-        spec: a RewardModel; an nn.Module that returns logits (a discriminator); or a string: "discriminator" (what None
-            means too; a probability), "logit" (its logit), "shuffled" or "shuffled:logit" (the same, permuted over the
-            batch), "bleu" (against 40 % of the training sequences) or "bleu:skip" to name its smoothing, "random",
+        spec: a RewardModel; an nn.Module that returns logits (a discriminator); or a string: "discriminator" (also for
+            None; its probability), "logit" (its logit), "shuffled" or "shuffled:logit" (the same rewards, permuted over
+            the batch), "bleu" (against 40 % of the training sequences) or "bleu:skip" to give its smoothing, "random",
             "constant" or "constant:0.3", "oracle", or "module:Attribute" of your own.
         task: what the reward is for.
-        discriminator: what "discriminator", "logit" and "shuffled" score with; None is a fresh CNN.
-        rng: what "shuffled", "bleu" and "random" draw from; None is a generator of seed 0. An environment seeds it anew
-            with each seeded reset.
+        discriminator: used by "discriminator", "logit" and "shuffled"; None makes a new CNN.
+        rng: used by "shuffled", "bleu" and "random"; None makes a generator with seed 0. An environment seeds it again
+            at each reset with a seed.
 
     Raises:
-        ValueError: for a string that names nothing.
-        TypeError: for anything else that is not callable.
+        ValueError: for an unknown string.
+        TypeError: for any other object that is not callable.
     """
     if spec is None:
         spec = "discriminator"
@@ -103,19 +103,19 @@ def build_reward_model(
 
 
 def is_learned_reward(spec: str) -> bool:
-    """Whether a reward model of this name scores with a discriminator, which must then be trained."""
+    """Whether the reward model of this name uses a discriminator. The discriminator must then be trained."""
     return spec in ("discriminator", "logit", "shuffled", "shuffled:logit")
 
 
 def build_discriminator(spec: Any, task: Task, **options: Any) -> Discriminator:
-    """The discriminator that `discriminator=` names. One that is not of this project is checked.
+    """Build the discriminator that `discriminator=` names. A class from outside this project is checked.
 
     Args:
-        spec: a `Discriminator`; or a string: "cnn" (what None means too), "rcnn", "bigru", "transformer", "ensemble"
-            (one of each), "ensemble:cnn+cnn+rcnn" of your choice, or "module:Class" of your own.
+        spec: a `Discriminator`; or a string: "cnn" (also for None), "rcnn", "bigru", "transformer", "ensemble" (one of
+            each), "ensemble:cnn+cnn+rcnn" of your choice, or "module:Class" of your own.
         task: what it is for.
-        options: constructor arguments, such as seed or dropout; a class gets those that it takes. The members of an
-            ensemble get the seeds seed, seed + 1, ...
+        options: constructor arguments, such as seed or dropout; arguments that the class does not have are left out.
+            The members of an ensemble get seed, seed + 1, ... as seeds.
 
     Raises:
         TypeError: for anything that is not a `Discriminator`.
@@ -139,13 +139,14 @@ def build_discriminator(spec: Any, task: Task, **options: Any) -> Discriminator:
 
 
 def build_generator(spec: Any, task: Task, **options: Any) -> SequenceModel:
-    """The generator that `generator=` names. One that is not of this project is checked.
+    """Build the generator that `generator=` names. A class from outside this project is checked.
 
     Args:
-        spec: a `SequenceModel`; or a string: "lstm" (what None means too), "gru", "transformer", "attention" (an LSTM
-            that attends to its own past), or "module:Class" of your own, whose module is then imported.
+        spec: a `SequenceModel`; or a string: "lstm" (also for None), "gru", "transformer", "attention" (an LSTM that
+            attends to its own past), or "module:Class" of your own, whose module is then imported.
         task: what it is for.
-        options: constructor arguments, such as seed or hidden_size; a class gets those that it takes.
+        options: constructor arguments, such as seed or hidden_size; arguments that the class does not have are left
+            out.
 
     Raises:
         TypeError: for anything that is not a `SequenceModel`.
@@ -166,10 +167,12 @@ def build_generator(spec: Any, task: Task, **options: Any) -> SequenceModel:
 
 
 def load_attribute(spec: str, argument: str, task: Task, **options: Any) -> Any:
-    """What "module:Attribute" names; a class is called with those of task, its sizes, and options that it takes.
+    """Load what "module:Attribute" names. A class is called at once.
+
+    It gets the task, the task's sizes and the options, as far as its constructor has such arguments.
 
     Raises:
-        ValueError: if the string has another form, or names nothing that can be imported, or a class that fails.
+        ValueError: if the string has another form, if the import fails, or if the class raises an error.
     """
     value = imported_attribute(spec, argument)
     if not inspect.isclass(value):
@@ -181,10 +184,10 @@ def load_attribute(spec: str, argument: str, task: Task, **options: Any) -> Any:
 
 
 def imported_attribute(spec: str, argument: str) -> Any:
-    """What "module:Attribute" names; its module is imported, and so executed.
+    """Import what "module:Attribute" names. The import executes the module.
 
     Raises:
-        ValueError: if the string has another form, or names nothing that can be imported.
+        ValueError: if the string has another form, or if the import fails.
     """
     module_name, separator, attribute = spec.partition(":")
     if not separator or not module_name or not attribute:
@@ -200,28 +203,28 @@ def imported_attribute(spec: str, argument: str) -> Any:
 
 
 def _own(model: Model, spec: Any) -> Model:
-    """A model for its caller alone, where "module:attribute" may name one object that all get who name it."""
+    """A model that only the caller holds. "module:attribute" may name one object, which every caller would share."""
     return copy.deepcopy(model) if isinstance(spec, str) else model
 
 
 def _call(constructor: type, task: Task, **options: Any) -> Any:
-    """An object, made with those of task, vocab_size, sequence_length and options that its class takes."""
+    """Make an object. Pass those of task, vocab_size, sequence_length and options that its constructor has."""
     offered = {"task": task, "vocab_size": task.vocab_size, "sequence_length": task.sequence_length, **options}
     accepted = inspect.signature(constructor).parameters
     return constructor(**{name: given for name, given in offered.items() if name in accepted})
 
 
 def build_rollout_policy(spec: Any, task: Task) -> RolloutPolicy:
-    """The roll-out policy that an environment's `rollout_policy=` names.
+    """Build the roll-out policy that an environment's `rollout_policy=` names.
 
     Args:
-        spec: a RolloutPolicy (a SequenceModel is copied, so that it stays as it is); or a string: "uniform" (what None
-            means too), "ngram" (bigrams of the task's training sequences) or "ngram:3" to name the order, "oracle", or
-            "module:Attribute" of your own.
+        spec: a RolloutPolicy (a SequenceModel is copied, so that the original does not change); or a string: "uniform"
+            (also for None), "ngram" (bigrams of the task's training sequences) or "ngram:3" to give the order,
+            "oracle", or "module:Attribute" of your own.
         task: what it is for.
 
     Raises:
-        ValueError: for a string that names nothing, or a policy with another vocabulary size.
+        ValueError: for an unknown string, or for a policy with another vocabulary size.
         TypeError: for an object without the protocol's methods.
     """
     if spec is None:

@@ -1,8 +1,8 @@
 """The Gymnasium faces of the sequence MDP: `gym.Env` for one sequence, `VectorEnv` for many.
 
-Both are thin: they hold spaces, seeds and autoreset; everything else is `mdp.SequenceMDP`. For the same seed and the
+Both are thin: they hold spaces, seeds and autoreset; everything else is in `mdp.SequenceMDP`. For the same seed and the
 same actions they give the same numbers. Both take a task. The classes that `gym.make` builds, such as `ToyEnv` and
-`ToyVectorEnv`, take the fields of the task's options in its place, and have the task's page as their docstring.
+`ToyVectorEnv`, take the fields of the task's options instead of a task. Their docstring is the task's page.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from seqgan_env.tasks.task import Task
 from seqgan_env.terminal_text import shown
 
 POSITIONAL = inspect.Parameter.POSITIONAL_OR_KEYWORD
-_ROW_BY_ROW = ("action_masks", "render", "np_random")  # whose results have an entry for each row
+_ROW_BY_ROW = ("action_masks", "render", "np_random")  # these give one entry per row
 
 
 def observation_space(task: Task) -> gym.Space[npt.NDArray[np.int64]]:
@@ -45,10 +45,10 @@ def action_space(task: Task) -> gym.spaces.Discrete:
 def play_step(
     mdp: SequenceMDP, actions: Any, rngs: Sequence[np.random.Generator], rows: npt.NDArray[np.bool_] | None = None
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_], dict[int, dict[str, Any]]]:
-    """One step of every face: append a token to each row of a mask (None: all); see `SequenceMDP.step`.
+    """One step of every face: append a token to each row of a mask (None: all rows); see `SequenceMDP.step`.
 
     Returns:
-        (B,) rewards, (B,) bool which rows are finished, and the `info` of each row that this step has finished.
+        (B,) rewards; (B,) bool, which rows are finished; and the `info` of each row that this step has finished.
     """
     before = mdp.finished.copy()
     rewards = mdp.step(actions, rngs, rows)
@@ -63,7 +63,7 @@ def play_step(
 
 
 class SequenceEnv(gym.Env[npt.NDArray[np.int64], np.int64]):
-    """One sequence generated token by token, for any task. The tasks below say what they add.
+    """One sequence, generated token by token, for any task.
 
     Args:
         task: vocabulary, horizon, real sequences.
@@ -102,7 +102,7 @@ class SequenceEnv(gym.Env[npt.NDArray[np.int64], np.int64]):
 
     @property
     def reward_mode(self) -> RewardMode:
-        """How rewards are laid out over the steps."""
+        """How the reward is spread over the steps."""
         return self.mdp.reward_mode
 
     def reset(
@@ -138,7 +138,7 @@ class SequenceEnv(gym.Env[npt.NDArray[np.int64], np.int64]):
         return frame
 
     def set_reward_model(self, reward_model: Any) -> None:
-        """Swap the reward model; through wrappers: `env.get_wrapper_attr("set_reward_model")(model)`."""
+        """Swap the reward model. Through wrappers, call `env.get_wrapper_attr("set_reward_model")(model)`."""
         self.mdp.set_reward_model(reward_model)
 
     def set_rollout_policy(self, rollout_policy: Any) -> None:
@@ -200,25 +200,25 @@ class SequenceVectorEnv(VectorEnv[npt.NDArray[np.int64], npt.NDArray[np.int64], 
 
     @property
     def reward_mode(self) -> RewardMode:
-        """How rewards are laid out over the steps."""
+        """How the reward is spread over the steps."""
         return self.mdp.reward_mode
 
     @property  # type: ignore[misc]
     def np_random(self) -> tuple[np.random.Generator, ...]:  # type: ignore[override]
-        """One generator a row."""
+        """One generator per row."""
         return tuple(self.rngs)
 
     def reset(  # type: ignore[override]
         self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[npt.NDArray[np.int64], dict[str, Any]]:
-        """Reset all rows, or those of `options["reset_mask"]`, a (B,) bool array; a seed gives row i seed + i."""
+        """Reset all rows, or those of `options["reset_mask"]`, (B,) bool. An int as seed gives row i seed + i."""
         rows = self._reset_rows(options)
         if seed is None or isinstance(seed, int | np.integer):
             seeds = [None if seed is None else int(seed) + row for row in range(self.num_envs)]
         else:
             seeds = list(seed)
         if len(seeds) != self.num_envs:
-            raise ValueError(f"seed has {len(seeds)} entries for num_envs={self.num_envs}; give one a row, or an int")
+            raise ValueError(f"seed has {len(seeds)} entries for num_envs={self.num_envs}; give one per row, or an int")
         for row in np.flatnonzero(rows):
             if seeds[row] is not None:
                 self.rngs[row] = seeding.np_random(seeds[row])[0]
@@ -263,7 +263,7 @@ class SequenceVectorEnv(VectorEnv[npt.NDArray[np.int64], npt.NDArray[np.int64], 
         return self.mdp.tokens.copy(), rewards, ended, np.zeros(self.num_envs, dtype=bool), infos
 
     def render(self) -> Any:
-        """One frame a row, as in `SequenceEnv.render`."""
+        """One frame per row, as in `SequenceEnv.render`."""
         if self.render_mode is None:
             gym.logger.warn("render() needs a render_mode: gym.make_vec(..., render_mode='ansi')")
             return None
@@ -297,7 +297,7 @@ class SequenceVectorEnv(VectorEnv[npt.NDArray[np.int64], npt.NDArray[np.int64], 
         return (result,) * self.num_envs
 
     def get_attr(self, name: str) -> tuple[Any, ...]:
-        """An attribute, once for each row."""
+        """Read an attribute; the result has one entry per row."""
         return self.call(name)
 
     def set_attr(self, name: str, values: Any) -> None:
@@ -308,11 +308,11 @@ class SequenceVectorEnv(VectorEnv[npt.NDArray[np.int64], npt.NDArray[np.int64], 
             values: its value, or a list or tuple with the same value for each row.
 
         Raises:
-            ValueError: for another number of values, or values that differ: the rows share one MDP.
+            ValueError: if the number of values is not B, or if the values differ. The rows share one MDP.
         """
         if isinstance(values, list | tuple):
             if len(values) != self.num_envs:
-                raise ValueError(f"values has {len(values)} entries for num_envs={self.num_envs}; give one a row")
+                raise ValueError(f"values has {len(values)} entries for num_envs={self.num_envs}; give one per row")
             if any(value is not values[0] and value != values[0] for value in values):
                 raise ValueError(f"set_attr({name!r}): the rows share one MDP, so they take one value; got {values}")
             values = values[0]
@@ -342,17 +342,17 @@ def _autoreset_mode(mode: AutoresetMode | str) -> AutoresetMode:
     raise ValueError(f"autoreset_mode={mode!r} must be one of {[candidate.value for candidate in AutoresetMode]}")
 
 
-# One class of each face for each task, made when it is first asked for: `envs.ToyEnv`, `envs.ToyVectorEnv`.
+# Each task has one class per face, such as `envs.ToyEnv` and `envs.ToyVectorEnv`. It is made at its first use.
 
 
 def _face_of(options: type[Any], face: type[Any], name: str, first: tuple[str, ...]) -> type[Any]:
-    """A subclass of a face that makes its task from keywords: the fields of the task's options.
+    """Make a subclass of a face that builds its task from keywords: the fields of the task's options.
 
     Args:
         options: the options class of a task.
         face: `SequenceEnv` or `SequenceVectorEnv`.
         name: of the new class.
-        first: parameters of the face that stand before the options.
+        first: parameters of the face that come before the options.
     """
     parameters = [p for p in inspect.signature(face).parameters.values() if p.name != "task"]
     own = [inspect.Parameter(field.name, POSITIONAL, default=field.default) for field in fields(options)]
@@ -381,11 +381,11 @@ def __getattr__(name: str) -> Any:
 
 
 def expect_known(what: str, given: Mapping[str, Any], known: Iterable[str]) -> None:
-    """Raise TypeError for a name that is not known; the message lists the known ones, and the most similar one first.
+    """Raise TypeError for an unknown name. The message gives the most similar known name, then all known names.
 
     Args:
-        what: of which kind the names are, for the message.
-        given: by name.
+        what: the kind of name, for the message.
+        given: name -> value.
         known: the names that exist.
     """
     known = list(known)

@@ -4,11 +4,12 @@ State: the prefix Y_{1:t-1}. Action: the next token y_t. Transition: determinist
 at the horizon T, or at EOS where the task has one. Reward, by `reward_mode`:
 
 - "action_value": r_t = Q(Y_{1:t-1}, y_t) of Eq. 4. It is the weight of the policy gradient at step t (Eq. 7): learn
-  from it with discount 0. Summed, it counts the future many times.
-- "potential": r_t = Q_t - Q_{t-1} with Q_0 = 0. Telescopes to R(Y), so a learner of discount 1 keeps the objective.
+  from it with discount 0. A sum of these rewards would count the future many times.
+- "potential": r_t = Q_t - Q_{t-1} with Q_0 = 0. The sum is R(Y), so a learner with discount 1 keeps the objective.
 - "terminal": 0, ..., 0, R(Y). The MDP as the paper states it; no search is run.
 
-In: actions (B,) int64 and B random generators. Out: rewards (B,) float64. The faces in `envs` are thin over this class.
+In: actions (B,) int64 and B random generators. Out: rewards (B,) float64. The classes in `envs` are thin layers over
+this one.
 """
 
 from __future__ import annotations
@@ -35,13 +36,13 @@ FloatArray = npt.NDArray[np.float64]
 
 
 def is_finished(task: Task, lengths: IntArray, last_tokens: IntArray) -> BoolArray:
-    """Whether prefixes of (B,) tokens that end in (B,) tokens are whole sequences."""
+    """Which prefixes are whole sequences, (B,) bool; `lengths` and `last_tokens` are (B,) int64."""
     finished = lengths == task.sequence_length
     return finished if task.eos_token is None else finished | (last_tokens == task.eos_token)
 
 
 def needs_value(mode: RewardMode, finished: BoolArray) -> BoolArray:
-    """Of which steps the reward depends on Q(Y_{1:t-1}, y_t), (B,); `finished` says which steps end a sequence."""
+    """Which rewards depend on Q(Y_{1:t-1}, y_t), (B,) bool; `finished` marks the steps that end a sequence."""
     return finished.copy() if mode == "terminal" else np.ones_like(finished)
 
 
@@ -50,19 +51,19 @@ def rewards_of(mode: RewardMode, values: FloatArray, previous: FloatArray) -> Fl
 
     Args:
         mode: the reward mode.
-        values: (B,) Q_t, 0 where `needs_value` asks for none.
+        values: (B,) Q_t, 0 where `needs_value` is False.
         previous: (B,) Q_{t-1}, 0 at the first step.
     """
     return values - previous if mode == "potential" else values
 
 
 class SequenceMDP:
-    """B parallel episodes of the sequence MDP; rows are independent and may stand at different steps.
+    """B parallel episodes of the sequence MDP; rows are independent and may be at different steps.
 
     Args:
         task: vocabulary, horizon, end of sequence.
         num_sequences: B.
-        reward_model: what scores whole sequences, see `components.build_reward_model`; None is a fresh CNN.
+        reward_model: scores whole sequences, see `components.build_reward_model`; None is a new CNN.
         reward_mode: "action_value", "potential" or "terminal".
         rollout_policy: G_beta, see `components.build_rollout_policy`; None is uniform.
         n_rollouts: N, completions per prefix (paper: 16).
@@ -115,17 +116,17 @@ class SequenceMDP:
     def set_reward_model(self, reward_model: Any) -> None:
         """Swap the reward model, also in the middle of an episode."""
         self._reward_model = build_reward_model(reward_model, self.task)
-        self._seeds_reward_model = isinstance(reward_model, str)  # an object belongs to whoever made it
+        self._seeds_reward_model = isinstance(reward_model, str)  # an object's random stream belongs to its owner
 
     def seed_reward_model(self, rng: np.random.Generator) -> None:
-        """Begin the random stream of a reward model that was given by name anew, from `rng`, which does not move."""
+        """Restart the random stream of a reward model that was given by name. `rng` only gives the seed."""
         own = getattr(self._reward_model, "rng", None)
         if self._seeds_reward_model and own is not None:
             seeds: Any = rng.bit_generator.seed_seq
             own.bit_generator.state = type(own.bit_generator)(seeds.spawn(1)[0]).state
 
     def set_rollout_policy(self, rollout_policy: Any) -> None:
-        """Swap G_beta, or announce that its parameters changed: its states of all prefixes are made anew."""
+        """Swap G_beta, or announce that its parameters changed. Its states of all prefixes are then computed again."""
         self.rollout_policy: RolloutPolicy = build_rollout_policy(rollout_policy, self.task)
         self._state: State | None = None
 
@@ -145,14 +146,14 @@ class SequenceMDP:
 
         Args:
             actions: (B,) integers in 0..V-1; ignored outside the mask.
-            rngs: B generators, one a row: all randomness of the search.
+            rngs: B generators, one per row: all randomness of the search.
             rows: which rows step.
 
         Raises:
             TypeError: if actions are not integers.
             ValueError: if an action is out of range, the shape is wrong, or a row is finished.
 
-        Whatever the reward model raises passes through, and leaves the prefixes as they were before the step.
+        An error of the reward model passes through. The prefixes are then the same as before the step.
         """
         rows = np.ones(self.num_sequences, dtype=bool) if rows is None else rows
         actions = self._checked_actions(actions, rows)
@@ -183,7 +184,7 @@ class SequenceMDP:
         return rewards
 
     def end_info(self, rows: BoolArray) -> dict[str, list[Any]]:
-        """What `info` says of finished rows, a list each: sequence, oracle_nll (nats per token), text."""
+        """The `info` of finished rows, one list per key: sequence, oracle_nll (nats per token), text."""
         ended = np.flatnonzero(rows)
         sequences = self.tokens[ended]  # a copy: fancy indexing
         info: dict[str, list[Any]] = {"sequence": list(sequences)}
@@ -214,7 +215,7 @@ class SequenceMDP:
         )
 
     def _advance_state(self, actions: IntArray, rows: BoolArray) -> None:
-        """Carry G_beta's state of every prefix along, so that the search never recomputes one."""
+        """Update G_beta's state of every prefix by one token, so that the search never recomputes a prefix."""
         if self._state is None:
             self._state = replay(self.rollout_policy, torch.from_numpy(self.tokens), torch.from_numpy(self.lengths))
             return
@@ -235,7 +236,7 @@ class SequenceMDP:
             )
         if array.shape != (self.num_sequences,):
             raise ValueError(
-                f"actions have shape {array.shape}, expected ({self.num_sequences},), one token a sequence"
+                f"actions have shape {array.shape}, expected ({self.num_sequences},), one token per sequence"
             )
         wrong = rows & ((array < 0) | (array >= self.task.vocab_size))
         if wrong.any():

@@ -3,8 +3,8 @@
 Eq. 3: {Y^1, ..., Y^N} = MC^{G_beta}(Y_{1:t}; N): N completions of a prefix by the roll-out policy.
 Eq. 4: Q(Y_{1:t-1}, y_t) = (1/N) sum_n R(Y^n) for t < T, and R(Y_{1:T}) at the end.
 In: prefixes with the roll-out policy's state. Out: Q, the arithmetic mean of rewards.
-Departures from the authors' code, none in distribution: the state of each prefix is forked instead of recomputed, all
-B * N completions run as one batch, and a finished sequence is scored once instead of N times.
+Departures from the authors' code: the state of each prefix is forked instead of recomputed, all B * N completions run
+as one batch, and a finished sequence is scored once instead of N times. The distribution of Q is the same.
 """
 
 from __future__ import annotations
@@ -39,15 +39,16 @@ def action_values(
         state: G_beta's state after each prefix, B rows; None only where all are finished.
         sequences: (B, T) prefixes or finished sequences, PAD after the end.
         lengths: (B,) tokens in each, at least 1.
-        finished: (B,) True where the sequence is complete and is scored as it is.
+        finished: (B,) bool, True where the sequence is complete. It is then scored directly, without completions.
         reward_model: R(Y) of Eq. 2.
         n_rollouts: N.
-        rngs: B generators; row b's completions draw from the b-th alone, so that a row's result does not depend on
-            which other rows share the batch.
+        rngs: B generators. Row b's completions use only the b-th one, so a row's result does not depend on the other
+            rows of the batch.
         eos_token: the token that ends a sequence early, or None.
         common_uniforms: (B, N, T) float32 in [0, 1), instead of draws from `rngs`: column t draws token t of the row's
-            completions. Given again for the next prefix of the same sequence, they are common random numbers: Q_t and
-            Q_{t-1} share their chance, so that their difference has less of it. Each Q is distributed as without.
+            completions. Give the same array for the next prefix of the same sequence to use common random numbers: Q_t
+            and Q_{t-1} then share their randomness, so their difference has a smaller variance. The distribution of
+            each Q does not change.
 
     Returns:
         (B,) float64.

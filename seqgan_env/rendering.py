@@ -1,8 +1,8 @@
 """Pictures of a sequence so far: each token with its Q, as text or as an RGB array.
 
 In: token texts and their values. Out: a str for "ansi" and "human", (height, width, 3) uint8 for "rgb_array". Tokens
-may be anything that text holds: wide characters take two columns, blanks and control characters are made visible, and
-what no installed font can draw is shown by its code point.
+may hold any characters. Wide characters take two columns, and blanks and control characters are made visible. A
+character that no installed font can draw is shown as its code point.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from seqgan_env.mdp import SequenceMDP
 from seqgan_env.terminal_text import is_control
 
 RENDER_MODES = ["ansi", "rgb_array", "human"]
-_COLUMNS = 10  # tokens a line
-_BOX_COLUMNS = 6  # characters of a line of a box at full size; longer tokens get a second line, then a smaller font
+_COLUMNS = 10  # tokens per line
+_BOX_COLUMNS = 6  # columns of a box at full font size; longer tokens get a second line, then a smaller font
 _LONGEST_LINE = 9
 _BLANKS = {" ": "␣", "\n": "⏎", "\t": "⇥"}
-_FONTS = (  # those that are installed draw a token together, in this order
+_FONTS = (  # those that are installed are tried in this order, for each character
     "DejaVu Sans",
     "Noto Sans CJK SC",
     "Noto Sans CJK JP",
@@ -69,14 +69,14 @@ def text_frame(tokens: Sequence[str], values: Sequence[float], horizon: int) -> 
 
 
 def visible(token: str) -> str:
-    """A token whose blanks and control characters can be seen: " " is "␣", a bell "U+0007"."""
+    """A token with visible blanks and control characters: " " becomes "␣", a bell "U+0007"."""
     return "".join(
         _BLANKS.get(character, f"U+{ord(character):04X}" if is_control(character) else character) for character in token
     )
 
 
 def display_width(text: str) -> int:
-    """Columns that a text takes in a terminal: two for wide characters, none for marks on the one before."""
+    """Columns that a text takes in a terminal: two for a wide character, none for a combining mark."""
     return sum(
         0 if unicodedata.combining(character) else 1 + (unicodedata.east_asian_width(character) in "WF")
         for character in text
@@ -88,7 +88,7 @@ def _right(text: str, width: int) -> str:
 
 
 def rgb_frame(tokens: Sequence[str], values: Sequence[float], horizon: int) -> npt.NDArray[np.uint8]:
-    """The sequence so far as a picture: a box a token, coloured by its Q, empty boxes for what is to come."""
+    """The sequence so far as a picture: one box per token, coloured by its Q; boxes to come are empty."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
@@ -124,7 +124,7 @@ def rgb_frame(tokens: Sequence[str], values: Sequence[float], horizon: int) -> n
 
 
 def _box_lines(token: str) -> list[str]:
-    """The one or two lines that stand in the box of a token; code points for what no font has."""
+    """The one or two lines in the box of a token. A character that no font has is shown as its code point."""
     drawable = set().union(*_characters_by_font().values())
     pieces = [character if ord(character) in drawable else f"U+{ord(character):04X}" for character in visible(token)]
     total = sum(map(display_width, pieces))
@@ -142,7 +142,7 @@ def _box_lines(token: str) -> list[str]:
 
 @lru_cache(maxsize=1)
 def _characters_by_font() -> dict[str, frozenset[int]]:
-    """The installed ones of `_FONTS`, and the code points that each can draw. The first comes with matplotlib."""
+    """The installed fonts of `_FONTS`, and the code points that each can draw. The first font comes with matplotlib."""
     from matplotlib import font_manager
 
     installed = {entry.name for entry in font_manager.fontManager.ttflist}

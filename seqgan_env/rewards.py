@@ -2,8 +2,8 @@
 
 In: sequences (R, T) int64, PAD = V after the end. Out: rewards (R,) floats, finite; higher is better.
 The paper's reward is D_phi(Y), the probability that Y is real; its rival PG-BLEU takes BLEU against real sequences.
-Null rewards (constant, random, shuffled) belong here too: they show what a policy gradient without a baseline does on
-its own.
+Null rewards (constant, random, shuffled) are here too. They show what a policy gradient without a baseline does even if
+the reward says nothing.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from seqgan_env.models.sequence_models import SequenceModel
 class RewardModel(Protocol):
     """Scores whole sequences. Any callable with this signature is a reward model.
 
-    One with a state has `state_dict()` and `load_state_dict(state)`, nested dicts of tensors and of what JSON can hold.
-    One that draws random numbers keeps its NumPy generator in an attribute `rng`. Checkpoints then hold both. An
-    environment that was given the model's name seeds it with each seeded reset.
+    A model with a state has `state_dict()` and `load_state_dict(state)`, nested dicts of tensors and JSON values. A
+    model that draws random numbers keeps its NumPy generator in an attribute `rng`. Checkpoints then hold both. An
+    environment that was given the model's name seeds `rng` at each reset with a seed.
     """
 
     def __call__(self, sequences: Tensor, /) -> Tensor:
@@ -36,7 +36,7 @@ class RewardModel(Protocol):
 
 
 def reward_state(reward_model: RewardModel) -> dict[str, Any]:
-    """A reward model's own state for a checkpoint, see `RewardModel`; empty where it has none."""
+    """A reward model's own state for a checkpoint, see `RewardModel`; empty if it has no state."""
     state: dict[str, Any] = {}
     if hasattr(reward_model, "state_dict"):
         state["own"] = reward_model.state_dict()
@@ -57,7 +57,7 @@ class DiscriminatorReward:
     """Eq. 2's D_phi(Y) = sigmoid(logit), a probability; dropout is off while scoring.
 
     Args:
-        discriminator: D_phi, shared with whoever trains it.
+        discriminator: D_phi; its trainer holds the same object.
     """
 
     def __init__(self, discriminator: nn.Module) -> None:
@@ -80,7 +80,7 @@ class DiscriminatorReward:
 
 
 class LogitReward(DiscriminatorReward):
-    """log(D / (1 - D)), D's logit: for the best D the log of p_real(Y) / G(Y), with the G that D learned from."""
+    """log(D / (1 - D)), the logit of D. For the best D it is log(p_real(Y) / G(Y)), where G drew D's negatives."""
 
     def __call__(self, sequences: Tensor, /) -> Tensor:
         return self.logits(sequences)
@@ -89,17 +89,18 @@ class LogitReward(DiscriminatorReward):
 class AnchoredReward:
     """R(Y) - weight * log(G(Y) / G_0(Y)): its expectation is E[R] - weight * KL(G || G_0), in nats per sequence.
 
-    The best generator for it is G_0(Y) exp(R(Y) / weight), up to a factor: with `LogitReward`, weight 1 and the best D
-    against G_0 that is the real distribution. Without an anchor it repeats the one sequence that D likes most.
+    The generator that maximises it is G_0(Y) exp(R(Y) / weight), up to a factor. With `LogitReward`, weight 1 and the
+    best D against G_0, this is the real distribution. Without an anchor the best generator repeats the one sequence
+    that D scores highest.
 
     Args:
         reward_model: R.
-        generator: G, shared with whoever trains it.
-        anchor: G_0, which stays as it is while G moves; set it with `set_anchor`.
+        generator: G; its learner holds the same object.
+        anchor: G_0, which does not change while G learns; set it with `set_anchor`.
         weight: finite, above 0.
 
     Raises:
-        ValueError: if weight is not above 0, or infinite.
+        ValueError: if weight is infinite, or not above 0.
     """
 
     def __init__(
@@ -116,7 +117,7 @@ class AnchoredReward:
         self.anchor.load_state_dict(self.generator.state_dict())
 
     def state_dict(self) -> dict[str, Any]:
-        """G_0's parameters and the state of the reward model within. G belongs to whoever trains it."""
+        """G_0's parameters and the state of the inner reward model. G is not included: its learner saves it."""
         return {"anchor": dict(self.anchor.state_dict()), "reward_model": reward_state(self.reward_model)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -135,7 +136,7 @@ class ConstantReward:
     """The same reward for every sequence: the null twin of any reward.
 
     Args:
-        value: finite; 0.5 is what an undecided discriminator gives.
+        value: finite; an undecided discriminator gives 0.5.
 
     Raises:
         ValueError: if it is NaN or infinite.
@@ -153,7 +154,8 @@ class RandomReward:
     """Uniform in [0, 1) and independent of the sequence: a null reward with noise.
 
     A mean over N completions has 1/N of the variance. An environment that was given `reward_model="random"` seeds `rng`
-    with each seeded reset. An object of your own is left alone: who shares one between environments seeds it.
+    at each reset with a seed. An environment does not seed an object that you pass: seed it yourself, since several
+    environments may share it.
 
     Args:
         rng: source of all randomness.
@@ -167,14 +169,14 @@ class RandomReward:
 
 
 class ShuffledReward:
-    """Another model's rewards, dealt out anew over the batch: the same values, on the wrong sequences.
+    """Another model's rewards, permuted over the batch: the same values, on the wrong sequences.
 
-    What is permuted is the whole batch that is scored at once. In the search that is every completion of every prefix
-    and every finished sequence of the step, so Q_t of any prefix is the mean of N of them, drawn without replacement,
-    and its expectation is the batch's mean for all prefixes alike. What stays is that mean, which changes with t and
-    with training, and to which a sequence's own rewards contribute: the expected policy gradient is 1/B of the
-    wrapped model's. With B = 1, a single environment, it is all of it: there the shuffle hides nothing.
-    `rng` is seeded as that of `RandomReward`.
+    The whole batch that is scored at once is permuted. In the search this batch holds all completions of all prefixes
+    and all finished sequences of the step. So Q_t of a prefix is the mean of N rewards of the batch, drawn without
+    replacement, and its expectation is the mean of the batch for every prefix. This mean remains. It changes with t and
+    with training, and a sequence's own rewards contribute to it: the expected policy gradient is 1/B of the wrapped
+    model's. With B = 1, a single environment, it is the whole gradient: there the shuffle hides nothing. `rng` is
+    seeded like that of `RandomReward`.
 
     Args:
         reward_model: whose rewards are permuted.
@@ -189,7 +191,7 @@ class ShuffledReward:
         return torch.from_numpy(self.rng.permutation(score_sequences(self.reward_model, sequences)))
 
     def state_dict(self) -> dict[str, Any]:
-        """The state of the reward model within."""
+        """The state of the inner reward model."""
         return {"reward_model": reward_state(self.reward_model)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -200,22 +202,22 @@ class ShuffledReward:
 class BLEUReward:
     """PG-BLEU's reward: sentence BLEU against a random share of the real sequences, equal weights of orders 1 to N.
 
-    The paper gives no details. The authors' code takes BLEU-3 and each training sequence with probability 0.4 (2016;
-    here exactly that share of them), and one completion a prefix, which is the environment's `n_rollouts=1`. It asks
-    nltk for no smoothing, and nltk then left unmatched orders out: `smoothing="skip"`. That pays more for no bigram in
-    common than for a few, and so more for uniform noise than for real sequences, at least of an oracle's; the default
-    here is nltk's method1, "epsilon".
+    The paper gives no details. The authors' code (2016) takes BLEU-3, each training sequence with probability 0.4 (here
+    exactly this share of them), and one completion per prefix, which is `n_rollouts=1` of the environment. It uses nltk
+    without smoothing, and nltk then left out orders without a match: `smoothing="skip"`. With it a sequence that shares
+    no bigram with the references gets more than one that shares a few. Uniform noise then gets more than real
+    sequences, at least than those of an oracle. The default here is nltk's method1, "epsilon".
 
     Args:
         sequences: (M, T) int64 real sequences, PAD after the end.
         vocab_size: V.
-        share: of the sequences that are references, in (0, 1] (2016: 0.4).
+        share: the share of the sequences that are references, in (0, 1] (2016: 0.4).
         max_order: the longest n-grams that count (2016: 3).
         smoothing: see `seqgan_env.measures.bleu.Smoothing` (2016: "skip").
         rng: chooses the references, once.
 
     Raises:
-        ValueError: if `share` is out of range, or as `BLEU`.
+        ValueError: if `share` is out of range, or if `BLEU` raises it.
     """
 
     def __init__(
@@ -239,7 +241,7 @@ class BLEUReward:
 class OracleReward:
     """Likelihood of a sequence under the oracle, geometric mean per token: exp(mean_t log p(y_t)), in (0, 1].
 
-    A learner that sees this is told the answer: for tests and upper bounds, never for a result.
+    This reward tells the learner the answer. Use it for tests and upper bounds, never for a result.
 
     Args:
         oracle: the known distribution.
@@ -255,7 +257,7 @@ class OracleReward:
 
 
 def score_sequences(reward_model: RewardModel, sequences: Tensor) -> npt.NDArray[np.float64]:
-    """Rewards of (R, T) sequences, checked: (R,) float64.
+    """Score (R, T) sequences and check the rewards: (R,) float64.
 
     Raises:
         TypeError: if the reward model returns something that is not an array of numbers.
@@ -268,11 +270,11 @@ def score_sequences(reward_model: RewardModel, sequences: Tensor) -> npt.NDArray
 
 
 def checked_rewards(returned: object, sequences: Tensor, name: str) -> npt.NDArray[np.float64]:
-    """What a reward model returned for (R, T) sequences as (R,) float64.
+    """Check the rewards that a reward model returned for (R, T) sequences, and return them as (R,) float64.
 
     Args:
         returned: a tensor or array of any real dtype, or a list of numbers.
-        sequences: what it was to score.
+        sequences: the sequences that it scored.
         name: of the reward model, for messages.
 
     Raises:

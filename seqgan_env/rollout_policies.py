@@ -1,9 +1,10 @@
 """Eq. 3: roll-out policies G_beta and the sequences that they complete.
 
-In: prefixes with a recurrent state, uniforms. Out: whole sequences. Every sequence model is a roll-out policy; here
-are the delayed copy of a generator (Algorithm 1's beta <- theta) and the simpler, faster policies that the paper
-allows. Departure from the authors' code: the delayed copy really changes when updated (theirs rebinds names that its
-graph never reads again); all parameters are delayed alike (theirs means to copy the embedding at once).
+In: prefixes with a recurrent state, uniforms. Out: whole sequences. Every sequence model is a roll-out policy. This
+file adds the delayed copy of a generator (Algorithm 1's beta <- theta) and the simpler, faster policies that the paper
+allows.
+Departures from the authors' code: an update really changes the delayed copy (their update assigns to names that the
+graph never reads again), and all parameters have the same delay (their code is meant to copy the embedding at once).
 """
 
 from __future__ import annotations
@@ -19,12 +20,12 @@ from torch import Tensor
 from seqgan_env.arguments import check_count, check_number
 from seqgan_env.models.sequence_models import START_TOKEN, SequenceModel, State
 
-_SAMPLE_BATCH = 5000  # sequences drawn together: small operations cost threads more than they share
+_SAMPLE_BATCH = 5000  # sequences drawn together: sharing small operations between threads costs more than it saves
 
 
 @runtime_checkable
 class RolloutPolicy(Protocol):
-    """What the search needs to continue a prefix. Every tensor of a state has the batch in dimension 0.
+    """The methods that the search needs to continue a prefix. Every tensor of a state has the batch in dimension 0.
 
     Attributes:
         vocab_size: V.
@@ -33,10 +34,10 @@ class RolloutPolicy(Protocol):
     vocab_size: int
 
     def initial_state(self, batch_size: int) -> State:
-        """State of empty prefixes; at least one tensor."""
+        """State of empty prefixes; it holds at least one tensor."""
 
     def advance(self, state: State, tokens: Tensor) -> State:
-        """State after one more token, tokens (R,) int64."""
+        """State after one more token; tokens are (R,) int64."""
 
     def draw(self, state: State, uniforms: Tensor) -> Tensor:
         """Next tokens as a function of uniforms: (R, N) float32 in [0, 1) -> (R, N) int64."""
@@ -68,9 +69,9 @@ class UniformPolicy:
 
 
 class DelayedCopy:
-    """A copy of the generator that lags behind it: beta <- rate * beta + (1 - rate) * theta at each `follow`.
+    """A copy of the generator that follows it with a delay: beta <- rate * beta + (1 - rate) * theta at each `follow`.
 
-    rate 0 is the paper's Algorithm 1 (beta <- theta), 0.8 the delay that the authors' code intends.
+    Rate 0 is the paper's Algorithm 1 (beta <- theta). Rate 0.8 is the delay that the authors' code intends.
 
     Args:
         generator: G_theta; copied, never shared.
@@ -85,11 +86,11 @@ class DelayedCopy:
 
     @torch.no_grad()
     def follow(self, generator: SequenceModel) -> None:
-        """Move towards the generator. States made before are stale: hand the policy to the environment again."""
+        """Move towards the generator. Older states are no longer valid: hand the policy to the environment again."""
         for own, theirs in zip(self.model.parameters(), generator.parameters(), strict=True):
             own.mul_(self.rate).add_(theirs, alpha=1 - self.rate) if self.rate else own.copy_(theirs)
         for statistic, new in zip(self.model.buffers(), generator.buffers(), strict=True):
-            statistic.copy_(new)  # running statistics follow at once: a mixture of them describes no model
+            statistic.copy_(new)  # running statistics are copied: a mixture of them describes no model
 
     def state_dict(self) -> dict[str, Tensor]:
         """The copy's parameters and statistics, for a checkpoint."""
@@ -110,11 +111,11 @@ class DelayedCopy:
 
 
 class NGramPolicy:
-    """An interpolated n-gram model of real sequences, drawn from without any (V, V) table.
+    """An interpolated n-gram model of real sequences. It needs no (V, V) table.
 
-    P_m(y | last m-1 tokens) = (1 - backoff) * count share in the data + backoff * P_{m-1}(y | last m-2 tokens), where
-    an unseen context backs off wholly and P_0 is uniform. A draw picks the order first, then one of the places in the
-    data where that context stands, and copies its successor.
+    P_m(y | last m-1 tokens) = (1 - backoff) * (share of y after this context in the data) + backoff * P_{m-1}(y | last
+    m-2 tokens). For an unseen context P_m = P_{m-1}, and P_0 is uniform. A draw picks the order first. It then picks
+    one of the places in the data where this context occurs, and copies the next token.
 
     Args:
         sequences: (M, T) int64 real sequences, PAD = V after the end.
@@ -145,7 +146,7 @@ class NGramPolicy:
             self._contexts.append((keys[by_key], tokens.numpy()[real][by_key]))
 
     def _keys(self, context: np.ndarray) -> np.ndarray:
-        """Number contexts (..., m-1) by their digits in base V + 1."""
+        """Give each context (..., m-1) a number, with its tokens as digits in base V + 1."""
         key = np.zeros(context.shape[:-1], dtype=np.int64)
         for column in range(context.shape[-1]):
             key = key * (self.vocab_size + 1) + context[..., column]
@@ -159,7 +160,7 @@ class NGramPolicy:
 
     def draw(self, state: State, uniforms: Tensor) -> Tensor:
         context = state[0].numpy()
-        u = uniforms.numpy().astype(np.float64)  # what is left of each uniform after each choice
+        u = uniforms.numpy().astype(np.float64)  # the unused part of each uniform, after each choice
         tokens = np.full(u.shape, -1, dtype=np.int64)
         for m in range(self.order, 0, -1):
             keys, successors = self._contexts[m - 1]
@@ -176,13 +177,13 @@ class NGramPolicy:
 
 
 def fork(state: State, copies: int) -> State:
-    """Each row of a recurrent state repeated `copies` times, neighbours together: (R, ...) -> (R * copies, ...)."""
+    """Repeat each row of a state `copies` times; copies are neighbours: (R, ...) -> (R * copies, ...)."""
     return tuple(part.repeat_interleave(copies, dim=0) for part in state)
 
 
 @torch.no_grad()
 def replay(policy: RolloutPolicy, sequences: Tensor, lengths: Tensor) -> State:
-    """A roll-out policy's state after prefixes of mixed length, from the start.
+    """Compute a roll-out policy's state after prefixes of different lengths, from the start.
 
     Args:
         policy: any roll-out policy.
@@ -214,7 +215,7 @@ def complete_sequences(
     uniforms: Tensor,
     eos_token: int | None = None,
 ) -> Tensor:
-    """Continue every prefix N times with a roll-out policy, forking its state; no prefix is recomputed.
+    """Continue every prefix N times with a roll-out policy. Its state is forked, so no prefix is recomputed.
 
     Args:
         policy: the roll-out policy G_beta.

@@ -1,4 +1,4 @@
-"""Which tasks there are: one file of `seqgan_env/tasks/` each. Looking at the names imports no task, and so no torch.
+"""The list of tasks: each is one file of `seqgan_env/tasks/`. Reading the names imports no task, and so no torch.
 
 The file `tasks/toy.py` holds the task "toy": a dataclass `ToyOptions` whose method `task()` makes the `Task`, and whose
 class attribute `PAGE` is the environment's documentation. The environment's id, `SeqGAN-Toy-v0`, follows from the name.
@@ -12,12 +12,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-# Files of the folder that hold parts of tasks, but no task.
+# Files of this folder that hold parts of tasks, but are no tasks themselves.
 _PARTS = frozenset({"task", "corpus_task", "oracle_file"})
 
 
 class TaskFiles(Mapping[str, type[Any]]):
-    """Name of a task -> its options class. A task's file is imported when its class is asked for."""
+    """Name of a task -> its options class. A task's file is imported when its class is read."""
 
     def __init__(self) -> None:
         modules = pkgutil.iter_modules([str(Path(__file__).parent / "tasks")])
@@ -41,7 +41,7 @@ class TaskFiles(Mapping[str, type[Any]]):
 
 
 def title(name: str) -> str:
-    """The name as classes and ids spell it: "toy" -> "Toy", "two_words" -> "TwoWords"."""
+    """The name as it is written in classes and ids: "toy" -> "Toy", "two_words" -> "TwoWords"."""
     return "".join(word.capitalize() for word in name.split("_"))
 
 

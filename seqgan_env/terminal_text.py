@@ -1,8 +1,8 @@
-r"""Text for terminals: control characters are shown, not obeyed, and what a stream cannot encode is replaced.
+r"""Text for terminals: control characters are shown, and characters that a stream cannot encode are replaced.
 
-A corpus, or a run folder of somebody else, may hold tokens such as ESC ]0;title BEL, which a terminal obeys: it renames
-the window, moves the cursor, hides lines. On a terminal such a character is written as Python writes it, \x1b. Into a
-file or pipe text goes as it is, because a program may want the tokens themselves.
+A corpus, or a run folder of somebody else, may hold tokens such as ESC ]0;title BEL. A terminal obeys them: it renames
+the window, moves the cursor or hides lines. So on a terminal such a character is written as in Python source, \x1b.
+Text for a file or a pipe is not changed, because a program may need the exact tokens.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from typing import TextIO
 
 _KEPT = "\n\t"
-# These reorder what stands around them, so that a line reads as another one; U+2028 and U+2029 break lines.
+# These change the order of the text around them, so that a line reads as another one. U+2028 and U+2029 break lines.
 _REORDERING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 _BREAKS = frozenset("\u2028\u2029")
 
@@ -24,18 +24,18 @@ class OutputError(OSError):
 
 
 def is_control(character: str) -> bool:
-    """Whether a terminal may obey a character instead of showing it; line end and tab are such characters, too."""
+    """Whether a terminal may obey a character instead of showing it. Line end and tab are such characters, too."""
     return unicodedata.category(character) in ("Cc", "Cs") or character in _REORDERING or character in _BREAKS
 
 
 def visible(text: str, one_line: bool = False) -> str:
-    r"""A text whose control characters are shown as Python writes them: \x07, \u202e.
+    r"""A text with its control characters written as in Python source: \x07, \u202e.
 
     Args:
-        text: any text; applied twice this changes nothing.
+        text: any text; a second call changes nothing more.
         one_line: show line ends and tabs as well, so that the text stays on its line.
     """
-    if text.isprintable():  # then none of them is in it
+    if text.isprintable():  # then it has no control characters
         return text
     kept = "" if one_line else _KEPT
     return "".join(
@@ -45,7 +45,7 @@ def visible(text: str, one_line: bool = False) -> str:
 
 
 def shown(text: str, stream: TextIO, one_line: bool = False) -> str:
-    """What to write of a text to a stream.
+    """The form of a text that can be written to a stream.
 
     On a terminal control characters are made visible. Characters that the stream cannot encode are replaced by "?".
 
@@ -65,11 +65,11 @@ def shown(text: str, stream: TextIO, one_line: bool = False) -> str:
 
 
 def write_output(text: str) -> None:
-    """Write a text to standard output, at once, as `shown` makes it.
+    """Write a text to standard output in the form that `shown` gives it, and flush.
 
     Raises:
         OutputError: if it cannot be written.
-        BrokenPipeError: if nobody reads it any more.
+        BrokenPipeError: if the reader has closed the pipe.
     """
     with output_errors():
         sys.stdout.write(shown(text, sys.stdout))
@@ -78,7 +78,7 @@ def write_output(text: str) -> None:
 
 @contextmanager
 def output_errors() -> Iterator[None]:
-    """Turn an OSError of what is done to a stream into an OutputError, so that it is told from those of other files."""
+    """Turn an OSError of standard output into an OutputError, so that it is not taken for an error of another file."""
     try:
         yield
     except BrokenPipeError:
@@ -90,8 +90,8 @@ def output_errors() -> Iterator[None]:
 def prepare_streams() -> None:
     """Make standard output and standard error replace what they cannot encode, instead of raising.
 
-    A command calls this first. Otherwise a table with one character that a Western Windows or a file in ASCII does not
-    know would end hours of training. Streams that a program has put in their place are left alone.
+    A command calls this first. Otherwise one character in a table could end hours of training, if a Western Windows or
+    an ASCII file cannot encode it. Streams that a program has put in their place are not changed.
     """
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)

@@ -1,8 +1,8 @@
-"""Vocabulary: the map between readable tokens and the ids 0..V-1 that the MDP acts with.
+"""Vocabulary: the map between readable tokens and the ids 0..V-1, the actions of the MDP.
 
 In: strings. Out: int64 ids. PAD is V: it fills observations after the end of a prefix and is never an action.
-EOS, where a task has one, is an ordinary id and an ordinary action that ends the episode. The unknown token is one too;
-it stands for all that is not in the vocabulary.
+EOS, where a task has one, is an ordinary id and an ordinary action that ends the episode. The unknown token is an
+ordinary id, too; it stands for every token that is not in the vocabulary.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ class Vocabulary:
         tokens: V distinct strings, in id order.
         eos: the token that ends a sequence, or None where all sequences have the full length T.
         separator: what `decode` puts between two tokens.
-        unknown: the token that stands for all others, or None where there are no others.
-        replace: what `decode` replaces in the text, and by what, in this order, before it strips spaces at both ends:
-            (" ‿", "") attaches tokens that are marked so to the one before, ("▁", " ") makes spaces of marks.
+        unknown: the token that stands for all others, or None if there are no others.
+        replace: pairs (old, new) that `decode` replaces in the text, in this order, before it strips spaces at both
+            ends. (" ‿", "") attaches a token with this mark to the one before; ("▁", " ") turns the mark into a space.
         tokenizer: JSON of the tokenizer that cuts text into these tokens (`tokenizers.Tokenizer.from_str`), or None.
 
     Raises:
@@ -65,10 +65,10 @@ class Vocabulary:
         return len(self.tokens)
 
     def encode(self, tokens: Sequence[str]) -> npt.NDArray[np.int64]:
-        """Ids of `tokens`, (len(tokens),) int64; that of the unknown token for what is not in the vocabulary.
+        """Ids of `tokens`, (len(tokens),) int64; the id of the unknown token for a token that is not in the vocabulary.
 
         Raises:
-            ValueError: for a token that is not in a vocabulary without an unknown token.
+            ValueError: for a token that is not in the vocabulary, if there is no unknown token.
         """
         if self.unknown_token is None:
             missing = [token for token in tokens if token not in self._ids]
@@ -77,7 +77,7 @@ class Vocabulary:
         return np.array([self._ids.get(token, self.unknown_token) for token in tokens], dtype=np.int64)
 
     def decode(self, ids: Iterable[int]) -> str:
-        """Readable text of `ids` (any iterable of int); PAD and everything from EOS on is left out."""
+        """Readable text of `ids` (any iterable of int); PAD is left out, and so is everything from EOS on."""
         words: list[str] = []
         for token_id in ids:
             if int(token_id) in (self.pad_token, self.eos_token):
@@ -92,7 +92,7 @@ class Vocabulary:
         return text.strip()
 
     def state(self) -> dict[str, Any]:
-        """All of it as plain values that JSON knows; `from_state` undoes it."""
+        """The vocabulary as JSON values; `from_state` reads them."""
         return {
             "tokens": list(self.tokens),
             "eos": None if self.eos_token is None else self.tokens[self.eos_token],
@@ -104,10 +104,10 @@ class Vocabulary:
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> Vocabulary:
-        """The vocabulary whose `state` this is, also after JSON.
+        """Make a vocabulary from its `state`, which may have been written as JSON and read again.
 
         Raises:
-            ValueError: if it is the state of no vocabulary.
+            ValueError: if it is not the state of a vocabulary.
         """
         try:
             return cls(
