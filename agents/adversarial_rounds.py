@@ -1,9 +1,9 @@
-"""The discriminator's half of Algorithm 1, for every SB3 learner: what follows the g generator updates of a round.
+"""The discriminator's half of Algorithm 1, for every SB3 learner: the steps after the g generator updates of a round.
 
 In: a learner that has just been updated g times. Out: a discriminator that was trained against it (lines 14-16), a
-roll-out policy that has followed it (line 17), and environments that use both. An off-policy learner's stored rewards
-are then computed again with them, see `replay_rewards`.
-`SeqGAN.train` calls `play` from its loop, `DiscriminatorTrainer` from SB3's hooks.
+roll-out policy that was updated from it (line 17), and environments that use both. For an off-policy learner the
+rewards in its buffer are then recomputed, see `replay_rewards`. `SeqGAN.train` calls `play` from its loop,
+`DiscriminatorTrainer` from SB3's hooks.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from stable_baselines3.common.policies import BasePolicy
 from torch import Tensor
 
 from agents.adversary import Adversary, DiscriminatorReport
-from agents.policies import ActorRolloutPolicy, SequencePolicy, can_be_asked
+from agents.policies import ActorRolloutPolicy, SequencePolicy, has_known_distribution
 from agents.replay_rewards import RewardSource, check_can_relabel, relabel
 from agents.setting_paths import check_counts, check_not_negative, check_shares
 from seqgan_env.mdp import RewardMode
@@ -31,7 +31,7 @@ from seqgan_env.rewards import DiscriminatorReward, RewardModel
 from seqgan_env.rollout_policies import DelayedCopy, RolloutPolicy, sample_sequences
 from seqgan_env.tasks.task import Task
 
-_LARGE_BUFFER = 100_000  # transitions; a search for so many takes minutes on CPU, after each round
+_LARGE_BUFFER = 100_000  # transitions; searching so many takes minutes on CPU, after each round
 
 
 @dataclass(frozen=True)
@@ -41,9 +41,9 @@ class GameConfig:
     rounds: int = 200
     """Adversarial rounds [2016: 800; 2018: 200]."""
     g_steps: int = 1
-    """g, generator updates a round [P: 1]."""
+    """g, generator updates per round [P: 1]."""
     d_steps: int = 5
-    """d, draws of fresh negatives a round [P: 5]; 0: D stays as its pretraining made it."""
+    """d, draws of fresh negatives per round [P: 5]; 0: D is not trained after its pretraining."""
     k_epochs: int = 3
     """k, discriminator epochs on each draw [P: 3]."""
     reward_model: str = "discriminator"
@@ -53,9 +53,9 @@ class GameConfig:
     n_rollouts: int = 16
     """N, Monte-Carlo completions of each prefix [P: 16]; 1 for PG-BLEU [2016]."""
     rollout_rate: float = 0.0
-    """Share of its old parameters that G_beta keeps at a sync [P: 0; 2016, 2018: 0.8, without effect]."""
+    """Share of its old parameters that G_beta keeps at an update [P: 0; 2016, 2018: 0.8, without effect]."""
     anchor_weight: float = 0.0
-    """Weight in the reward of KL(G || G after MLE), nats per sequence: G stays where D was trained [P: 0]."""
+    """Weight of KL(G || G after MLE), nats per sequence, in the reward: it keeps G where D was trained [P: 0]."""
     measure_every: int = 5
     """Adversarial rounds between measurements [2016, 2018: 5]."""
 
@@ -66,29 +66,30 @@ class GameConfig:
 
 
 class AdversarialRounds:
-    """Trains D, syncs G_beta and hands both to the environments; counts the rounds.
+    """Trains D, updates G_beta, hands both to the environments, and counts the rounds.
 
     Args:
-        discriminator: D_phi; None trains nothing (BLEU, null-reward twins), but still syncs G_beta.
+        discriminator: D_phi; with None nothing is trained (BLEU, null-reward twins), but G_beta is still updated.
         task: real sequences, "train" as positives and "validation" for the reports; None takes the environment's.
-        reward_model: what the environment is to score with; None is `DiscriminatorReward(discriminator)`, or, without
-            a discriminator, what the environment has.
-        d_steps: times a round that fresh negatives are drawn (paper: 5); 0 leaves D as its pretraining made it.
-        rollout_rate: share of its old parameters that G_beta keeps at a sync (paper: 0, authors' intention: 0.8).
-        relabel_replay: whether an off-policy learner's stored rewards are computed again after each round, with the new
-            discriminator and G_beta.
-        seed: of negatives and order.
+        reward_model: the reward model for the environment; None is `DiscriminatorReward(discriminator)`. Without a
+            discriminator, None keeps the environment's own.
+        d_steps: draws of fresh negatives per round (paper: 5); with 0, D is not trained after its pretraining.
+        rollout_rate: share of its old parameters that G_beta keeps at an update (paper: 0, authors' intention: 0.8).
+        relabel_replay: whether the rewards in an off-policy learner's buffer are recomputed after each round, with the
+            new discriminator and G_beta.
+        seed: of the negatives and of the order of the sequences.
         eq5: arguments of `Adversary`: k_epochs, sample_size, batch_size, learning_rate, weight_decay.
 
     Attributes:
-        adversary: what trains D; None without a discriminator.
-        rollout_policy: G_beta, made at the first sync; None while the environment's own is used.
+        adversary: trains D; None without a discriminator.
+        rollout_policy: G_beta, made at its first update; None as long as the environment's own is used.
         rounds: rounds played.
-        mean_reward: of the last rollout's steps; None before, and for off-policy learners.
+        mean_reward: mean reward of a step in the last SB3 rollout; None before the first one, and for off-policy
+            learners.
 
     Raises:
-        ValueError: if d_steps is below 0, or an argument of `Adversary` is out of range; in `begin`, if stored rewards
-            are to be computed again in a buffer that does not allow it.
+        ValueError: if d_steps is below 0, or an argument of `Adversary` is out of range; in `begin`, if the rewards of
+            a buffer cannot be recomputed although `relabel_replay` is on.
     """
 
     def __init__(
@@ -130,7 +131,7 @@ class AdversarialRounds:
         return None if self.adversary is None else self.adversary.last_report
 
     def begin(self, learner: BaseAlgorithm) -> None:
-        """Line 3 of Algorithm 1, beta <- theta, if it is still to do; then hand R and G_beta to the environment."""
+        """Line 3 of Algorithm 1, beta <- theta, unless it is done; then hand R and G_beta to the environment."""
         if self.task is None:
             self.task = _env(learner).get_attr("task", indices=[0])[0]
         self._check_replay(learner)
@@ -153,18 +154,18 @@ class AdversarialRounds:
         self.rounds += 1
 
     def note_experience(self, learner: BaseAlgorithm) -> None:
-        """Note the mean reward of the experience that an on-policy learner holds."""
+        """Store the mean reward of the experience in an on-policy learner's buffer."""
         buffer = getattr(learner, "rollout_buffer", None)
         self.mean_reward = None if buffer is None else float(buffer.rewards.mean())
 
-    # The discriminator, also usable without SB3.
+    # Training of the discriminator; it also works without SB3.
 
     def train_step(self, generator: RolloutPolicy | None) -> DiscriminatorReport | None:
         """One of the d steps: fresh negatives, k epochs of Eq. 5 on them and as many positives, then a report.
 
         Args:
-            generator: what draws the negatives; None takes the learner's finished sequences, and does nothing (returns
-                None) until there are some.
+            generator: draws the negatives; None takes the learner's finished sequences. Until there are some, nothing
+                is done and None is returned.
         """
         assert self.adversary is not None
         assert self.task is not None
@@ -188,7 +189,7 @@ class AdversarialRounds:
     def sync(self, learner: BaseAlgorithm | BasePolicy | SequenceModel) -> None:
         """beta <- rate * beta + (1 - rate) * theta; the first call copies.
 
-        A policy that no roll-out policy can be made of leaves the environment's own in place.
+        If no roll-out policy can be made of the learner's policy, the environment keeps its own.
         """
         generator: Any = generator_of(learner)
         if generator is None:
@@ -206,14 +207,14 @@ class AdversarialRounds:
             _env(learner).env_method("set_rollout_policy", self.rollout_policy)
 
     def _hand_over_reward_model(self, learner: BaseAlgorithm) -> None:
-        """Give R to the environment; again after training, because environments in other processes have a copy."""
+        """Give R to the environment; again after training, because environments in other processes hold a copy."""
         if self.reward_model is not None:
             _env(learner).env_method("set_reward_model", self.reward_model)
 
     # Replayed experience of off-policy learners.
 
     def _replay_buffer(self, learner: BaseAlgorithm) -> ReplayBuffer | None:
-        """The buffer to relabel; None for on-policy learners, and where stored rewards stay as they are."""
+        """The buffer with rewards to recompute; None for on-policy learners, and if `relabel_replay` is off."""
         buffer = getattr(learner, "replay_buffer", None)
         return buffer if self.relabel_replay else None
 
@@ -240,7 +241,7 @@ class AdversarialRounds:
             return
         (mdp, *_) = _env(learner).get_attr("mdp", indices=[0])
         if mdp.reward_mode == "terminal" and self.adversary is None:
-            return  # these rewards depend on nothing that has changed
+            return  # nothing has changed that these rewards depend on
         source = RewardSource(mdp.task, mdp.reward_mode, mdp.reward_model, mdp.rollout_policy, mdp.n_rollouts)
         learner.logger.record("replay/relabelled", relabel(buffer, source, self.rng))
 
@@ -249,7 +250,7 @@ class AdversarialRounds:
     def state_dict(self) -> dict[str, Any]:
         """Everything that the next round depends on: D with its optimizer, G_beta, the counter, the random state.
 
-        The reward model's own state is not here: it belongs to whoever made it.
+        The reward model's own state is not included: its maker saves it.
         """
         finished = self._finished_sequences
         return {
@@ -266,7 +267,7 @@ class AdversarialRounds:
 
         Args:
             state: from a trainer with the same arguments.
-            learner: what G_beta is a copy of; its sizes count, not its parameters.
+            learner: G_beta is made as a copy of it, then its parameters are replaced.
         """
         if self.adversary is not None:
             self.adversary.load_state_dict(state["adversary"])
@@ -284,7 +285,9 @@ class AdversarialRounds:
 def generator_of(
     learner: BaseAlgorithm | BasePolicy | SequenceModel,
 ) -> SequenceModel | ActorRolloutPolicy | None:
-    """What draws tokens as a learner does, sharing its parameters; None where its distribution cannot be asked for.
+    """A roll-out policy that draws tokens as the learner does, and shares its parameters.
+
+    None if the distribution of its policy is not known.
 
     Args:
         learner: an algorithm, its policy (a value-based one then acts greedily), or a sequence model.
@@ -294,13 +297,13 @@ def generator_of(
     policy = learner.policy if isinstance(learner, BaseAlgorithm) else learner
     if isinstance(policy, SequencePolicy):
         return policy.generator
-    if not can_be_asked(policy):
+    if not has_known_distribution(policy):
         return None
     return ActorRolloutPolicy(policy, exploration_rate_of(learner))
 
 
 def exploration_rate_of(learner: BaseAlgorithm | BasePolicy) -> float:
-    """Epsilon of an epsilon-greedy learner at this moment, 0 of any other. Before it learns, SB3 draws uniformly."""
+    """Current epsilon of an epsilon-greedy learner, 0 of any other. It is 1 before learning starts, as in SB3."""
     if getattr(learner, "num_timesteps", 0) < getattr(learner, "learning_starts", 0):
         return 1.0
     return float(getattr(learner, "exploration_rate", 0.0))

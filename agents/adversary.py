@@ -1,6 +1,7 @@
 """Eq. 5: training the discriminator on real and generated sequences. No reinforcement learning here.
 
-min_phi -E_{Y real}[log D_phi(Y)] - E_{Y ~ G}[log(1 - D_phi(Y))]. In: real sequences, and what draws generated ones.
+min_phi -E_{Y real}[log D_phi(Y)] - E_{Y ~ G}[log(1 - D_phi(Y))]. In: real sequences, and a function that draws
+generated ones.
 Out: a trained discriminator, and a report on held-out sequences.
 Departures from the authors' code: labels are balanced in every batch; the optimizer offers weight decay.
 """
@@ -28,13 +29,14 @@ _REPORT_SIZE = 1000  # held-out sequences of each kind in a report
 
 @dataclass(frozen=True)
 class DiscriminatorReport:
-    """How the discriminator did in one of the d steps.
+    """The discriminator's results in one of the d steps.
 
     Attributes:
         loss: mean of Eq. 5's two terms over the last epoch, nats per sequence, without the penalty.
         accuracy: share of held-out real and fresh generated sequences told apart; 0.5 is chance.
         calibration_error: mean |confidence - frequency| over ten bins of D's output (expected calibration error).
-        mean_real: mean D on held-out real sequences; `mean_generated`: on fresh generated ones. Probabilities.
+        mean_real: mean of D, a probability, on held-out real sequences.
+        mean_generated: mean of D on fresh generated sequences.
     """
 
     loss: float
@@ -57,7 +59,7 @@ class DiscriminatorConfig:
     weight_decay: float = 0.0
     """Decoupled weight decay of the discriminator's Adam [2016, 2018: 0]."""
     batch_size: int | None = None
-    """Sequences a discriminator step, half of them real; None: as --pretraining.batch-size [2016, 2018: 64]."""
+    """Sequences per discriminator step, half of them real; None: as --pretraining.batch-size [2016, 2018: 64]."""
     sample_size: int | None = None
     """Positives, and as many negatives, in each draw; None takes all training sequences [P: None]."""
     pretraining_steps: int = 50
@@ -69,7 +71,7 @@ class DiscriminatorConfig:
         check_not_negative(self, "weight_decay")
 
     def complete(self) -> DiscriminatorConfig:
-        """The same with every option of the model named; raises as `complete_options`."""
+        """A copy that names every option of the model; raises as `complete_options`."""
         return replace(self, options=complete_options("discriminator", self.name, self.options))
 
 
@@ -80,10 +82,10 @@ class Adversary:
         discriminator: D_phi, trained in place.
         k_epochs: epochs on each draw of negatives (paper: 3).
         sample_size: positives, and as many negatives, in each draw; None takes all real sequences, as the paper.
-        batch_size: sequences a step, half of them real (authors: 64).
+        batch_size: sequences per step, half of them real (authors: 64).
         learning_rate: of Adam (authors: 1e-4).
         weight_decay: of AdamW (authors: 0).
-        rng: of the order and of the choice of positives.
+        rng: draws the order of the sequences and the choice of positives.
 
     Attributes:
         last_report: the latest report; None before the first step.
@@ -119,7 +121,7 @@ class Adversary:
 
         Args:
             task: real sequences, "train" as positives and "validation" for the report.
-            draw: count -> generated sequences (count or fewer, T) int64; None where there are none yet, then nothing is
+            draw: count -> generated sequences (count or fewer, T) int64, or None if there are none yet. Then nothing is
                 done and None is returned.
         """
         real = task.real_sequences("train")
@@ -139,7 +141,7 @@ class Adversary:
         return self.last_report
 
     def epoch(self, real: Tensor, generated: Tensor) -> float:
-        """One pass over as many real as generated sequences, half of each in a batch.
+        """One pass over equally many real and generated sequences; each batch holds half of each kind.
 
         Args:
             real: (M, T) int64, on the discriminator's device.
@@ -165,7 +167,7 @@ class Adversary:
         return float(np.mean(losses))
 
     def _report(self, loss: float, real: Tensor, generated: Tensor) -> DiscriminatorReport:
-        """Accuracy and calibration on real sequences that D never trains on, and as many newly generated ones."""
+        """Accuracy and calibration on held-out real sequences and equally many newly generated ones."""
         real_scores = torch.sigmoid(self.discriminator.score(real)).cpu().numpy()
         generated_scores = torch.sigmoid(self.discriminator.score(generated)).cpu().numpy()
         probabilities = np.concatenate([real_scores, generated_scores])
@@ -179,7 +181,7 @@ class Adversary:
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """D's parameters, the optimizer's moments and the last report. `rng` belongs to whoever gave it."""
+        """D's parameters, the optimizer's moments and the last report. `rng` is not included: its owner saves it."""
         return {
             "discriminator": dict(self.discriminator.state_dict()),
             "optimizer": moments(self.optimizer),
@@ -213,8 +215,8 @@ def calibration_error(
 
     Args:
         probabilities: (R,) in [0, 1].
-        outcomes: (R,) bool, what happened.
-        bins: of equal width.
+        outcomes: (R,) bool, whether the event happened.
+        bins: number of bins of equal width.
     """
     which = np.minimum((probabilities * bins).astype(int), bins - 1)
     count = np.bincount(which, minlength=bins)

@@ -1,8 +1,8 @@
 """An SB3 callback that turns any SB3 `learn()` into the adversarial game of Algorithm 1.
 
 In: real sequences and an SB3 learner. Out: a discriminator that the environments use as reward model from the next step
-on, and a roll-out policy that follows the generator. The order is Algorithm 1's: after g generator updates, d times
-fresh negatives from the updated generator and k epochs on them, then beta <- theta.
+on, and a roll-out policy that follows the generator. The order is that of Algorithm 1. After g generator updates the
+discriminator gets d draws of fresh negatives, with k epochs on each. Then beta <- theta.
 Eq. 5 is in `adversary`, a round in `adversarial_rounds`; this file counts the updates.
 """
 
@@ -18,49 +18,51 @@ from agents.adversarial_rounds import generator_of as generator_of
 from agents.adversary import DiscriminatorReport as DiscriminatorReport
 from agents.adversary import calibration_error as calibration_error
 from agents.adversary import check_sizes
-from agents.policies import can_be_asked
+from agents.policies import has_known_distribution
 from seqgan_env.models.discriminators import Discriminator
 from seqgan_env.rewards import RewardModel
 from seqgan_env.tasks.task import Task
 
 
 class DiscriminatorTrainer(AdversarialRounds, BaseCallback):
-    """Retrains D and syncs G_beta between generator updates, with every SB3 algorithm.
+    """Trains D and updates G_beta between generator updates, with every SB3 algorithm.
 
     Give the same object to each `learn()` of one game. It hands the reward model and the roll-out policy to the
-    environment when learning starts. Negatives come from the distribution that the policy plays, see
-    `ActorRolloutPolicy`: of a `SequencePolicy`, an actor-critic policy, or a value-based one with its exploration. From
-    any other policy's, they are the sequences that the learner finished last.
+    environment when learning starts. Negatives are drawn from the distribution that the policy plays, see
+    `ActorRolloutPolicy`. This works for a `SequencePolicy`, an actor-critic policy, and a value-based one with its
+    exploration. For any other policy, negatives are the sequences that the learner finished last.
 
     Args:
-        discriminator: D_phi; None trains nothing (BLEU, null-reward twins), but still syncs G_beta.
+        discriminator: D_phi; with None nothing is trained (BLEU, null-reward twins), but G_beta is still updated.
         task: real sequences, "train" as positives and "validation" for the reports; None takes the environment's.
-        reward_model: what the environment is to score with; None is `DiscriminatorReward(discriminator)`, or, without
-            a discriminator, what the environment has.
-        g_steps: generator updates (rollouts of SB3 experience) a round (paper: 1).
-        d_steps: times a round that fresh negatives are drawn (paper: 5); 0 leaves D as its pretraining made it.
+        reward_model: the reward model for the environment; None is `DiscriminatorReward(discriminator)`. Without a
+            discriminator, None keeps the environment's own.
+        g_steps: generator updates (rollouts of SB3 experience) per round (paper: 1).
+        d_steps: draws of fresh negatives per round (paper: 5); with 0, D is not trained after its pretraining.
         k_epochs: epochs on each draw (paper: 3).
         sample_size: positives, and as many negatives, in each draw; None takes all real sequences, as the paper.
-        batch_size: sequences a step, half of them real (authors: 64).
+        batch_size: sequences per step, half of them real (authors: 64).
         learning_rate: of Adam (authors: 1e-4).
         weight_decay: of AdamW (authors: 0).
-        rollout_rate: share of its old parameters that G_beta keeps at a sync (paper: 0, authors' intention: 0.8).
-        relabel_replay: whether an off-policy learner's stored rewards are computed again after each round, with the new
-            discriminator and G_beta. With a search (all reward modes but "terminal") the work grows with the buffer.
-        on_round: called with the number of the round after each one.
-        seed: of negatives and order.
+        rollout_rate: share of its old parameters that G_beta keeps at an update (paper: 0, authors' intention: 0.8).
+        relabel_replay: whether the rewards in an off-policy learner's buffer are recomputed after each round, with the
+            new discriminator and G_beta. With a search (all reward modes but "terminal") the work grows with the
+            buffer.
+        on_round: called after each round, with the number of the round.
+        seed: of the negatives and of the order of the sequences.
         verbose: as in SB3.
 
     Attributes:
-        adversary: what trains D; None without a discriminator.
-        rollout_policy: G_beta, made at the first sync; None while the environment's own is used.
+        adversary: trains D; None without a discriminator.
+        rollout_policy: G_beta, made at its first update; None as long as the environment's own is used.
         rounds: rounds played.
         last_report: the latest `DiscriminatorReport`.
-        mean_reward: of the last rollout's steps; None before, and for off-policy learners.
+        mean_reward: mean reward of a step in the last SB3 rollout; None before the first one, and for off-policy
+            learners.
 
     Raises:
         ValueError: if g_steps or k_epochs is below 1, d_steps below 0, or batch_size below 2; when learning starts, if
-            stored rewards are to be computed again in a buffer that does not allow it.
+            the rewards of a buffer cannot be recomputed although `relabel_replay` is on.
     """
 
     def __init__(
@@ -117,7 +119,7 @@ class DiscriminatorTrainer(AdversarialRounds, BaseCallback):
         self.begin(self.model)
 
     def _on_step(self) -> bool:
-        if not can_be_asked(self.model.policy):
+        if not has_known_distribution(self.model.policy):
             infos = self.locals["infos"]
             self._finished_sequences.extend(info["sequence"] for info in infos if "sequence" in info)
         return True
@@ -133,7 +135,7 @@ class DiscriminatorTrainer(AdversarialRounds, BaseCallback):
         self._count_update()
 
     def _count_update(self) -> None:
-        """Count a generator update, and play the discriminator's half of the round when g of them are done."""
+        """Count a generator update. After g of them, play the discriminator's half of the round."""
         if not self._update_pending:
             return
         self._update_pending = False

@@ -4,11 +4,13 @@ Shao et al. 2024 (DeepSeekMath, arXiv 2402.03300), Eq. 3-4, with G for the polic
     A_i = (R(Y_i) - mean_j R(Y_j)) / std_j R(Y_j),   r_{i,t} = G(y_t | Y_{1:t-1}) / G_old(y_t | Y_{1:t-1}),
     J = (1/M) sum_i (1/|Y_i|) sum_t [ min(r A_i, clip(r, 1 - eps, 1 + eps) A_i) - kl_coef * k_{i,t} ],
     k_{i,t} = G_ref/G - log(G_ref/G) - 1.
-In: whole sequences of one update. Tasks here have no prompt, so the group is all of them. Out: `n_epochs` steps of
-Adam. Two things to know. Dividing by std and by |Y_i| weighs groups of little spread and short sequences more;
-`scale_rewards` and `length_normalised` turn each off, as Dr. GRPO does (Liu et al. 2025, arXiv 2503.20783). And the
-expectation of k is KL(G || G_ref), but its gradient is that of KL(G_ref || G) at the prefixes met (Tang, Munos 2025,
-arXiv 2506.09477); a KL in the reward, as in RLOO and KLPPO, has the right one.
+In: the whole sequences of one update. The tasks here have no prompt, so all of them are one group. Out: `n_epochs`
+steps of Adam. Two things to know:
+- Dividing by std gives more weight to groups with little spread, and dividing by |Y_i| gives more weight to short
+  sequences. `scale_rewards` and `length_normalised` turn each off, as Dr. GRPO does (Liu et al. 2025, arXiv
+  2503.20783).
+- The expectation of k is KL(G || G_ref), but its gradient is that of KL(G_ref || G) at the sampled prefixes (Tang,
+  Munos 2025, arXiv 2506.09477). A KL in the reward, as in RLOO and KLPPO, has the right gradient.
 """
 
 from __future__ import annotations
@@ -28,9 +30,10 @@ class GRPO(SequenceLearner):
     """Group relative policy optimization.
 
     Args:
-        policy, env, learning_rate, n_steps, n_epochs, max_grad_norm: as in `SequenceLearner` (paper: 1 epoch a batch).
-        clip_range: eps; the ratio to the old policy brings no more gain outside 1 - eps to 1 + eps.
-        kl_coef: weight of the KL term (paper: 0.04); 0 has no reference.
+        policy, env, learning_rate, n_steps, n_epochs, max_grad_norm: as in `SequenceLearner` (paper: 1 epoch per
+            batch).
+        clip_range: eps; a ratio to the old policy outside 1 - eps to 1 + eps brings no further gain.
+        kl_coef: weight of the KL term (paper: 0.04); with 0 there is no reference.
         scale_rewards: divide by the standard deviation of the group (paper), or not (Dr. GRPO).
         length_normalised: divide each sequence's sum by its length (paper), or by T (Dr. GRPO).
         sb3: as in SB3.
@@ -72,9 +75,9 @@ class GRPO(SequenceLearner):
 
 
 def group_advantages(rewards: Tensor, scale: bool) -> Tensor:
-    """Rewards of a group less their mean, and divided by their standard deviation if asked: (M,) -> (M,) float32.
+    """Rewards of a group minus their mean; with `scale`, divided by their standard deviation: (M,) -> (M,) float32.
 
-    Equal rewards give 0: there is nothing to learn from.
+    Equal rewards give 0: they contain nothing to learn from.
     """
     advantages = rewards - rewards.mean()
     return advantages / (rewards.std() + 1e-4) if scale and len(rewards) > 1 else advantages

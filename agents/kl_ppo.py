@@ -1,10 +1,10 @@
-"""PPO with a KL penalty to the generator after maximum likelihood, as RLHF has it.
+"""PPO with a KL penalty to the generator after maximum likelihood, as in RLHF.
 
 Ziegler et al. 2019 (arXiv 1909.08593), Eq. 2; Ouyang et al. 2022 (InstructGPT, arXiv 2203.02155), Eq. 2: the reward of
 step t becomes
     r_t - kl_coef * log( G(y_t | Y_{1:t-1}) / G_ref(y_t | Y_{1:t-1}) ),
 so that the objective is E[R(Y)] - kl_coef * KL(G || G_ref), nats per sequence. Everything else is SB3's PPO. In: SB3's
-experience. Out: SB3's update on the changed rewards. G_ref is the generator as it is when the first `learn` begins.
+experience. Out: SB3's update on the changed rewards. G_ref is the generator at the start of the first `learn`.
 Departures: kl_coef is fixed, as in InstructGPT (Ziegler et al. adapt it); there is no pretraining term.
 """
 
@@ -29,17 +29,17 @@ SelfKLPPO = TypeVar("SelfKLPPO", bound="KLPPO")
 
 
 class KLPPO(PPO):
-    """SB3's PPO whose rewards hold a KL penalty to a reference generator.
+    """SB3's PPO with a KL penalty to a reference generator in the rewards.
 
     Args:
         policy: "LSTMPolicy", or a `SequencePolicy` class.
         env: an environment of this project with `reward_mode="potential"` or `"terminal"`, or its id.
         learning_rate: of Adam.
-        n_steps: steps of each environment an update; None is the horizon T.
-        batch_size: steps of a minibatch; None is all of the update.
-        n_epochs, gae_lambda, clip_range, normalize_advantage, ent_coef, vf_coef, max_grad_norm: as in SB3's PPO.
-        gamma: discount; 1 makes the penalties of a sequence sum to its KL.
-        kl_coef: weight of KL(G || G_ref), reward per nat and sequence; 0 is plain PPO.
+        n_steps: steps of each environment per update; None is the horizon T.
+        batch_size: steps of a minibatch; None takes all steps of the update. n_epochs, gae_lambda, clip_range,
+            normalize_advantage, ent_coef, vf_coef, max_grad_norm: as in SB3's PPO.
+        gamma: discount; with 1 the penalties of a sequence add up to its KL.
+        kl_coef: weight of KL(G || G_ref), in reward per nat, per sequence; 0 is plain PPO.
         ppo: other arguments of SB3's PPO (target_kl, stats_window_size, tensorboard_log, policy_kwargs, verbose, seed,
             device).
 
@@ -48,13 +48,13 @@ class KLPPO(PPO):
 
     Raises:
         ValueError, TypeError: if a setting is not finite or out of range, batch_size does not divide an update, or the
-            policy is no `SequencePolicy`.
+            policy is not a `SequencePolicy`.
     """
 
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {
         "LSTMPolicy": SequencePolicy,
         "SequencePolicy": SequencePolicy,
-        "MlpPolicy": SequencePolicy,  # what generic SB3 scripts ask for
+        "MlpPolicy": SequencePolicy,  # generic SB3 scripts use this name
     }
     policy: SequencePolicy
 
@@ -90,7 +90,7 @@ class KLPPO(PPO):
         for name, count, least in (("n_steps", n_steps, 1), ("batch_size", batch_size, 2), ("n_epochs", n_epochs, 1)):
             if count is not None:
                 check_count(name, count, least)
-        # SB3 checks sizes before it knows the environment's horizon, so it is given sizes that fit, and then ours.
+        # SB3 checks sizes before it knows the environment's horizon. So it first gets sizes that fit, and then ours.
         super().__init__(
             policy,
             env,
@@ -140,11 +140,13 @@ class KLPPO(PPO):
     def _setup_model(self) -> None:
         super()._setup_model()
         if not isinstance(self.policy, SequencePolicy):
-            raise ValueError(f"policy={type(self.policy).__name__} must be a SequencePolicy: its generator has the KL")
+            raise ValueError(
+                f"policy={type(self.policy).__name__} must be a SequencePolicy: the KL needs its generator"
+            )
         self.reference = Reference(self.policy.generator)
 
     def take_reference(self) -> None:
-        """G_ref <- G, now. The first `learn` does it, unless it was done before."""
+        """G_ref <- G, now. Without this call the first `learn` does it."""
         self.reference.take(self.policy.generator)
 
     def _setup_learn(self, *arguments: Any, **keywords: Any) -> Any:
@@ -153,12 +155,12 @@ class KLPPO(PPO):
         return super()._setup_learn(*arguments, **keywords)
 
     def train(self) -> None:
-        """Change the rewards in the buffer, then PPO's update."""
+        """Change the rewards in the buffer, then update as PPO does."""
         self._penalise()
         super().train()
 
     def _penalise(self) -> None:
-        """r_t <- r_t - kl_coef * log(G / G_ref), and the advantages that follow from it."""
+        """r_t <- r_t - kl_coef * log(G / G_ref); then recompute the advantages."""
         buffer = self.rollout_buffer
         sequences, row, step = whole_sequences(
             buffer.observations, buffer.actions[..., 0], buffer.episode_starts, self.policy.generator.vocab_size
@@ -184,7 +186,7 @@ class KLPPO(PPO):
         reset_num_timesteps: bool = True,
         progress_bar: bool = False,
     ) -> SelfKLPPO:
-        """Collect experience and update until `total_timesteps` steps were taken; as in SB3."""
+        """Collect experience and update until `total_timesteps` steps are done; as in SB3."""
         return super().learn(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
 
     # Saving: SB3's zip, and checkpoints.

@@ -1,9 +1,9 @@
-"""Learners of other libraries that play the game: what each is called, and its tuned settings, read from one place.
+"""Learners of other libraries that play the game: their names and their tuned settings, read from one place.
 
-The settings are the files of `agents/settings`, in the format of RL Zoo and under its names of the algorithms.
+The settings are the files of `agents/settings`. They have RL Zoo's format, and RL Zoo's names of the algorithms.
 `python -m rl_zoo3.train` reads the same files, so it trains the same as `seqgan compare`. In: a learner's name and a
-task. Out: an SB3 algorithm with its environment. The files are data: the classes that they name are imported, and
-nothing in them is executed.
+task. Out: an SB3 algorithm with its environment. The files are data: classes that they name are imported, but nothing
+in them is executed.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ LearnerName = Literal[
     "reinforce", "rloo", "grpo", "ppo", "kl_ppo", "a2c", "trpo", "ppo_mask", "ppo_lstm", "dqn", "qrdqn"
 ]
 ComparedTask = Literal["toy", "middle", "oracle"]
-# The middle task has no id of its own: it is SeqGAN-Oracle-v0 with the sizes that its settings name.
+# The middle task has no id of its own: it is SeqGAN-Oracle-v0 with the sizes in its settings.
 ENTRIES: dict[ComparedTask, str] = {"toy": "SeqGAN-Toy-v0", "middle": "SeqGAN-Middle-v0", "oracle": "SeqGAN-Oracle-v0"}
 SETTINGS = Path(__file__).parent / "settings"
-_OF_THE_RUN = ("n_envs", "n_timesteps", "env_kwargs")  # what RL Zoo does not hand to the algorithm
+_OF_THE_RUN = ("n_envs", "n_timesteps", "env_kwargs")  # RL Zoo does not pass these to the algorithm
 
 
 @dataclass(frozen=True)
 class Learner:
-    """An algorithm that can play.
+    """An algorithm that can play the game.
 
     Attributes:
-        name: as RL Zoo has it where it knows the algorithm; also of the file with its settings.
-        label: for people.
-        module: that holds the class.
-        extra: of this package that installs the module; "" for none.
+        name: the name in RL Zoo, if RL Zoo knows the algorithm; also the name of the file with its settings.
+        label: the name in tables and figures.
+        module: the module that holds the class.
+        extra: the extra of this package that installs the module; "" for none.
         is_on_policy: whether it learns from fresh experience alone.
     """
 
@@ -53,7 +53,7 @@ class Learner:
         """The class.
 
         Raises:
-            ImportError: if its library is not installed; names the extra.
+            ImportError: if its library is not installed; the message names the extra.
         """
         try:
             algorithm: type[BaseAlgorithm] = getattr(import_module(self.module), self.label)
@@ -62,7 +62,7 @@ class Learner:
         return algorithm
 
     def settings(self, task: ComparedTask) -> dict[str, Any]:
-        """Tuned settings for a task, as they stand in the file: plain values, classes by their names.
+        """Tuned settings for a task, as in the file: plain values, and names of classes.
 
         Raises:
             ValueError: if there are none.
@@ -75,7 +75,7 @@ class Learner:
         return settings
 
     def reward_mode(self, task: ComparedTask) -> RewardMode:
-        """The mode that its settings were tuned for."""
+        """The reward mode that its settings were tuned for."""
         mode: RewardMode = self.settings(task)["env_kwargs"]["reward_mode"]
         return mode
 
@@ -91,13 +91,13 @@ class Learner:
         """The algorithm with its environment, ready to learn.
 
         Args:
-            task: whose settings to take.
+            task: the task, which decides on the settings.
             seed: of the algorithm and of its environments.
-            reward_mode: another one than the settings name; the discount is then the one that fits it, 0 for
-                "action_value" and 1 otherwise.
-            env_kwargs: keywords of the environment beside or instead of those in the settings.
-            settings: as `settings` gives them; None reads them.
-            changes: arguments of the algorithm instead of those in the settings; n_envs too.
+            reward_mode: used instead of the one in the settings. The discount then fits it: 0 for "action_value", 1
+                otherwise.
+            env_kwargs: keywords of the environment; they are added to those in the settings, or replace them.
+            settings: settings as `settings` returns them; None reads the file.
+            changes: arguments of the algorithm that replace those in the settings; n_envs is one, too.
 
         Raises:
             ImportError: if its library is not installed.
@@ -156,13 +156,13 @@ def read_settings(path: Path) -> dict[str, dict[str, Any]]:
 
 
 def resolved(settings: dict[str, Any]) -> dict[str, Any]:
-    """Settings with the classes and schedules that they name.
+    """Replace the names of classes and schedules in settings by the objects themselves.
 
     RL Zoo evaluates `policy_kwargs` as Python, imports policies with a dot in their names, and reads "lin_1e-2" as a
-    learning rate that falls to 0. Here the names are imported likewise, and the rest must be literals.
+    learning rate that falls to 0. Here the names are imported, too, but everything else must be a literal.
 
     Raises:
-        ValueError: if it is something else.
+        ValueError: for anything else.
     """
     settings = dict(settings)
     if isinstance(settings.get("policy_kwargs"), str):
@@ -183,13 +183,13 @@ def resolved(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def named(name: str) -> Any:
-    """What a dotted name such as "agents.policies.SequencePolicy" names."""
+    """Import the object with a dotted name such as "agents.policies.SequencePolicy"."""
     module, _, attribute = name.rpartition(".")
     return getattr(import_module(module), attribute)
 
 
 def _value_of(node: ast.expr) -> Any:
-    """A literal, dict(key=value, ...) or get_class_by_name("module.Class"), which is how RL Zoo names a class."""
+    """The value of a literal, of dict(key=value, ...), or of RL Zoo's get_class_by_name("module.Class")."""
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
         if node.func.id == "dict" and not node.args:
             return {keyword.arg: _value_of(keyword.value) for keyword in node.keywords}

@@ -1,7 +1,7 @@
-"""Which model, and its own options: those that its constructor takes, whoever wrote it.
+"""Settings of a model: its name and its own options, which are the arguments of its constructor.
 
-A model's options are read from its constructor's signature, so a new option of a model needs no edit here, and a
-model of the user's own, "module:Class", has options too.
+The options are read from the constructor's signature. So a new option needs no edit here, and a user's own model,
+"module:Class", has options, too.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from docstring_parser import parse
 
 from seqgan_env.components import DISCRIMINATORS, GENERATORS, imported_attribute
 
-# Given by the game: the task's sizes, and a seed of the part.
+# The game gives these: the task's sizes, and a seed for the part.
 _GIVEN = ("self", "task", "vocab_size", "sequence_length", "seed", "members")
 
 
@@ -25,9 +25,9 @@ class Option:
     """An option of a model.
 
     Attributes:
-        name: of the constructor's argument.
+        name: name of the constructor's argument.
         default: its default, a plain value.
-        help: what the class's docstring says of it.
+        help: its description in the class's docstring.
     """
 
     name: str
@@ -45,26 +45,26 @@ class GeneratorConfig:
     """Arguments of its constructor; the others keep their defaults [2016, 2018: E = H = 32, N(0, 0.1^2)]."""
 
     def complete(self) -> GeneratorConfig:
-        """The same with every option named; raises as `complete_options`."""
+        """A copy that names every option; raises as `complete_options`."""
         return replace(self, options=complete_options("generator", self.name, self.options))
 
 
 def shared_options(kind: str, name: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of some options that another model has too; raises as `options_of`."""
+    """Keep the options that this model has, too; raises as `options_of`."""
     known = options_of(kind, name)
     return {option: value for option, value in options.items() if option in known}
 
 
 def options_of(kind: str, name: str) -> dict[str, Option]:
-    """The options of the models that a name stands for: name of the option -> option.
+    """The options of all models that a name stands for: name of the option -> option.
 
     Args:
         kind: "generator" or "discriminator".
         name: as `build_generator` and `build_discriminator` take it. An ensemble has the options of all its members.
 
     Raises:
-        ValueError: for a name that is none; it names the known ones and the nearest. For "module:Attribute", if that
-            cannot be imported.
+        ValueError: for an unknown name; the message gives the known names and the most similar one. For
+            "module:Attribute", if the import fails.
     """
     found: dict[str, Option] = {}
     for constructor in _constructors(kind, name):
@@ -81,7 +81,7 @@ def complete_options(kind: str, name: str, options: Mapping[str, Any]) -> dict[s
     """Every option of a model with its value.
 
     Raises:
-        ValueError: for an option that the model does not have, or of another type; also as `options_of`.
+        ValueError: for an option that the model does not have, or that has another type; also as `options_of`.
     """
     known = options_of(kind, name)
     for option, value in options.items():
@@ -98,7 +98,7 @@ def complete_options(kind: str, name: str, options: Mapping[str, Any]) -> dict[s
 
 
 def _constructors(kind: str, name: str) -> list[Any]:
-    """The classes that a name stands for; none for an object of the user's own that is already made."""
+    """The classes that a name stands for; empty if "module:Attribute" names an object instead of a class."""
     known: dict[str, Any] = GENERATORS if kind == "generator" else DISCRIMINATORS
     if name in known:
         return [known[name]]
@@ -117,7 +117,7 @@ def _constructors(kind: str, name: str) -> list[Any]:
 
 
 def _help_texts(constructor: Any) -> dict[str, str]:
-    """Argument -> what the docstring of a class, or of one that it inherits from, says of it."""
+    """Argument -> its description in the docstring of a class or of a class that it inherits from."""
     texts: dict[str, str] = {}
     for one in reversed(inspect.getmro(constructor)):
         for parameter in parse(one.__doc__ or "").params:

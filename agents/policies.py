@@ -1,4 +1,4 @@
-"""SB3 policies around a sequence model, and what lets SB3's own policies read and continue prefixes.
+"""SB3 policies around a sequence model, and parts that let SB3's own policies read and continue prefixes.
 
 In: observations (B, T), prefixes padded with PAD = V, which SB3 may have cast to float. Out: next tokens.
 """
@@ -20,25 +20,26 @@ from agents.prefixes import prefix_length, prefix_tokens
 from seqgan_env.models.sampling import draw_from_logits, draw_tokens
 from seqgan_env.models.sequence_models import LSTMSequenceModel, SequenceModel, State, shift_right
 
-_ROWS = 4096  # sequences that are scored together, so that logits over V tokens fit into memory
+_ROWS = 4096  # sequences scored together, so that their logits over V tokens fit into memory
 
 
 class SequencePolicy(ActorCriticPolicy):
     """An SB3 actor-critic policy whose actor is a sequence model G_theta(y_t | Y_{1:t-1}) (Eq. 9-10).
 
-    The value head reads the same hidden state and starts at 0. With REINFORCE, gradients of whole sequences go through
-    `generator` directly; with PPO and A2C, through `evaluate_actions`.
+    The value head reads the same hidden state, and its output starts at 0. REINFORCE computes gradients of whole
+    sequences with `generator` directly; PPO and A2C use `evaluate_actions`.
 
     Args:
         observation_space: Box(0, V, (T,), int64).
         action_space: Discrete(V).
         lr_schedule: SB3's learning-rate schedule.
-        generator: the sequence model to play with, used as it is and not copied; None makes an LSTM.
-        embedding_size, hidden_size, init_std: of that LSTM (authors' code: 32, 32, 0.1).
-        kwargs: of ActorCriticPolicy (optimizer_class, optimizer_kwargs, ...).
+        generator: the sequence model that plays; it is not copied. None makes an LSTM.
+        embedding_size, hidden_size, init_std: options of this LSTM (authors' code: 32, 32, 0.1).
+        kwargs: arguments of ActorCriticPolicy (optimizer_class, optimizer_kwargs, ...).
 
     Raises:
-        ValueError: if the generator's vocabulary is not the action space, or observations are no prefixes of tokens.
+        ValueError: if the generator's vocabulary size differs from the number of actions, or if observations are not
+            prefixes of tokens.
     """
 
     def __init__(
@@ -53,7 +54,7 @@ class SequencePolicy(ActorCriticPolicy):
         **kwargs: Any,
     ) -> None:
         if not isinstance(action_space, spaces.Discrete):
-            raise ValueError(f"action_space={action_space} must be Discrete(V), one action a token")
+            raise ValueError(f"action_space={action_space} must be Discrete(V), one action per token")
         vocab_size = int(action_space.n)
         self._sequence_length = prefix_length(observation_space)
         if generator is None:
@@ -61,7 +62,7 @@ class SequencePolicy(ActorCriticPolicy):
             generator = LSTMSequenceModel(vocab_size, embedding_size, hidden_size, init_std, seed)
         if generator.vocab_size != vocab_size:
             raise ValueError(f"generator has vocab_size={generator.vocab_size}, the environment {vocab_size} actions")
-        self._given_generator = (generator,)  # a module may be assigned only after nn.Module.__init__
+        self._given_generator = (generator,)  # a module can be assigned only after nn.Module.__init__
         super().__init__(observation_space, action_space, lr_schedule, **kwargs)
 
     def _build(self, lr_schedule: Schedule) -> None:
@@ -87,7 +88,7 @@ class SequencePolicy(ActorCriticPolicy):
         """h_t after each prefix: (B, T) of any dtype -> (B, H), differentiable.
 
         Raises:
-            ValueError: if they are no prefixes of tokens, see `prefixes.prefix_tokens`.
+            ValueError: if they are not prefixes of tokens, see `prefixes.prefix_tokens`.
         """
         sequences = prefix_tokens(obs, self.generator.vocab_size, self._sequence_length)
         lengths = (sequences < self.generator.vocab_size).sum(dim=1)  # (B,)
@@ -129,7 +130,7 @@ class SequencePolicy(ActorCriticPolicy):
         return self._values(self.prefix_features(obs))
 
     def _values(self, hidden: Tensor) -> Tensor:
-        """(B, 1) float32, as SB3's buffers want it, whatever the generator's dtype."""
+        """(B, 1) float32, as SB3's buffers need it, for a generator of any dtype."""
         return self.value_net(hidden).float()
 
     def _distribution(self, hidden: Tensor) -> Distribution:
@@ -140,7 +141,7 @@ class SequencePolicy(ActorCriticPolicy):
 class TokenPrefixExtractor(BaseFeaturesExtractor):
     """Reads a prefix for any SB3 policy: embedding, GRU, the state after the last token.
 
-    SB3 casts observations to float; ids are turned back to int64 here, since a token's id is not a magnitude.
+    SB3 casts observations to float. They are cast back to int64 here, since a token's id is not a magnitude.
 
     Args:
         observation_space: Box(0, V, (T,), int64).
@@ -156,7 +157,7 @@ class TokenPrefixExtractor(BaseFeaturesExtractor):
         self.gru = nn.GRU(embedding_size, features_dim, batch_first=True)
 
     def forward(self, observations: Tensor) -> Tensor:
-        """(B, T) of any dtype -> (B, features_dim); raises ValueError for what is no prefix."""
+        """(B, T) of any dtype -> (B, features_dim); raises ValueError if an observation is not a prefix."""
         sequences = prefix_tokens(observations, self.pad_token, self.sequence_length)
         lengths = (sequences < self.pad_token).sum(dim=1)  # (B,)
         start = torch.full_like(sequences[:, :1], self.pad_token)
@@ -165,7 +166,7 @@ class TokenPrefixExtractor(BaseFeaturesExtractor):
 
 
 class LastTokenExtractor(BaseFeaturesExtractor):
-    """Reads the last token of a prefix alone, for policies that remember what came before: RecurrentPPO.
+    """Reads only the last token of a prefix, for policies with a memory: RecurrentPPO.
 
     Args:
         observation_space: Box(0, V, (T,), int64).
@@ -179,7 +180,7 @@ class LastTokenExtractor(BaseFeaturesExtractor):
         self.embedding = nn.Embedding(self.pad_token + 1, features_dim)  # row PAD is the start symbol
 
     def forward(self, observations: Tensor) -> Tensor:
-        """(B, T) of any dtype -> (B, features_dim); raises ValueError for what is no prefix."""
+        """(B, T) of any dtype -> (B, features_dim); raises ValueError if an observation is not a prefix."""
         sequences = prefix_tokens(observations, self.pad_token, self.sequence_length)
         last = (sequences < self.pad_token).sum(dim=1, keepdim=True) - 1  # (B, 1), -1 for the empty prefix
         tokens = sequences.gather(1, last.clamp(min=0)).squeeze(1)  # PAD where the prefix is empty
@@ -187,29 +188,30 @@ class LastTokenExtractor(BaseFeaturesExtractor):
 
 
 class ActorRolloutPolicy:
-    """Any SB3 or sb3-contrib policy over tokens as a roll-out policy, as it acts when it is trained.
+    """Any SB3 or sb3-contrib policy over tokens as a roll-out policy. It acts as during training.
 
-    The state is the prefix, and for recurrent policies also the LSTM's memory of it, so that forking a state forks the
-    memory. What a policy plays:
+    The state is the prefix. For a recurrent policy it is also the LSTM's memory of the prefix, so a forked state has a
+    forked memory. How a policy acts:
 
     - with a distribution (PPO, A2C, TRPO, MaskablePPO, RecurrentPPO): that distribution; all tokens are allowed.
-    - with action values (DQN, QR-DQN): epsilon-greedy. Each token with probability epsilon / V, and the best one with
-      1 - epsilon more. SB3 tosses one coin for all environments of a step, here each sequence has its own: the
-      distribution of a sequence is the same.
+    - with action values (DQN, QR-DQN): epsilon-greedy. Each token has probability epsilon / V, and the best one has 1 -
+      epsilon more. SB3 draws one coin per step for all environments. Here each sequence has its own coin; the
+      distribution of one sequence is the same.
 
-    The policy is read as it is at each call, so that this never lags behind it.
+    Each call reads the policy's current parameters, so this object never lags behind it.
 
     Args:
         policy: an SB3 policy over Discrete(V).
         exploration_rate: epsilon of a value-based policy, in [0, 1]; SB3 keeps it in the algorithm.
-        rate: share of its old parameters that this keeps when it follows a learner, in [0, 1]; 0 copies.
+        rate: share of its old parameters that this object keeps when it follows a learner, in [0, 1]; 0 copies the
+            learner.
 
     Raises:
         TypeError: if the policy has neither a distribution nor action values.
     """
 
     def __init__(self, policy: BasePolicy, exploration_rate: float = 0.0, rate: float = 0.0) -> None:
-        if not can_be_asked(policy):
+        if not has_known_distribution(policy):
             raise TypeError(f"{type(policy).__name__} has neither get_distribution nor q_net nor quantile_net")
         assert isinstance(policy.action_space, spaces.Discrete)
         assert policy.observation_space.shape is not None
@@ -220,18 +222,18 @@ class ActorRolloutPolicy:
         self.sequence_length = policy.observation_space.shape[0]
 
     def delayed_copy(self, rate: float = 0.0) -> ActorRolloutPolicy:
-        """A copy with parameters of its own, which `follow` moves; `rate` as in the constructor."""
-        with torch.no_grad():  # SB3 keeps its last distribution; one with a gradient could not be copied
+        """A copy with its own parameters, which `follow` changes; `rate` as in the constructor."""
+        with torch.no_grad():  # SB3 keeps its last distribution, and a distribution with a gradient cannot be copied
             self._logits(self.initial_state(1))
         policy = copy.deepcopy(self.policy)
         return ActorRolloutPolicy(policy.requires_grad_(False), self.exploration_rate, rate)
 
     @torch.no_grad()
     def follow(self, learner: ActorRolloutPolicy) -> None:
-        """beta <- rate * beta + (1 - rate) * theta. States made before are stale.
+        """beta <- rate * beta + (1 - rate) * theta. Older states are no longer valid.
 
         Args:
-            learner: what to move towards; its exploration is taken over at once.
+            learner: moves towards this one; its exploration rate is copied at once.
         """
         for own, theirs in zip(self.policy.parameters(), learner.policy.parameters(), strict=True):
             own.mul_(self.rate).add_(theirs, alpha=1 - self.rate) if self.rate else own.copy_(theirs)
@@ -274,7 +276,9 @@ class ActorRolloutPolicy:
 
     @torch.no_grad()
     def log_probs(self, sequences: Tensor) -> Tensor:
-        """log p of every token in nats, 0 at PAD: (B, T) int64 -> (B, T) float32. -inf for what is never played."""
+        """log p of every token in nats, 0 at PAD, -inf for a token that is never played: (B, T) int64 -> (B, T)
+        float32.
+        """
         sequences = sequences.to(self.policy.device)
         found = torch.zeros(sequences.shape, dtype=torch.float32, device="cpu")
         for start in range(0, len(sequences), _ROWS):
@@ -288,7 +292,7 @@ class ActorRolloutPolicy:
         return found.to(sequences.device)
 
     def _remember(self, sequences: Tensor, hidden: Tensor, cell: Tensor) -> State:
-        """A recurrent policy's state once it has seen the prefixes: (B, T) and the memory before, (B, layers, H)."""
+        """A recurrent policy's state after the prefixes: from (B, T) and the memory before, (B, layers, H)."""
         policy: Any = self.policy
         policy.set_training_mode(False)
         features = BasePolicy.extract_features(policy, sequences, policy.pi_features_extractor)
@@ -297,7 +301,7 @@ class ActorRolloutPolicy:
         return sequences, hidden.transpose(0, 1), cell.transpose(0, 1)
 
     def _logits(self, state: State) -> Tensor:
-        """(B, V): logits of the next tokens; the softmax of epsilon-greedy's is what it plays."""
+        """(B, V): logits of the next tokens. For epsilon-greedy, their softmax is the distribution that it plays."""
         policy: Any = self.policy
         policy.set_training_mode(False)
         if len(state) > 1:
@@ -314,6 +318,6 @@ class ActorRolloutPolicy:
         return probabilities.scatter_add_(1, greedy, torch.full_like(action_values, 1 - self.exploration_rate)).log()
 
 
-def can_be_asked(policy: BasePolicy) -> bool:
-    """Whether the distribution that a policy plays is known to us, so that it can be a roll-out policy."""
+def has_known_distribution(policy: BasePolicy) -> bool:
+    """Whether we can compute the distribution that a policy plays. Then it can be a roll-out policy."""
     return any(hasattr(policy, name) for name in ("get_distribution", "q_net", "quantile_net"))

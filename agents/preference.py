@@ -1,12 +1,13 @@
-"""Direct discriminative preference: real sequences are preferred to generated ones, without reward model or D.
+"""Direct discriminative preference: real sequences are preferred to generated ones, without reward model and D.
 
 Rafailov et al. 2023 (DPO, arXiv 2305.18290), Eq. 7, on the pairs of Chen et al. 2024 (SPIN, arXiv 2401.01335):
     L = -E_{Y+ real, Y- ~ G}[ log sigmoid( beta log(G(Y+) / G_ref(Y+)) - beta log(G(Y-) / G_ref(Y-)) ) ].
-The logarithm of G / G_ref is the logit of a discriminator between real and generated; here generator and discriminator
-are one. At G = G_ref the gradient is beta / 2 times that of maximum likelihood. In: whole generated sequences of one
-update, and as many real ones. Out: `n_epochs` steps of Adam. The environment's rewards are not used. SPIN plays rounds:
-it generates with G_ref, trains on many pairs, then sets G_ref <- G. Here `updates_per_reference` updates are a round.
-Departure: negatives are drawn from G as it learns, not from G_ref; with 1 the two are the same.
+The logarithm of G / G_ref is the logit of a discriminator between real and generated: generator and discriminator are
+one model. At G = G_ref the gradient is beta / 2 times that of maximum likelihood. In: the whole generated sequences of
+one update, and equally many real ones. Out: `n_epochs` steps of Adam. The environment's rewards are not used. SPIN
+plays rounds: it generates with G_ref, trains on many pairs, then sets G_ref <- G. Here a round has
+`updates_per_reference` updates.
+Departure: negatives are drawn from G as it learns, not from G_ref. With `updates_per_reference=1` the two are the same.
 """
 
 from __future__ import annotations
@@ -29,15 +30,15 @@ class PreferenceLearner(SequenceLearner):
 
     Args:
         policy, env, learning_rate, n_steps, n_epochs, max_grad_norm: as in `SequenceLearner`. Give the environment
-            `reward_mode="terminal", reward_model="constant"`: nothing then computes rewards that nobody reads.
+            `reward_mode="terminal", reward_model="constant"`: the rewards are not used, so they should cost nothing.
         beta: temperature of the preference (DPO, SPIN: 0.1).
-        updates_per_reference: updates after which G_ref <- G; None keeps the first reference.
+        updates_per_reference: number of updates after which G_ref <- G; None keeps the first reference.
         real_sequences: (K, T) int64, PAD after the end; None takes the training split of the environment's task.
         sb3: as in SB3.
 
     Raises:
-        ValueError, TypeError: as `SequenceLearner`; also if a setting of its own is not finite or out of range, or the
-            real sequences do not fit the environment.
+        ValueError, TypeError: as `SequenceLearner`; also if beta or updates_per_reference is not finite or out of
+            range, or if the real sequences do not fit the environment.
     """
 
     least_sequences: ClassVar[int] = 1
@@ -66,17 +67,17 @@ class PreferenceLearner(SequenceLearner):
 
     def loss(self, log_probs: Tensor, batch: SequenceBatch) -> Tensor:
         assert batch.reference_log_probs is not None
-        logits = self.beta * (log_probs - batch.reference_log_probs).sum(dim=1)  # of a discriminator, (2M,)
+        logits = self.beta * (log_probs - batch.reference_log_probs).sum(dim=1)  # logits of a discriminator, (2M,)
         real, generated = logits.chunk(2)
         return -F.logsigmoid(real - generated).mean()
 
     def _batch(self) -> SequenceBatch:
-        """M real sequences, then the M generated ones that ended in the buffer."""
+        """M real sequences, then the M generated sequences that ended in the buffer."""
         batch = super()._batch()
         sequences = self._real()
         chosen = torch.from_numpy(self.rng.integers(len(sequences), size=len(batch.sequences)))
         real = sequences[chosen].to(self.device)
-        # Real sequences have no reward and no environment; neither is read.
+        # Real sequences have no reward and no environment. Neither is used.
         return self.batch_of(
             torch.cat([real, batch.sequences]),
             torch.cat([torch.zeros_like(batch.rewards), batch.rewards]),
@@ -103,7 +104,7 @@ class PreferenceLearner(SequenceLearner):
             self.take_reference()
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "real_sequences"]  # data, not the learner's; the environment has them
+        return [*super()._excluded_save_params(), "real_sequences"]  # data; the environment has it
 
     def state_dict(self) -> dict[str, Any]:
         return super().state_dict() | {"rng": self.rng.bit_generator.state}

@@ -1,8 +1,8 @@
-"""Observations as prefixes of token ids: what every part that reads them checks first.
+"""Observations as prefixes of token ids: the check that every reader of observations does first.
 
-A token's id is not a magnitude. A wrapper that scales, averages or joins observations therefore leaves nothing that an
-embedding could look up. In: observations (B, T) of any dtype, since SB3 casts them to float. Out: int64 token ids, or
-an error that says which wrapper does this and how to switch it off.
+A token's id is not a magnitude. So if a wrapper scales, averages or joins observations, an embedding cannot look up the
+result. In: observations (B, T) of any dtype, since SB3 casts them to float. Out: int64 token ids, or an error that
+names such wrappers and says how to switch them off.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from gymnasium import spaces
 from torch import Tensor
 
 _JOINED = (
-    "Wrappers that join observations, such as VecFrameStack, do this: leave them out; a prefix holds its whole past"
+    "Wrappers that join observations, such as VecFrameStack, cause this. Leave them out: a prefix holds its whole past"
 )
 _SCALED = (
-    "Wrappers that scale observations, such as VecNormalize, do this: switch it off by VecNormalize(norm_obs=False), "
+    "Wrappers that scale observations, such as VecNormalize, cause this. Use VecNormalize(norm_obs=False), "
     "which may still normalise rewards, and leave out NormalizeObservation and the like"
 )
 
@@ -37,7 +37,7 @@ def prefix_length(space: spaces.Space) -> int:
 
 
 def prefix_tokens(observations: Tensor, vocab_size: int, sequence_length: int) -> Tensor:
-    """Observations as int64 token ids, once they are known to be prefixes.
+    """Check that observations are prefixes, and return them as int64 token ids.
 
     Args:
         observations: (B, T) of any dtype.
@@ -45,10 +45,10 @@ def prefix_tokens(observations: Tensor, vocab_size: int, sequence_length: int) -
         sequence_length: T.
 
     Returns:
-        (B, T) int64 in 0..V, PAD behind the last token.
+        (B, T) int64 in 0..V, PAD after the last token.
 
     Raises:
-        ValueError: if they have another shape, hold anything but whole numbers in 0..V, or a token behind PAD.
+        ValueError: if they have another shape, hold anything but whole numbers in 0..V, or have a token after PAD.
     """
     if observations.dim() != 2 or observations.shape[1] != sequence_length:
         raise ValueError(
@@ -71,6 +71,6 @@ def prefix_tokens(observations: Tensor, vocab_size: int, sequence_length: int) -
     if bool(behind_pad.any()):
         row = int(behind_pad.any(dim=1).nonzero()[0])
         raise ValueError(
-            f"observation {tokens[row].tolist()} has a token behind PAD = {vocab_size}, which no prefix has. {_JOINED}"
+            f"observation {tokens[row].tolist()} has a token after PAD = {vocab_size}; a prefix has none. {_JOINED}"
         )
     return tokens

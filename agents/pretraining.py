@@ -2,8 +2,8 @@
 
 max_theta sum_{Y real} sum_t log G_theta(y_t | Y_{1:t-1}). In: real sequences (M, T) int64. Out: a trained generator.
 Departures from the authors' code: batches are reshuffled each epoch unless `reshuffle` is off, and the last, smaller
-batch is used (theirs keeps the file's order and drops it); scheduled sampling draws its coin anew for every token
-(their 2016 graph draws it once).
+batch is used (their code keeps the file's order and drops this batch). Scheduled sampling draws a new coin for every
+token (their 2016 graph draws it once).
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ class PretrainingConfig:
     """Pretraining of the generator by maximum likelihood (MLE)."""
 
     epochs: int = 120
-    """MLE epochs: exactly, or at most with --pretraining.patience [2016: 240; 2018: 120]."""
+    """MLE epochs: the exact number, or the maximum with --pretraining.patience [2016: 240; 2018: 120]."""
     patience: int | None = None
-    """Stop MLE after this many epochs without a lower held-out NLL and go back to the best; None: never [P: None]."""
+    """Stop MLE after this many epochs without a lower held-out NLL, and restore the best; None: never [P: None]."""
     learning_rate: float = 1e-2
     """Adam's learning rate for MLE [2016: 1e-3; 2018: 1e-2]."""
     batch_size: int = 64
-    """Sequences an MLE step [2016, 2018: 64]."""
+    """Sequences per MLE step [2016, 2018: 64]."""
     max_grad_norm: float = 5.0
     """Global norm to which gradients of MLE are clipped [2016, 2018: 5]."""
     reshuffle: bool = True
     """Draw new MLE batches each epoch [P: not said; 2016, 2018: False]."""
     epoch_sequences: int | None = None
-    """Sequences of an MLE epoch at most, drawn anew each time, so that its work is bounded; None: all [P: all]."""
+    """Most sequences in an MLE epoch, drawn anew for each one; it bounds the work of an epoch; None: all [P: all]."""
     curriculum_rate_step: float = 0.0
-    """Fall of the probability of feeding the real token, per MLE epoch: scheduled sampling [P: 0.002]; 0 is MLE."""
+    """Scheduled sampling: decrease per MLE epoch of the probability of feeding the real token [P: 0.002]; 0 is MLE."""
     measure_every: int = 5
     """MLE epochs between measurements [2016, 2018: 5]."""
 
@@ -52,7 +52,7 @@ class PretrainingConfig:
     def pretrainer(
         self, generator: SequenceModel, sequences: Tensor, validation: Tensor, rng: np.random.Generator
     ) -> Pretrainer:
-        """A `Pretrainer` with these settings; the other arguments are its own."""
+        """A `Pretrainer` with these settings; for the other arguments see there."""
         return Pretrainer(
             generator,
             sequences,
@@ -70,22 +70,23 @@ class PretrainingConfig:
 
 
 class Pretrainer:
-    """Maximum-likelihood epochs with held-out NLL, for a fixed number of epochs or until it stops falling.
+    """Maximum-likelihood epochs: a fixed number, or until the held-out NLL stops falling.
 
     Args:
         generator: G_theta, trained in place.
         sequences: (M, T) int64 real sequences.
-        validation: (M', T) int64 held-out real sequences that decide on stopping.
+        validation: (M', T) int64 held-out real sequences, which decide when to stop.
         learning_rate: of Adam (2018 code: 1e-2, 2016 code: 1e-3).
-        batch_size: sequences a step (authors: 64).
+        batch_size: sequences per step (authors: 64).
         max_grad_norm: global norm to which gradients are clipped (authors: 5).
-        max_epochs: epochs at most; without `patience`, epochs exactly.
-        patience: stop after this many epochs without a better held-out NLL, and go back to the best; None never stops.
-        curriculum_rate_step: scheduled sampling: the probability of feeding the real token falls by this each epoch
-            (paper: 0.002); 0 is plain MLE.
-        reshuffle: draw new batches each epoch; False keeps those of the given order, as the authors' code.
-        epoch_sequences: sequences of an epoch at most, drawn anew each time, so that its work is bounded on a corpus of
-            any size; None takes all.
+        max_epochs: the largest number of epochs; without `patience`, the exact number.
+        patience: stop after this many epochs without a better held-out NLL, and go back to the best epoch; None never
+            stops early.
+        curriculum_rate_step: scheduled sampling: after each epoch the probability of feeding the real token falls by
+            this number (paper: 0.002); 0 is plain MLE.
+        reshuffle: draw new batches for each epoch; False keeps the batches of the given order, as in the authors' code.
+        epoch_sequences: the largest number of sequences in an epoch, drawn anew for each one. It bounds the work of an
+            epoch on a corpus of any size; None takes all.
         rng: source of all randomness.
 
     Attributes:
@@ -116,7 +117,7 @@ class Pretrainer:
         if epoch_sequences is not None and epoch_sequences < batch_size:
             raise ValueError(f"epoch_sequences={epoch_sequences} must be at least batch_size={batch_size}")
         if epoch_sequences is not None and not reshuffle:
-            raise ValueError(f"epoch_sequences={epoch_sequences} needs reshuffle=True: they are drawn anew each epoch")
+            raise ValueError(f"epoch_sequences={epoch_sequences} needs reshuffle=True: each epoch draws new ones")
         if not 0 <= curriculum_rate_step <= 1:
             raise ValueError(f"curriculum_rate_step={curriculum_rate_step} must lie in [0, 1]")
         self.generator = generator
@@ -143,9 +144,9 @@ class Pretrainer:
         return ran_out or self.epochs >= self.max_epochs
 
     def epoch(self) -> tuple[float, Estimate]:
-        """One pass over the training sequences, or those of the epoch; (training NLL, held-out NLL), nats per token.
+        """One pass over the training sequences of the epoch; returns (training NLL, held-out NLL), nats per token.
 
-        The training NLL is that of the inputs that were fed; the held-out NLL always is that of real prefixes.
+        The training NLL is for the inputs that were fed; the held-out NLL is always for real prefixes.
         """
         sequences = self.sequences
         if self.reshuffle:
@@ -187,14 +188,14 @@ class Pretrainer:
             self.generator.load_state_dict(self._best_parameters)
 
     def fit(self) -> list[tuple[float, Estimate]]:
-        """Epochs until finished; what `epoch` returned for each."""
+        """Run epochs until finished; returns the result of each `epoch`."""
         history = []
         while not self.finished:
             history.append(self.epoch())
         return history
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that the next epoch depends on, except the generator, which belongs to whoever gave it."""
+        """Everything that the next epoch depends on, except the generator: its owner saves it."""
         return {
             "optimizer": moments(self.optimizer),
             "best_parameters": dict(self._best_parameters),
@@ -219,9 +220,9 @@ class Pretrainer:
 def scheduled_inputs(
     generator: SequenceModel, sequences: Tensor, real_probability: float, rng: np.random.Generator
 ) -> Tensor:
-    """Scheduled sampling's inputs: before each step the real previous token, or one of the generator's own.
+    """Inputs of scheduled sampling: at each step the real previous token, or a token drawn by the generator.
 
-    The coin is drawn for every token. Probability 1 gives teacher forcing, 0 the generator's own tokens alone.
+    A new coin is drawn for every token. Probability 1 gives teacher forcing; with 0 all tokens are the generator's.
 
     Args:
         generator: G_theta, which draws its tokens given the mixed prefix so far.

@@ -1,8 +1,9 @@
-"""The global random streams of a game, apart from those of the program around it.
+"""The global random streams of a game, kept apart from those of the program around it.
 
-PyTorch draws dropout from its global stream, and so do SB3's policies when they act and when they are built. Parts of
-the user's own may draw from NumPy's or Python's. A game lends its own streams to all of them while it works, and gives
-the program's back afterwards, so that a seed decides the game and the program's numbers do not depend on it.
+PyTorch draws dropout from its global stream. SB3's policies use the same stream when they act and when they are built.
+A user's own parts may use the global streams of NumPy or Python. While a game works, it puts its own streams in place
+of the global ones; then it puts the program's streams back. So the game depends only on its seed, and the program's
+random numbers do not depend on the game.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ class RandomStreams:
     """A context: inside it, the global streams of Python, NumPy and PyTorch are the game's.
 
     Args:
-        seed: of all three, in 0..2^32-1.
+        seed: seed of all three streams, in 0..2^32-1.
     """
 
     def __init__(self, seed: int) -> None:
@@ -43,11 +44,11 @@ class RandomStreams:
         self._program = None
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the streams stand: tensors and plain values."""
+        """The current state of the streams: tensors and plain values."""
         return dict(_read() if self._program is not None else self._game)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Set what `state_dict` returned. A stream that it lacks, such as a GPU's, stays as it is."""
+        """Set what `state_dict` returned. A stream that is missing in it, such as a GPU's, does not change."""
         if self._program is not None:
             _write(state)
         else:

@@ -1,8 +1,8 @@
-"""G_ref: a frozen copy of the generator that a learner is held to by a KL penalty, or that it is compared with.
+"""G_ref: a frozen copy of the generator, used for a KL penalty or for a comparison.
 
-In: a generator. Out: log-probabilities under the copy. The copy is made when the first `learn` begins, so that in
-SeqGAN it is the generator after maximum likelihood. It is a module: its `state_dict` holds the parameters and whether
-they were taken, for SB3's `save` as well as for checkpoints.
+In: a generator. Out: log-probabilities under the copy. The copy is made when the first `learn` begins, so in SeqGAN it
+is the generator after maximum likelihood. It is a module. Its `state_dict` holds the parameters and whether they were
+taken; SB3's `save` and the checkpoints use it.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from seqgan_env.models.sequence_models import SequenceModel
 
 
 class Reference(nn.Module):
-    """A copy of a generator that no optimizer moves.
+    """A copy of a generator that no optimizer changes.
 
     Args:
-        generator: what to copy; the copy is only valid after `take`.
+        generator: the generator to copy; the copy is only valid after `take`.
 
     Attributes:
         generator: the copy, in evaluation mode.

@@ -2,12 +2,12 @@
 
 Eq. 6-7: grad J = E_{Y ~ G}[ sum_t grad log G(y_t | Y_{1:t-1}) Q(Y_{1:t-1}, y_t) ].  Eq. 8: theta <- theta + alpha
 grad J. In: experience of an SB3 vector environment. Out: one Adam step per batch of experience.
-With `reward_mode="action_value"` a step's reward already is Q, so the discount is 0; with "potential" and "terminal"
-rewards the weight of a step is its return to go, discount 1.
-Where sequences differ in length, a sequence may be cut at the end of an update. Its reward then arrives in the next
-update, which also credits the tokens before the cut. So every token gets its whole return, wherever the cuts are.
-As in the authors' code the loss is summed over batch and time and then clipped to a global norm of 5, which under Adam
-acts as a normalisation, and there is neither baseline nor entropy bonus unless asked for.
+With `reward_mode="action_value"` the reward of a step is Q itself, so the discount is 0. With "potential" and
+"terminal" rewards the weight of a step is its return to go, so the discount is 1. Where sequences differ in length, a
+sequence may be cut at the end of an update. Its reward then arrives in the next update, which also credits the tokens
+before the cut. So every token gets its whole return, and the cuts do not matter. As in the authors' code the loss is
+summed over batch and time, and its gradient is then clipped to a global norm of 5. With Adam this acts as a
+normalisation. By default there is no baseline and no entropy bonus.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class LearnerConfig:
     """The policy gradient (Eq. 8)."""
 
     batch_size: int = 64
-    """Sequences a generator update [2016, 2018: 64]."""
+    """Sequences per generator update [2016, 2018: 64]."""
     learning_rate: float = 1e-2
     """Adam's learning rate for the policy gradient [2016: 1e-3; 2018: 1e-2]."""
     baseline: Baseline = "none"
@@ -59,17 +59,17 @@ class REINFORCE(OnPolicyAlgorithm):
 
     Args:
         policy: "LSTMPolicy", or a `SequencePolicy` class.
-        env: an environment of this project, its id, or any with Discrete actions over prefixes of tokens.
+        env: an environment of this project, its id, or any environment with Discrete actions over prefixes of tokens.
         learning_rate: alpha of Eq. 8, for Adam (2018 code: 1e-2, 2016 code: 1e-3).
-        n_steps: steps of each environment an update; None is the horizon T, one sequence each.
+        n_steps: steps of each environment per update; None is the horizon T, one sequence from each.
         gamma: discount; None is 0 for `reward_mode="action_value"` and 1 otherwise.
-        baseline: subtracted from the weights, unbiased: "none" (the paper), "step_mean" (the mean of the other
-            sequences at the same step), "value" (a learned head on the generator's detached state) or "completions"
-            (the mean reward of the completions of the prefix, Q_{t-1}: the weight is Q_t - Q_{t-1}; "action_value"
-            rewards only).
+        baseline: subtracted from the weights; each keeps the gradient unbiased: "none" (the paper), "step_mean" (the
+            mean of the other sequences at the same step), "value" (a learned head on the generator's detached state) or
+            "completions" (the mean reward of the completions of the prefix, Q_{t-1}: the weight is Q_t - Q_{t-1};
+            "action_value" rewards only).
         loss_reduction: "sum" over batch and time (authors' code) or "mean" over tokens.
         ent_coef: weight of the entropy bonus; 0 is the paper. The gradient of G's entropy at a prefix is
-            -E_y[grad log G(y) log G(y)], so each step's own -log G(y_t | Y_{1:t-1}), in nats, is added to its weight.
+            -E_y[grad log G(y) log G(y)], so -log G(y_t | Y_{1:t-1}), in nats, is added to the weight of each step.
         vf_coef: weight of the value head's loss; used with baseline="value".
         max_grad_norm: global norm to which gradients are clipped (authors: 5).
         stats_window_size, tensorboard_log, policy_kwargs, verbose, seed, device: as in SB3.
@@ -82,10 +82,11 @@ class REINFORCE(OnPolicyAlgorithm):
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {
         "LSTMPolicy": SequencePolicy,
         "SequencePolicy": SequencePolicy,
-        "MlpPolicy": SequencePolicy,  # what generic SB3 scripts ask for
+        "MlpPolicy": SequencePolicy,  # generic SB3 scripts use this name
     }
     policy: SequencePolicy
-    # Steps of a whole game that calls `learn` once for each update: schedules then fall over the game, not over a call.
+    # A game calls `learn` once for each update. With its total number of steps here, schedules fall over the whole
+    # game.
     planned_timesteps: int | None = None
 
     def __init__(
@@ -152,7 +153,7 @@ class REINFORCE(OnPolicyAlgorithm):
 
     def _setup_model(self) -> None:
         super()._setup_model()
-        if self.env is not None:  # a constructor's, or the one that a saved agent is loaded with
+        if self.env is not None:  # given to the constructor, or to `load`
             self._check_width()
             self._check_discount()
             self._check_baseline()
@@ -164,7 +165,7 @@ class REINFORCE(OnPolicyAlgorithm):
         self._check_baseline()
 
     def _check_width(self) -> None:
-        """Wrappers leave the environment's prefixes as wide as they are."""
+        """Check that wrappers have not changed the width of the environment's prefixes."""
         assert self.env is not None
         given, own = self.env.observation_space.shape, self.env.unwrapped.observation_space.shape
         if given != own:
@@ -183,7 +184,7 @@ class REINFORCE(OnPolicyAlgorithm):
         return mode
 
     def _check_discount(self) -> None:
-        """Warn of a discount that does not fit the rewards, as that of an agent saved with another reward mode."""
+        """Warn of a discount that does not fit the rewards, as after loading an agent of another reward mode."""
         mode = self._reward_mode()
         if mode == "action_value" and self.gamma != 0:
             problem = (
@@ -214,13 +215,13 @@ class REINFORCE(OnPolicyAlgorithm):
         sequences, row, step = whole_sequences(
             buffer.observations, buffer.actions[..., 0], buffer.episode_starts, self.policy.generator.vocab_size
         )
-        # Of the steps before a cut, whose return comes late, the bonus was counted in the update that they belong to.
+        # Steps before a cut get their return late; their bonus was already counted in the update that they belong to.
         rewarded = buffer.returns - np.float32(self.ent_coef) * buffer.log_probs
         advantages = subtract_baseline(rewarded, step, buffer.values, self.baseline)
         weights = np.zeros(sequences.shape, dtype=np.float32)
         weights[row, step] = advantages
-        for column in np.flatnonzero(step[0]):  # sequences that an earlier buffer began
-            late = buffer.returns[0, column] - buffer.values[0, column]  # less what that buffer expected
+        for column in np.flatnonzero(step[0]):  # sequences that began in an earlier buffer
+            late = buffer.returns[0, column] - buffer.values[0, column]  # minus what that buffer expected
             weights[row[0, column], : step[0, column]] = late * self.gamma ** np.arange(step[0, column], 0, -1)
         targets, weights_tensor = self._to_device(sequences), self._to_device(weights)
 
@@ -260,7 +261,7 @@ class REINFORCE(OnPolicyAlgorithm):
     def state_dict(self) -> dict[str, Any]:
         """Everything that `learn` depends on, except the environment: policy, optimizer, counters.
 
-        Where sequences are half written at this moment, the environment's `state_dict` has them.
+        Unfinished sequences are in the environment's `state_dict`.
         """
         return {
             "policy": dict(self.policy.state_dict()),
@@ -277,10 +278,10 @@ class REINFORCE(OnPolicyAlgorithm):
         self._n_updates = state["n_updates"]
 
     def resume_episodes(self, observations: npt.NDArray[np.int64], episode_starts: npt.NDArray[np.bool_]) -> None:
-        """Go on in the middle of the environment's episodes, instead of resetting it in the next `learn`.
+        """Continue the environment's current episodes in the next `learn`, instead of resetting it.
 
         Args:
-            observations: (B, T) prefixes that the environment stands at.
+            observations: (B, T) current prefixes of the environment.
             episode_starts: (B,) bool, whether a sequence begins there.
         """
         self._last_obs = observations
@@ -298,12 +299,12 @@ class REINFORCE(OnPolicyAlgorithm):
         reset_num_timesteps: bool = True,
         progress_bar: bool = False,
     ) -> SelfREINFORCE:
-        """Collect experience and update until `total_timesteps` steps were taken; as in SB3."""
+        """Collect experience and update until `total_timesteps` steps are done; as in SB3."""
         return super().learn(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
 
 
 def default_discount(reward_mode: str | None) -> float:
-    """0 where a reward is an action value (Eq. 7's weight as it stands), 1 where rewards sum to R(Y)."""
+    """0 if a reward is an action value, which is Eq. 7's weight itself; 1 if the rewards sum to R(Y)."""
     return 0.0 if reward_mode == "action_value" else 1.0
 
 
@@ -313,7 +314,7 @@ def whole_sequences(
     episode_starts: npt.NDArray[Any],
     vocab_size: int,
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Experience of single steps put together again as sequences, so that each is computed once and not once a step.
+    """Join the experience of single steps to sequences, so that each sequence is computed once, not once per step.
 
     Args:
         observations: (L, B, T) prefixes before each step, PAD = V.
@@ -322,8 +323,9 @@ def whole_sequences(
         vocab_size: V.
 
     Returns:
-        sequences (S, T) int64, and for each of the (L, B) steps its row in them and its place in that row. An episode
-        that began before the buffer keeps its earlier tokens; one that goes on after it ends where the buffer ends.
+        sequences (S, T) int64; and for each of the (L, B) steps its row in them and its place in this row. An episode
+        that began before the buffer keeps its earlier tokens. An episode that continues after the buffer ends where the
+        buffer ends.
     """
     length, batch, horizon = observations.shape
     flat = prefix_tokens(torch.from_numpy(observations).flatten(0, 1), vocab_size, horizon)
@@ -343,14 +345,15 @@ def whole_sequences(
 def subtract_baseline(
     returns: npt.NDArray[np.float32], step: npt.NDArray[np.int64], values: npt.NDArray[np.float32], baseline: Baseline
 ) -> npt.NDArray[np.float32]:
-    """Weights of the policy gradient: returns less a baseline that does not depend on the action, (L, B).
+    """Weights of the policy gradient: returns minus a baseline that does not depend on the action, (L, B).
 
     Args:
         returns: (L, B).
         step: (L, B), the place of each action in its sequence.
         values: (L, B), the value head's predictions before the actions.
         baseline: see `REINFORCE`. "step_mean" leaves the sequence itself out, which keeps the gradient unbiased.
-            "completions" takes the step before, drawn before the action was; the first step has "step_mean".
+            "completions" takes the return of the step before, which does not depend on this action. The first step has
+            "step_mean".
     """
     if baseline == "value":
         return returns - values

@@ -1,17 +1,17 @@
-"""Replayed experience holds rewards of old discriminators and old roll-out policies; here they are computed again.
+"""Recomputes the rewards in a replay buffer, which come from old discriminators and old roll-out policies.
 
-A stored transition is enough to do so: observation Y_{1:t-1} and action y_t are the prefix Y_{1:t}. Rewards are those
-of `mdp` in the same mode, under today's reward model and G_beta:
+A stored transition is enough for this: observation Y_{1:t-1} and action y_t are the prefix Y_{1:t}. The rewards are
+those of `mdp` in the same mode, with the current reward model and G_beta:
 
-- "terminal": R(Y) where the sequence ends and 0 elsewhere. Exact, one batch of scores.
-- "action_value": Q(Y_{1:t-1}, y_t) of Eq. 4, by the same search with N completions. Equal in distribution to what the
-  environment would give today.
+- "terminal": R(Y) where the sequence ends, and 0 elsewhere. It is exact, and needs one batch of scores.
+- "action_value": Q(Y_{1:t-1}, y_t) of Eq. 4, by the same search with N completions. The distribution is that of the
+  environment's rewards now.
 - "potential": Q_t - Q_{t-1}. A prefix has one value, however many transitions share it, so the rewards of every stored
   sequence sum to R(Y) exactly.
 
 In: a buffer of SB3. Out: the same buffer with new rewards. Each different prefix is searched once, in blocks. With a
-search the work is that of collecting the different prefixes in the buffer again, so a small buffer serves best; old
-negatives of a generator that has moved on teach little anyway.
+search the work is as large as that of collecting the different prefixes again. So a small buffer is best. Old sequences
+of a generator that has changed since teach little anyway.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from seqgan_env.rewards import RewardModel
 from seqgan_env.rollout_policies import RolloutPolicy, replay
 from seqgan_env.tasks.task import Task
 
-_COMPLETIONS = 16_384  # that are searched together
+_COMPLETIONS = 16_384  # completions in one block
 
 
 @dataclass(frozen=True)
 class RewardSource:
-    """What rewards follow from: the environment as it stands.
+    """The parts that rewards depend on, taken from the current environment.
 
     Attributes:
         task: horizon, vocabulary, end of sequence.
@@ -51,15 +51,15 @@ class RewardSource:
     n_rollouts: int
 
     def rewards(self, observations: IntArray, actions: IntArray, rng: np.random.Generator) -> FloatArray:
-        """Rewards of transitions, as the environment would give them today.
+        """Rewards of transitions, as the environment would give them now.
 
         Args:
             observations: (M, T) int64, prefixes Y_{1:t-1}, PAD after their end.
             actions: (M,) int64, the tokens y_t.
-            rng: of the completions.
+            rng: draws the completions.
 
-        Returns:
-            (M,) float64.
+            Returns:
+                (M,) float64.
         """
         transitions = np.arange(len(observations))
         before = (observations < self.task.vocab_size).sum(axis=1)
@@ -67,7 +67,7 @@ class RewardSource:
         prefixes[transitions, before] = actions
         finished = is_finished(self.task, before + 1, actions)
         scored = needs_value(self.reward_mode, finished)
-        begun = (before > 0) & (self.reward_mode == "potential")  # the others do not ask for Q_{t-1}; Q_0 = 0
+        begun = (before > 0) & (self.reward_mode == "potential")  # the other modes do not need Q_{t-1}; Q_0 = 0
         needed = np.concatenate([prefixes[scored], observations[begun]])
         found = self._values(needed, np.concatenate([finished[scored], np.zeros(begun.sum(), dtype=bool)]), rng)
         values, previous = np.zeros(len(observations)), np.zeros(len(observations))
@@ -105,19 +105,19 @@ class RewardSource:
 
 
 def check_can_relabel(buffer: ReplayBuffer, task: Task) -> None:
-    """Check that a buffer's rewards can be computed again.
+    """Check that a buffer's rewards can be recomputed.
 
     Raises:
-        ValueError: if its observations are not the task's prefixes, or its rewards are not the environment's (HER).
+        ValueError: if its observations are not the task's prefixes, or if its rewards are not the environment's (HER).
     """
     remedy = "pass relabel_replay=False to keep the rewards as they were when they were collected"
     if isinstance(buffer, DictReplayBuffer):  # HerReplayBuffer is one
-        raise ValueError(f"relabel_replay=True cannot compute the rewards of a {type(buffer).__name__} anew; {remedy}")
+        raise ValueError(f"relabel_replay=True cannot recompute the rewards of a {type(buffer).__name__}; {remedy}")
     shape = (task.sequence_length,)
     if buffer.obs_shape != shape:
         raise ValueError(
-            f"relabel_replay=True needs the environment's own observations of shape {shape}, and the replay buffer "
-            f"holds {buffer.obs_shape}; take the wrapper away, or {remedy}"
+            f"relabel_replay=True needs the environment's own observations of shape {shape}, but the replay buffer "
+            f"holds {buffer.obs_shape}; remove the wrapper, or {remedy}"
         )
 
 
@@ -126,12 +126,12 @@ def relabel(buffer: ReplayBuffer, source: RewardSource, rng: np.random.Generator
 
     Args:
         buffer: of an off-policy learner, rewards not normalised, as SB3 stores them.
-        source: what rewards follow from.
-        rng: of the completions.
+        source: the parts that rewards depend on.
+        rng: draws the completions.
     """
     steps = np.arange(buffer.size())
     if buffer.full and buffer.optimize_memory_usage:
-        steps = np.delete(steps, buffer.pos)  # its observation is the newest transition's next one; never sampled
+        steps = np.delete(steps, buffer.pos)  # it holds the newest next observation; never sampled
     if not len(steps):
         return 0
     observations = buffer.observations[steps].reshape(-1, *buffer.obs_shape).astype(np.int64)

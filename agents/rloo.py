@@ -1,11 +1,12 @@
-"""RLOO: REINFORCE on whole sequences, each with the mean reward of the others as its baseline.
+"""RLOO: REINFORCE on whole sequences. The baseline of each is the mean reward of the others.
 
 Kool, van Hoof, Welling 2019; Ahmadian et al. 2024 (arXiv 2402.14740):
     grad J = (1/k) sum_i ( R(Y_i) - 1/(k-1) sum_{j != i} R(Y_j) ) grad log G(Y_i).
 With a reference the reward is R(Y) - kl_coef * log(G(Y) / G_ref(Y)), so that J = E[R] - kl_coef * KL(G || G_ref).
-In: whole sequences of one update, which are the group. Out: one step of Adam.
-Departure: the others are the sequences of the other environments. With one length that is the same. Where lengths
-differ, how many more sequences an environment has in an update depends on this one, and the gradient would be biased.
+In: the whole sequences of one update; they are the group. Out: one step of Adam.
+Departure: "the others" are the sequences of the other environments. If all sequences have one length, this is the same.
+If lengths differ, the number of further sequences of the same environment depends on this sequence, so that using them
+would bias the gradient.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ class RLOO(SequenceLearner):
 
     Args:
         policy, env, learning_rate, n_steps, max_grad_norm: as in `SequenceLearner`.
-        kl_coef: weight of KL(G || G_ref) in nats per sequence; 0 has no reference.
+        kl_coef: weight of KL(G || G_ref) in nats per sequence; with 0 there is no reference.
         sb3: as in SB3.
 
     Raises:
@@ -55,13 +56,13 @@ class RLOO(SequenceLearner):
             drift = (batch.old_log_probs - batch.reference_log_probs).sum(dim=1)  # log G(Y) / G_ref(Y)
             rewards = rewards - self.kl_coef * drift
         advantages = leave_one_out(rewards, batch.columns)
-        # A fixed number, not M: where lengths differ, M depends on the sequences, and dividing by it would be a bias.
+        # Divide by a fixed number, not by M: if lengths differ, M depends on the sequences, and this would be a bias.
         sequences = self.n_envs * self.n_steps / log_probs.shape[1]
         return -(advantages * log_probs.sum(dim=1)).sum() / sequences
 
 
 def leave_one_out(rewards: Tensor, columns: Tensor) -> Tensor:
-    """Rewards less the mean reward of other environments' sequences; of all others, if there is one environment.
+    """Rewards minus the mean reward of the other environments' sequences; with one environment, of all others.
 
     Args:
         rewards: (M,) float32.

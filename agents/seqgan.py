@@ -1,8 +1,8 @@
 """Algorithm 1: SeqGAN. Read `SeqGAN.train` first; every line of the paper's algorithm is a line there.
 
 In: a task with real sequences and a configuration. Out: a trained generator and discriminator.
-The units of work (an MLE epoch, a discriminator step, an adversarial round) are counted, so that training can stop
-after any of them and go on from a checkpoint with the same result.
+The units of work (an MLE epoch, a discriminator step, an adversarial round) are counted. So training can stop after any
+of them, and continue from a checkpoint with the same result.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ from seqgan_env.tasks.task import Task
 
 @dataclass(frozen=True)
 class MeasuringConfig:
-    """What is measured on the way."""
+    """Measurements during training."""
 
     samples: int = 2000
-    """Sequences drawn for each measurement on the way."""
+    """Sequences drawn for each measurement during training."""
     held_out_sequences: int | None = None
-    """Validation sequences, and as many test sequences, that are looked at, at most; None: all."""
+    """Most validation sequences, and most test sequences, that a measurement uses; None: all."""
 
     def __post_init__(self) -> None:
         check_counts(self, samples=1, held_out_sequences=1)
@@ -47,13 +47,13 @@ class MeasuringConfig:
 
 @dataclass(frozen=True)
 class SeqGANConfig:
-    """All settings of one run, in groups. Field comments are the help texts of the command line.
+    """All settings of one run, in groups. The fields' docstrings are the help texts of the command line.
 
     Sources: [P] the paper (arXiv 1609.05473), [2016] and [2018] the authors' code at those times.
     """
 
     seed: int = 0
-    """Seed of all randomness of the run but the task's data."""
+    """Seed of all randomness of the run, except the task's data."""
     final_samples: int = 10_000
     """Sequences drawn for each line of the closing table [P: 100,000]."""
     checkpoint_every: int = 1
@@ -71,7 +71,7 @@ class SeqGANConfig:
     learner: LearnerConfig = field(default_factory=LearnerConfig)
     """The policy gradient."""
     measuring: MeasuringConfig = field(default_factory=MeasuringConfig)
-    """Measurements on the way."""
+    """Measurements during training."""
 
     def __post_init__(self) -> None:
         check_counts(self, seed=0, final_samples=1, checkpoint_every=1)
@@ -82,7 +82,7 @@ class SeqGANConfig:
             raise ValueError(f"train_sequences={available} must be at least batch_size={batch}")
 
     def complete(self) -> SeqGANConfig:
-        """The same with every option of both models named: what a run folder stores."""
+        """A copy that names every option of both models. A run folder stores this form."""
         return replace(self, generator=self.generator.complete(), discriminator=self.discriminator.complete())
 
 
@@ -91,14 +91,14 @@ Stage = Literal["mle", "discriminator", "adversarial"]
 
 @dataclass(frozen=True)
 class Milestone:
-    """A unit of work that is done.
+    """A finished unit of work.
 
     Attributes:
         stage: "mle", "discriminator" or "adversarial".
         index: epochs, steps or rounds done in this stage, from 1.
-        total: how many the stage has at most.
+        total: the largest number of units in this stage.
         train_nll: of the MLE epoch, nats per token, on the inputs that were fed; None in other stages.
-        validation_nll: likewise, on held-out real sequences, fed as they are.
+        validation_nll: nats per token on held-out real sequences, with real prefixes as inputs; None in other stages.
     """
 
     stage: Stage
@@ -112,34 +112,35 @@ class SeqGAN:
     """Generator, discriminator, environment and agents of one game, and the algorithm that plays it.
 
     Args:
-        task: real sequences; their oracle, if any, is never looked at here.
+        task: real sequences; the task's oracle, if it has one, is never used here.
         config: all settings.
-        device: where models live; "auto" takes a GPU if there is one.
+        device: device of the models; "auto" takes a GPU if there is one.
 
     Attributes:
         generator: G_theta, as `config.generator` names it.
         discriminator: D_phi, as `config.discriminator` names it.
-        reward_model: what the environment scores with.
+        reward_model: the environment's reward model.
 
     Raises:
-        ValueError, TypeError: if a generator, discriminator or reward of the user's own cannot be loaded or has a
-            fault; the message names it.
+        ValueError, TypeError: if a user's own generator, discriminator or reward cannot be loaded or has a fault; the
+            message names it.
     """
 
-    # Where `state_dict` holds the generator, dots between the levels: for those who need the generator alone.
+    # The place of the generator in `state_dict`, with dots between the levels: for readers that need only the
+    # generator.
     GENERATOR: ClassVar[str] = "agent.policy.generator"
 
     def __init__(self, task: Task, config: SeqGANConfig, device: str | torch.device = "cpu") -> None:
         self.task = task
         self.config = config
         self.discriminator_steps = 0
-        # Some parts draw from global streams: dropout, SB3's policies when they act, perhaps parts of the user's own.
+        # Some parts draw from global streams: dropout, SB3's policies when they act, and perhaps a user's own parts.
         self.streams = RandomStreams(config.seed)
         with self.streams:
             self._build(device)
 
     def _build(self, device: str | torch.device) -> None:
-        """Make all parts, each from a seed of its own. The streams are part of what a seed means: never renumbered."""
+        """Make all parts, each with its own seed. Never renumber the seeds: the results of a run would change."""
         task, config = self.task, self.config
         seeds = [int(seed) for seed in np.random.SeedSequence(config.seed).generate_state(6)]
         self.generator = build_generator(config.generator.name, task, **config.generator.options, seed=seeds[0])
@@ -202,10 +203,10 @@ class SeqGAN:
         return self.config.learner.batch_size * self.task.sequence_length
 
     def train(self, after: Callable[[Milestone], None] = lambda milestone: None) -> None:
-        """Algorithm 1, from wherever the game stands.
+        """Algorithm 1, from the current state of the game on.
 
         Args:
-            after: called after every unit of work: to measure, log, save, show progress.
+            after: called after every unit of work, to measure, log, save or show progress.
         """
         game, trainer = self.config.game, self.trainer
         while not self.pretrainer.finished:  # line 2: pre-train G_theta with MLE
@@ -229,7 +230,7 @@ class SeqGAN:
             after(Milestone("adversarial", trainer.rounds, game.rounds))
 
     def _begin_game(self) -> None:
-        """Line 3, unless a checkpoint has brought G_beta and the anchor; then hand R and G_beta to the environment."""
+        """Line 3, unless G_beta and the anchor came from a checkpoint; then hand R and G_beta to the environment."""
         if self.anchored is not None and self.trainer.rollout_policy is None:
             self.anchored.set_anchor()
         self.trainer.begin(self.agent)
@@ -237,11 +238,11 @@ class SeqGAN:
     def _pretraining_steps(self) -> int:
         return self.config.discriminator.pretraining_steps if self.trainer.adversary is not None else 0
 
-    # Checkpoints: each part has its own state; here they are only collected.
+    # Checkpoints: each part has its own state; this class only collects them.
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the game stands, between two units of work: nested dicts of tensors and of what JSON can hold."""
-        begun = self.agent._last_obs is not None  # the first `learn` resets, and so seeds, the environment
+        """The game's state between two units of work: nested dicts of tensors and JSON values."""
+        begun = self.agent._last_obs is not None  # the first `learn` resets the environment, which also seeds it
         state = {
             "agent": self.agent.state_dict(),  # with the generator
             "pretrainer": self.pretrainer.state_dict(),
@@ -256,7 +257,7 @@ class SeqGAN:
         return state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Set what `state_dict` returned, in a game of the same task and configuration that has not begun.
+        """Set what `state_dict` returned. This game must have the same task and configuration, and must not have begun.
 
         Raises:
             ValueError: if the state belongs to another configuration.
@@ -274,7 +275,7 @@ class SeqGAN:
             raise ValueError(f"the checkpoint does not fit the run's configuration: {error}") from error
 
     def load_pretraining(self, state: dict[str, Any]) -> None:
-        """Take over another game's MLE from its state; everything else stays as this game's configuration made it.
+        """Take only the pretrained generator from another game's state; the rest follows this game's configuration.
 
         Raises:
             ValueError: if the state belongs to another generator.

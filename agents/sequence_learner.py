@@ -1,10 +1,10 @@
-"""What learners of whole sequences share: SB3's machinery around a loss on the tokens' log-probabilities.
+"""The shared part of learners of whole sequences: SB3's machinery around a loss on the tokens' log-probabilities.
 
-SB3 collects steps. These learners need whole sequences Y with their rewards R(Y), and each is one equation: a loss that
-depends on the generator through log G(y_t | Y_{1:t-1}) alone. In: experience of an SB3 vector environment. Out:
-`n_epochs` steps of Adam on the sequences that ended in it. A sequence that is cut by the end of an update is learned
-from in the update in which it ends, as a whole. Its first tokens were then drawn one update earlier; the old policy in
-a ratio is the generator at the beginning of the update.
+SB3 collects steps. These learners need whole sequences Y with their rewards R(Y). Each learner is one equation: a loss
+that depends on the generator only through log G(y_t | Y_{1:t-1}). In: experience of an SB3 vector environment. Out:
+`n_epochs` steps of Adam on the sequences that ended in it. If the end of an update cuts a sequence, the whole sequence
+is used in the update in which it ends. Its first tokens were then drawn one update earlier. The old policy in a ratio
+is the generator at the beginning of the update.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ SelfSequenceLearner = TypeVar("SelfSequenceLearner", bound="SequenceLearner")
 
 @dataclass(frozen=True)
 class SequenceBatch:
-    """Sequences that ended in one update, and what is known of them before it.
+    """Sequences that ended in one update, with their values before the update.
 
     Attributes:
         sequences: (M, T) int64, PAD after the end.
         rewards: (M,) float32, R(Y).
-        columns: (M,) int64, the environment that each comes from.
+        columns: (M,) int64, the environment of each sequence.
         old_log_probs: (M, T) float32, log G of each token before the update, nats; 0 at PAD.
-        reference_log_probs: (M, T) float32, likewise log G_ref; None for learners without reference.
+        reference_log_probs: (M, T) float32, the same for log G_ref; None for learners without a reference.
         is_token: (M, T) bool, False at PAD.
     """
 
@@ -55,10 +55,10 @@ class SequenceLearner(REINFORCE):
 
     Args:
         policy: "LSTMPolicy", or a `SequencePolicy` class.
-        env: an environment of this project, or its id. `reward_mode="terminal"` is enough and the fastest: only R(Y) is
-            used, so that no search is needed.
+        env: an environment of this project, or its id. `reward_mode="terminal"` is enough, and is the fastest: only
+            R(Y) is used, so no search is needed.
         learning_rate: of Adam.
-        n_steps: steps of each environment an update; None is the horizon T.
+        n_steps: steps of each environment per update; None is the horizon T.
         n_epochs: steps of Adam on each batch.
         max_grad_norm: global norm to which gradients are clipped.
         has_reference: whether the learner needs G_ref.
@@ -71,7 +71,7 @@ class SequenceLearner(REINFORCE):
         ValueError, TypeError: if a setting is not finite or out of range, or an update holds too few sequences.
     """
 
-    least_sequences: ClassVar[int] = 2  # of an update; a group of one has nothing to compare with
+    least_sequences: ClassVar[int] = 2  # in an update; a group of one cannot be compared
 
     def __init__(
         self,
@@ -118,7 +118,7 @@ class SequenceLearner(REINFORCE):
             raise ValueError(f"policy={type(self.policy).__name__} must be a SequencePolicy: its generator is trained")
         if self.has_reference:
             self.reference = Reference(self.policy.generator)
-        self._begun_rewards = np.zeros(self.n_envs)  # of the sequences that are half written
+        self._begun_rewards = np.zeros(self.n_envs)  # of the unfinished sequences
 
     def _check_group(self) -> None:
         assert self.observation_space.shape is not None
@@ -126,12 +126,12 @@ class SequenceLearner(REINFORCE):
         if self.n_envs * self.n_steps < self.least_sequences * horizon:
             raise ValueError(
                 f"n_steps={self.n_steps} with {self.n_envs} environment(s) makes less than "
-                f"{self.least_sequences} sequences of {horizon} tokens an update; use more environments, or "
+                f"{self.least_sequences} sequences of {horizon} tokens per update; use more environments, or "
                 f"n_steps={self.least_sequences * horizon}"
             )
 
     def take_reference(self) -> None:
-        """G_ref <- G, now. The first `learn` does it, unless it was done before."""
+        """G_ref <- G, now. Without this call the first `learn` does it."""
         if self.reference is None:
             raise ValueError(f"this {type(self).__name__} has no reference; give it a coefficient above 0")
         self.reference.take(self.policy.generator)
@@ -154,9 +154,9 @@ class SequenceLearner(REINFORCE):
         self._record(batch, loss, grad_norm)
 
     def _descend(self, batch: SequenceBatch) -> tuple[float, float]:
-        """One step of Adam; the loss before it, and the norm of its gradient before it was clipped.
+        """One step of Adam; returns the loss before the step, and the norm of its gradient before clipping.
 
-        Its gradient is sum_t (d loss / d log G_t) (d log G_t / d theta), which is that of a weighted log-likelihood.
+        The gradient is sum_t (d loss / d log G_t) (d log G_t / d theta), as for a weighted log-likelihood.
         """
         generator = self.policy.generator
         self.policy.set_training_mode(False)  # the ratio to the old policy must not depend on dropout
@@ -188,7 +188,7 @@ class SequenceLearner(REINFORCE):
         )
 
     def batch_of(self, sequences: Tensor, rewards: Tensor, columns: Tensor) -> SequenceBatch:
-        """A batch with the log-probabilities of the generator as it is, and of the reference."""
+        """A batch with the log-probabilities of the current generator and of the reference."""
         return SequenceBatch(
             sequences,
             rewards,
@@ -219,7 +219,7 @@ class SequenceLearner(REINFORCE):
         reset_num_timesteps: bool = True,
         progress_bar: bool = False,
     ) -> SelfSequenceLearner:
-        """Collect experience and update until `total_timesteps` steps were taken; as in SB3."""
+        """Collect experience and update until `total_timesteps` steps are done; as in SB3."""
         name = tb_log_name or type(self).__name__
         return super().learn(total_timesteps, callback, log_interval, name, reset_num_timesteps, progress_bar)
 
@@ -264,7 +264,7 @@ def finished_sequences(
     vocab_size: int,
     last_reward_counts: bool = False,
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64], npt.NDArray[np.int64], npt.NDArray[np.float64]]:
-    """The sequences that ended in experience of single steps, with R(Y).
+    """Find the sequences that ended in experience of single steps, with R(Y).
 
     Args:
         observations: (L, B, T) prefixes before each step, PAD = V.
@@ -272,9 +272,9 @@ def finished_sequences(
         rewards: (L, B).
         episode_starts: (L, B), non-zero where an episode begins.
         dones: (B,), whether the last step ended its episode.
-        begun_rewards: (B,), sum of the rewards before this experience of sequences that go on in it.
+        begun_rewards: (B,), for sequences that began before this experience: the sum of their earlier rewards.
         vocab_size: V.
-        last_reward_counts: R(Y) is the last reward ("action_value"), not the sum of all.
+        last_reward_counts: whether R(Y) is the last reward ("action_value") instead of the sum of all rewards.
 
     Returns:
         sequences (M, T) int64, R(Y) (M,) float64, environments (M,) int64, and `begun_rewards` for the next call (B,).

@@ -1,7 +1,7 @@
-"""Settings as nested frozen dataclasses: reading and changing them by a dotted path, and the checks that they share.
+"""Settings as nested frozen dataclasses: reading and changing them by a dotted path, and their shared checks.
 
-A path such as "pretraining.epochs" names a field of a group. An option of a model is named likewise, as in
-"generator.hidden_size", although it stands in the group's `options`.
+A path such as "pretraining.epochs" names a field of a group. An option of a model has such a path, too, as in
+"generator.hidden_size", although it is stored in the group's `options`.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ Config = TypeVar("Config")
 
 
 def changed(config: Config, changes: Mapping[str, Any]) -> Config:
-    """A copy of nested settings with other values: `changed(config, {"pretraining.epochs": 3})`.
+    """A copy of nested settings with new values: `changed(config, {"pretraining.epochs": 3})`.
 
     Args:
         config: a dataclass, which may hold others.
         changes: dotted path -> value.
 
     Raises:
-        ValueError: for a path that names nothing, or a value that its group refuses.
+        ValueError: for an unknown path, or for a value that its group refuses.
     """
     by_field: dict[str, dict[str, Any]] = {}
     for path, value in changes.items():
@@ -45,7 +45,7 @@ def changed(config: Config, changes: Mapping[str, Any]) -> Config:
 
 
 def value_at(config: Any, path: str) -> Any:
-    """The value that a dotted path names; of a model's option that is not set, None."""
+    """The value at a dotted path; None for a model's option that is not set."""
     for name in path.split("."):
         has_it = name in {field.name for field in fields(config)}
         config = getattr(config, name) if has_it else config.options.get(name)
@@ -53,7 +53,7 @@ def value_at(config: Any, path: str) -> Any:
 
 
 def differing(first: Any, second: Any, path: str = "") -> list[str]:
-    """Dotted paths at which two settings of one class differ."""
+    """Dotted paths at which two settings objects of one class differ."""
     if type(first) is type(second) and is_dataclass(first):
         pairs = {field.name: (getattr(first, field.name), getattr(second, field.name)) for field in fields(first)}
         if "options" in pairs:
@@ -67,11 +67,11 @@ def differing(first: Any, second: Any, path: str = "") -> list[str]:
     return [] if first == second else [path]
 
 
-# Checks of groups. All raise ValueError with the name, the value and what was expected.
+# Checks of groups. All raise ValueError with the name, the value and the expectation.
 
 
 def check_counts(config: Any, **least: int) -> None:
-    """Every named field that is not None must be a whole number of at least so much."""
+    """Every named field must be None or a whole number that is at least the given one."""
     for name, smallest in least.items():
         value = getattr(config, name)
         if value is None:
@@ -95,7 +95,7 @@ def check_not_negative(config: Any, *names: str) -> None:
     for name in names:
         value = getattr(config, name)
         if not (_is_number(value) and value >= 0 and math.isfinite(value)):
-            raise ValueError(f"{_place(config, name)}={value} must not be negative, and finite")
+            raise ValueError(f"{_place(config, name)}={value} must be finite and not negative")
 
 
 def check_shares(config: Any, *names: str) -> None:
@@ -111,6 +111,6 @@ def _is_number(value: Any) -> bool:
 
 
 def _place(config: Any, name: str) -> str:
-    """Where a field stands in all settings: "pretraining.epochs" of a `PretrainingConfig`."""
+    """The dotted path of a field in all settings: "pretraining.epochs" of a `PretrainingConfig`."""
     group = type(config).__name__.removesuffix("Config").lower()
     return name if group == "seqgan" else f"{group}.{name}"

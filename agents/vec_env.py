@@ -1,7 +1,7 @@
 """The Stable-Baselines3 face of the sequence MDP: one VecEnv over the native vector environment.
 
-SB3 resets finished rows within the step, hands out infos as a list, and seeds row i with seed + i. For the same seed
-and actions the numbers are those of the Gymnasium faces.
+SB3 resets finished rows within the step, returns infos as a list, and seeds row i with seed + i. For the same seed and
+actions it gives the same numbers as the Gymnasium faces.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvO
 import seqgan_env  # noqa: F401  (registers the environments)
 from seqgan_env.envs import SequenceVectorEnv
 
-_EPISODES = ("tokens", "lengths", "values")  # of the MDP; G_beta's states are computed again from them
+_EPISODES = ("tokens", "lengths", "values")  # attributes of the MDP; G_beta's states are recomputed from them
 
 
 class SequenceVecEnv(VecEnv):
     """An SB3 VecEnv whose rows share one batched MDP.
 
-    `env_method` and `set_attr` act on the shared MDP, so they take all rows or none: `indices` must be None there.
+    `env_method` and `set_attr` act on the shared MDP, and so on all rows: their `indices` must be None.
 
     Args:
         env: the native vector environment; its own autoreset mode does not matter here.
@@ -73,9 +73,9 @@ class SequenceVecEnv(VecEnv):
         return round(time.time() - self._start_time, 6)
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the episodes stand: prefixes and their values, returns so far, random states."""
+        """The state of the episodes: prefixes and their values, returns so far, random states."""
         mdp = self.env.mdp
-        begun = bool(mdp.lengths.any())  # where sequences differ in length, some are half written
+        begun = bool(mdp.lengths.any())  # if sequences differ in length, some are unfinished
         return {
             "episodes": {name: torch.from_numpy(getattr(mdp, name).copy()) for name in _EPISODES} if begun else None,
             "returns": self._returns.tolist(),
@@ -86,9 +86,9 @@ class SequenceVecEnv(VecEnv):
         """Set what `state_dict` returned.
 
         Returns:
-            The observations (B, T) that the environments now stand at, and whether an episode begins there, (B,) bool.
+            The current observations (B, T), and whether an episode begins there, (B,) bool.
         """
-        self.reset()  # takes the seeds that a learner has set; only then do the stored random states hold
+        self.reset()  # this uses up seeds that a learner has set, before the stored states are set
         mdp = self.env.mdp
         for name, tensor in (state["episodes"] or {}).items():
             getattr(mdp, name)[:] = tensor.numpy()
@@ -136,7 +136,7 @@ def make_sequence_vec_env(env_id: str, num_envs: int = 64, seed: int | None = No
     Args:
         env_id: the id of an environment of this project.
         num_envs: B (paper's code: 64).
-        seed: of row i is seed + i, from the first reset on.
+        seed: row i gets seed + i at the first reset.
         kwargs: the environment's keywords.
 
     Raises:

@@ -1,12 +1,15 @@
-"""Importance-weighted maximum likelihood by the discriminator: the estimator of MaliGAN.
+"""Maximum likelihood with importance weights from the discriminator: the estimator of MaliGAN.
 
 Che et al. 2017 (arXiv 1702.07983): the best D against G_old has D / (1 - D) = p_real / G_old, so that
     grad E_{Y real}[log G(Y)] = E_{Y ~ G_old}[ r(Y) grad log G(Y) ],   r = D / (1 - D),
 is estimated by sum_i ( r_i / sum_j r_j - b ) grad log G(Y_i), with b = 1/M: the generator's own sequences, weighted as
-if they were real. In: whole sequences of one update and D's output as R(Y). Out: `n_epochs` steps of Adam. Dividing by
-the sum makes the estimate biased by O(1/M); with many sequences its expectation is grad log E_G[r] (for one epoch).
-`self_normalised=False` gives (r_i - mean of the others) / M, which is unbiased for grad E_G[r] and wilder.
-Departure: the paper raises b from 0 during training, and mixes in real sequences; b = 1/M takes the mean weight out.
+if they were real.
+In: the whole sequences of one update, and D's output as R(Y). Out: `n_epochs` steps of Adam. Dividing by the sum makes
+the estimate biased by O(1/M); with many sequences its expectation is grad log E_G[r] (for one epoch).
+`self_normalised=False` gives (r_i - mean of the others) / M. This is unbiased for grad E_G[r] and has a larger
+variance.
+Departure: the paper raises b from 0 during training and mixes in real sequences. Here b = 1/M, the mean weight, and
+there are no real sequences.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ from torch import Tensor
 from agents.rloo import leave_one_out
 from agents.sequence_learner import SequenceBatch, SequenceLearner
 
-_LARGEST_LOGIT = 30.0  # exp of it is finite in float32, also summed
+_LARGEST_LOGIT = 30.0  # its exp is finite in float32, and so is a sum of many
 
 
 class WeightedMLE(SequenceLearner):
@@ -29,13 +32,13 @@ class WeightedMLE(SequenceLearner):
 
     Args:
         policy, env, learning_rate, n_steps, n_epochs, max_grad_norm: as in `SequenceLearner`.
-        reward: what R(Y) is: "probability" D in [0, 1] (reward model "discriminator"), or its "logit".
+        reward: the meaning of R(Y): "probability", D in [0, 1] (reward model "discriminator"), or "logit", its logit.
         self_normalised: whether the weights of a batch are divided by their sum, as in the paper.
         sb3: as in SB3.
 
     Raises:
-        ValueError, TypeError: as `SequenceLearner`; also for another `reward`. `learn` raises ValueError if a reward is
-            no probability although `reward` says so.
+        ValueError, TypeError: as `SequenceLearner`; also for another `reward`. With reward="probability", `learn`
+            raises ValueError for a reward outside [0, 1].
     """
 
     def __init__(
@@ -75,7 +78,7 @@ def logits_of(probabilities: Tensor) -> Tensor:
     wrong = ~((probabilities >= 0) & (probabilities <= 1))
     if bool(wrong.any()):
         raise ValueError(
-            f"reward={probabilities[wrong][0].item():g} is no probability in [0, 1]; give a reward model that returns "
+            f"reward={probabilities[wrong][0].item():g} is not in [0, 1]; give a reward model that returns the probability "
             "D(Y), or reward='logit' if yours returns log(D / (1 - D))"
         )
     step = torch.finfo(probabilities.dtype).eps

@@ -430,7 +430,7 @@ def test_negatives_of_a_policy_that_cannot_be_asked_are_the_sequences_that_it_fi
     make_spy: Callable[..., Spy], env: SequenceVecEnv, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for module in ("agents.discriminator_trainer", "agents.adversarial_rounds"):
-        monkeypatch.setattr(f"{module}.can_be_asked", lambda policy: False)
+        monkeypatch.setattr(f"{module}.has_known_distribution", lambda policy: False)
     spy = make_spy(d_steps=1, k_epochs=1)
     agent = sb3_agent(DQN, env, learning_starts=0, train_freq=3, batch_size=4, buffer_size=100)
     agent.learn(12, spy)
