@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from agents.model_settings import complete_options
+from agents.model_options import complete_options
 from agents.moments import load_moments, moments
 from agents.setting_paths import check_counts, check_not_negative, check_positive
 from seqgan_env.models.discriminators import Discriminator

@@ -22,7 +22,5 @@ def load_moments(optimizer: torch.optim.Optimizer, state: dict[str, dict[str, An
     optimizers would share their moments.
     """
     groups = optimizer.state_dict()["param_groups"]
-    by_place = {
-        int(place): {name: value.clone() for name, value in values.items()} for place, values in state.items()
-    }
+    by_place = {int(place): {name: value.clone() for name, value in values.items()} for place, values in state.items()}
     optimizer.load_state_dict({"state": by_place, "param_groups": groups})

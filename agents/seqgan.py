@@ -18,7 +18,7 @@ from stable_baselines3.common.logger import Logger
 
 from agents.adversarial_rounds import AdversarialRounds, GameConfig
 from agents.adversary import DiscriminatorConfig
-from agents.model_settings import GeneratorConfig
+from agents.model_options import GeneratorConfig
 from agents.policies import SequencePolicy
 from agents.pretraining import PretrainingConfig
 from agents.random_streams import RandomStreams
@@ -53,7 +53,7 @@ class SeqGANConfig:
     """
 
     seed: int = 0
-    """Seed of all randomness of the run, except the task's data."""
+    """Seed of the run; the data of the task has its own."""
     final_samples: int = 10_000
     """Sequences drawn for each line of the closing table [P: 100,000]."""
     checkpoint_every: int = 1

@@ -34,7 +34,7 @@ ROOMS = (
     "seqgan_env.rendering",
     "seqgan_env.envs",
     "agents.setting_paths",
-    "agents.model_settings",
+    "agents.model_options",
     "agents.random_streams",
     "agents.moments",
     "agents.vec_env",

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from agents.studies.real_data import REAL_DATA, markdown_table
+from agents.studies.tables import read_csv
 from benchmarks import models
 
 ROOT = Path(__file__).parents[1]
@@ -96,7 +97,7 @@ def test_the_performance_pages_models_are_those_of_their_csv() -> None:
 
 @pytest.mark.parametrize("path", sorted(RESULTS.glob("real_*_summary.csv")), ids=lambda path: path.stem)
 def test_the_page_of_real_data_has_the_table_of_each_committed_summary(path: Path) -> None:
-    assert markdown_table(rows(path)) in (ROOT / "docs" / "real-data.md").read_text(encoding="utf-8")
+    assert markdown_table(read_csv(path)) in (ROOT / "docs" / "real-data.md").read_text(encoding="utf-8")
 
 
 def test_the_page_of_real_data_has_the_papers_figures() -> None:

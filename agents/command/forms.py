@@ -16,7 +16,7 @@ from typing import Annotated, Any, get_type_hints
 
 from tyro.conf import Suppress, arg
 
-from agents.model_settings import Option, options_of
+from agents.model_options import Option, options_of
 from agents.seqgan import SeqGANConfig
 
 # A group that is a model: its `name` is the group's own option, as in `--generator lstm`.

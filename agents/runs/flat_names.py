@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
-from agents.model_settings import options_of
+from agents.model_options import options_of
 from agents.seqgan import SeqGANConfig
 from agents.setting_paths import changed
 

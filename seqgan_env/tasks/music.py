@@ -209,7 +209,7 @@ class MusicOptions:
 
     corpus: str | None = None
     """A MIDI, ABC or text file (a tune on each line: keys 1..88 or names such as C#4), a folder of .mid and .abc files,
-    a pattern such as "*.mid", or several of these with commas between; None: the bundled tunes at every quaver."""
+    a pattern such as "*.mid", or several of these with commas between; None: the bundled tunes."""
     validation_corpus: str | None = None
     """A validation set of its own, of the same kinds; None: a share of the tunes is held out."""
     test_corpus: str | None = None

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from agents.model_settings import shared_options
+from agents.model_options import shared_options
 from agents.runs.flat_names import nested
 from agents.runs.presets import TOY
 from agents.runs.run_folder import RunFolder

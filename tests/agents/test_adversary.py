@@ -119,7 +119,7 @@ def test_gradients_of_one_batch_do_not_reach_the_next() -> None:
     adversary = adversary_of(discriminator, batch_size=2, learning_rate=0.0)
     for _ in range(2):
         adversary.epoch(torch.tensor([[3, 3]]), torch.tensor([[1, 3]]))
-    assert discriminator.weight.grad.item() == pytest.approx((torch.sigmoid(torch.tensor(1.0)).item() - 1))
+    assert discriminator.weight.grad.item() == pytest.approx(torch.sigmoid(torch.tensor(1.0)).item() - 1)
 
 
 def test_a_mean_loss_weighs_batches_alike() -> None:

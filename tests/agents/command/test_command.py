@@ -154,7 +154,10 @@ def test_plot_draws_one_run_or_several(run: RunFolder, place: Path, capsys: pyte
             "train oracle --help",
             ["[2016: 240; 2018: 120]"],
         ),
-        ("train toy --help-all", ["g, generator updates a round [P: 1]", "d, draws of fresh negatives a round [P: 5]"]),
+        (
+            "train toy --help-all",
+            ["g, generator updates per round [P: 1]", "d, draws of fresh negatives per round [P: 5]"],
+        ),
         ("train oracle --help-all", ["[P: 20]", "[P: 10,000", "[P: 16]", "[2016: 240; 2018: 120]"]),
         ("train toy --help-all", ["lstm, gru, transformer, attention", "cnn, rcnn, bigru, transformer, ensemble"]),
         ("evaluate --help", ["(paper: 100,000)"]),

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from agents.model_settings import options_of
+from agents.model_options import options_of
 from agents.runs.flat_names import FLAT_NAMES, nested
 from agents.runs.presets import MUSIC, PRESETS, TEXT, TOY
 from agents.runs.run_folder import config_from
