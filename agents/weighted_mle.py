@@ -78,7 +78,8 @@ def logits_of(probabilities: Tensor) -> Tensor:
     wrong = ~((probabilities >= 0) & (probabilities <= 1))
     if bool(wrong.any()):
         raise ValueError(
-            f"reward={probabilities[wrong][0].item():g} is not in [0, 1]; give a reward model that returns the probability "
+            f"reward={probabilities[wrong][0].item():g} is not in [0, 1]; give a reward model that returns the "
+            "probability "
             "D(Y), or reward='logit' if yours returns log(D / (1 - D))"
         )
     step = torch.finfo(probabilities.dtype).eps

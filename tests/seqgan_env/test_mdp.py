@@ -461,9 +461,7 @@ def test_only_a_potential_is_a_difference() -> None:
 def test_a_finished_row_is_named_and_rows_that_do_not_step_are_not_looked_at(eos_task: Task) -> None:
     mdp = SequenceMDP(eos_task, 3, reward_model="constant")
     mdp.step(np.array([0, 1, 3]), generators(3))
-    with pytest.raises(
-        ValueError, match=r"^environment 2 has finished its sequence; call reset\(\) before the next step$"
-    ):
+    with pytest.raises(ValueError, match=r"^environment 2 has finished its sequence; call reset\(\) before"):
         mdp.step(np.array([0, 1, 0]), generators(3))
     mdp.step(np.array([0, 1, -7]), generators(3), np.array([True, True, False]))
     with pytest.raises(ValueError, match=r"^action 4 of environment 1 is out of range 0\.\.3$"):

@@ -204,9 +204,9 @@ def test_a_rate_outside_zero_to_one_is_refused(model: LSTMSequenceModel, rate: f
 
 
 def test_a_vocabulary_of_nothing_is_refused() -> None:
-    with pytest.raises(ValueError, match="^vocab_size=0"):
+    with pytest.raises(ValueError, match=r"^vocab_size=0"):
         UniformPolicy(0)
-    with pytest.raises(ValueError, match="^vocab_size=0"):
+    with pytest.raises(ValueError, match=r"^vocab_size=0"):
         NGramPolicy(DATA, 0)
 
 
