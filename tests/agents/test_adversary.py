@@ -269,7 +269,7 @@ def test_sizes_that_are_too_small_are_refused_and_the_least_are_not() -> None:
         ({"sample_size": 0}, r"^discriminator\.sample_size=0 must be at least 1"),
         ({"pretraining_steps": -1}, r"^discriminator\.pretraining_steps=-1 must be at least 0"),
         ({"learning_rate": 0.0}, r"^discriminator\.learning_rate=0\.0 must be above 0"),
-        ({"weight_decay": -0.1}, r"^discriminator\.weight_decay=-0\.1 must not be negative"),
+        ({"weight_decay": -0.1}, r"^discriminator\.weight_decay=-0\.1 must be finite and not negative"),
     ],
 )
 def test_settings_out_of_range_are_refused_and_the_least_are_not(changes: dict[str, Any], message: str) -> None:
