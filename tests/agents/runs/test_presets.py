@@ -102,7 +102,7 @@ def test_settings_are_frozen() -> None:
                 ("discriminator_pretraining_steps", "discriminator.pretraining_steps"),
             )
         ),
-        ("anchor_weight", -0.5, "game.anchor_weight=-0.5 must not be negative"),
+        ("anchor_weight", -0.5, "game.anchor_weight=-0.5 must be finite and not negative"),
         ("mle_learning_rate", -1e-3, r"pretraining.learning_rate=-0.001 must be above 0"),
         ("generator_learning_rate", float("nan"), "learner.learning_rate=nan must be above 0"),
         ("generator_learning_rate", float("inf"), "learner.learning_rate=inf must be above 0 and finite"),
