@@ -468,5 +468,5 @@ def test_a_finished_row_is_named_and_rows_that_do_not_step_are_not_looked_at(eos
         mdp.step(np.array([0, 4, 9]), generators(3), np.array([True, True, False]))
     with pytest.raises(TypeError, match=r"^actions have dtype float64; expected integer token ids in 0\.\.3$"):
         mdp.step(np.zeros(3), generators(3))
-    with pytest.raises(ValueError, match=r"^actions have shape \(2,\), expected \(3,\), one token a sequence$"):
+    with pytest.raises(ValueError, match=r"^actions have shape \(2,\), expected \(3,\), one token per sequence$"):
         mdp.step(np.zeros(2, dtype=int), generators(3))
