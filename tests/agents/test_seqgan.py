@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from agents.discriminator_trainer import DiscriminatorTrainer
 from agents.seqgan import Milestone, SeqGAN
 from seqgan_env.components import DISCRIMINATORS, GENERATORS
 from seqgan_env.models.discriminator_ensemble import DiscriminatorEnsemble
@@ -351,3 +353,80 @@ def test_settings_reach_the_parts_that_they_are_about() -> None:
     assert game.agent.baseline == "step_mean"
     assert game.env.num_envs == 9
     assert game.env.env.mdp.n_rollouts == 7
+
+
+# The loop, beside the callback that plays the same rounds.
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"g_steps": 3, "d_steps": 2, "k_epochs": 2, "rollout_rate": 0.8},
+        {"reward_model": "constant"},
+        {"discriminator": "cnn", "dropout": 0.5, "baseline": "value"},
+    ],
+    ids=["plain", "g d k and a delay", "constant", "dropout"],
+)
+def test_the_loop_and_the_callback_play_the_same_game(changes: dict[str, Any]) -> None:
+    looped, called = game_of(**changes), game_of(**changes)
+    looped.train()
+    config = called.config
+    trainer = DiscriminatorTrainer(
+        called.trainer.discriminator,
+        called.task,
+        reward_model=called.reward_model,
+        g_steps=config.game.g_steps,
+        d_steps=config.game.d_steps,
+        k_epochs=config.game.k_epochs,
+        learning_rate=config.discriminator.learning_rate,
+        rollout_rate=config.game.rollout_rate,
+        seed=int(np.random.SeedSequence(config.seed).generate_state(4)[3]),
+    )
+    with called.streams:
+        called.pretrainer.fit()
+        trainer.sync(called.generator)
+        for _ in range(config.discriminator.pretraining_steps if trainer.discriminator is not None else 0):
+            trainer.train_step(called.generator)
+        steps = config.game.rounds * config.game.g_steps * called.steps_per_update
+        called.agent.learn(steps, trainer, reset_num_timesteps=False)
+    assert trainer.rounds == looped.trainer.rounds == config.game.rounds
+    assert trainer.mean_reward == looped.trainer.mean_reward
+    assert trainer.last_report == looped.trainer.last_report
+    assert torch.equal(vector(called.generator), vector(looped.generator))
+    assert torch.equal(vector(called.discriminator), vector(looped.discriminator))
+    assert isinstance(trainer.rollout_policy, DelayedCopy)
+    assert isinstance(looped.trainer.rollout_policy, DelayedCopy)
+    assert torch.equal(vector(trainer.rollout_policy.model), vector(looped.trainer.rollout_policy.model))
+
+
+def test_a_learning_rate_schedule_falls_over_the_game_and_not_over_an_update() -> None:
+    game = game_of(rounds=4, g_steps=2)
+    game.agent.lr_schedule = lambda progress: progress
+    rates: list[float] = []
+    game.train(lambda milestone: rates.append(game.agent.policy.optimizer.param_groups[0]["lr"]))
+    assert rates[-4:] == pytest.approx([0.75, 0.5, 0.25, 0.0])
+
+
+def test_a_game_leaves_the_programs_random_streams_as_they_are() -> None:
+    def program() -> list[float]:
+        return [random.random(), float(np.random.rand()), float(torch.rand(()))]
+
+    def seed() -> None:
+        random.seed(3)
+        np.random.seed(3)
+        torch.manual_seed(3)
+
+    seed()
+    expected = [program() for _ in range(8)]
+    seed()
+    drawn = [program()]
+    game = game_of(dropout=0.5)
+    game.train(lambda milestone: drawn.append(program()))
+    assert drawn == expected
+
+
+def test_a_game_makes_no_folder_of_a_logger(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    game_of().train()
+    assert list(tmp_path.iterdir()) == []
