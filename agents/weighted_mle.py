@@ -79,8 +79,7 @@ def logits_of(probabilities: Tensor) -> Tensor:
     if bool(wrong.any()):
         raise ValueError(
             f"reward={probabilities[wrong][0].item():g} is not in [0, 1]; give a reward model that returns the "
-            "probability "
-            "D(Y), or reward='logit' if yours returns log(D / (1 - D))"
+            "probability D(Y), or reward='logit' if yours returns log(D / (1 - D))"
         )
     step = torch.finfo(probabilities.dtype).eps
     return torch.logit(probabilities, eps=step)

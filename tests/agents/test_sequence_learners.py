@@ -492,7 +492,7 @@ def test_settings_that_are_no_finite_numbers_in_range_are_refused(kind: Any, nam
 
 
 def test_other_wrong_arguments_are_refused_with_a_remedy() -> None:
-    with pytest.raises(ValueError, match=r"less than 2 sequences of 3 tokens an update; .* n_steps=6"):
+    with pytest.raises(ValueError, match=r"less than 2 sequences of 3 tokens per update; .* n_steps=6"):
         RLOO("LSTMPolicy", "SeqGAN-Toy-v0", device="cpu")
     with pytest.raises(ValueError, match="reward='odds' must be"):
         small(WeightedMLE, reward="odds")
@@ -502,7 +502,7 @@ def test_other_wrong_arguments_are_refused_with_a_remedy() -> None:
         small(RLOO).take_reference()
     with pytest.raises(ValueError, match=r"real_sequences has shape \(5, 2\), expected \(K, 3\)"):
         small(PreferenceLearner, real_sequences=torch.zeros(5, 2, dtype=torch.int64)).learn(12)
-    with pytest.raises(ValueError, match="is no probability"):
+    with pytest.raises(ValueError, match=r"is not in \[0, 1\]"):
         WeightedMLE("LSTMPolicy", env_of(toy_task(), 4, reward_model=ConstantReward(2.0)), device="cpu").learn(12)
     with pytest.warns(UserWarning, match="reward_mode='action_value'"):
         KLPPO("LSTMPolicy", env_of(toy_task(), 4, reward_mode="action_value"), device="cpu")
