@@ -163,7 +163,7 @@ def test_other_observations_and_goals_are_refused_with_the_remedy(task: Task) ->
     space = spaces.Dict(dict.fromkeys(("observation", "achieved_goal", "desired_goal"), box))
     env: Any = DummyVecEnv([lambda: SequenceEnv(task, reward_model=ConstantReward())])
     her = HerReplayBuffer(4, space, action_space(task), env)
-    with pytest.raises(ValueError, match=r"HerReplayBuffer anew; pass relabel_replay=False"):
+    with pytest.raises(ValueError, match=r"HerReplayBuffer; pass relabel_replay=False"):
         check_can_relabel(her, task)
 
 
