@@ -56,6 +56,13 @@ EXTRAS |= {
 }
 # The labs: students need what a notebook needs, and Otter-Grader to check their answers.
 EXTRAS["course"] = ["otter-grader>=7", "jupytext>=1.16", "nbclient>=0.10", "ipykernel>=6.29", "scipy>=1.11"]
+# The site. The package named after Django holds MathJax's files and needs no Django.
+EXTRAS["docs"] = [
+    "mkdocs-material>=9.5",
+    "mkdocstrings[python]>=0.27",
+    "jupytext>=1.16",
+    "django-static-mathjax>=3.2.2",
+]
 # `agents` is a namespace package: openai-agents installs a package of this name too, with an `__init__.py` and a
 # `py.typed` of its own. No file of ours may stand in these places. Its subpackages each have their `py.typed`.
 AGENTS = find_namespace_packages(include=["agents*"], exclude=["*__pycache__*"])

@@ -1,7 +1,7 @@
 """Mermaid diagrams as SVG files, so that the site needs no script for them.
 
-A page of the repository holds a diagram as text, which GitHub draws. The site shows `docs/site/diagrams/NAME.svg`, drawn
-from the same text; the file's first line holds the digest of that text. A diagram that has changed fails the build.
+A page of the repository holds a diagram as text, which GitHub draws. The site shows an SVG file that was drawn from the
+same text. The file's name is the digest of that text, so a diagram that has changed fails the build.
 """
 
 from __future__ import annotations

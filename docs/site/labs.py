@@ -1,7 +1,7 @@
 """The labs of the course as pages: what a student is given, without solutions and hidden tests.
 
 A lab is a notebook as text (jupytext, percent format) with the marks of Otter-Grader: raw cells and comments that say
-where questions, solutions and tests begin and end. Outputs are not stored, so a page has the cells and the lab's picture.
+where questions, solutions and tests begin and end. Outputs are not stored: a page has the cells and the lab's picture.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ def without_solutions(code: str) -> str:
     """The code of a cell with `...` where a student writes."""
     code = re.sub(r"(?ms)^([ \t]*)# BEGIN SOLUTION.*?^[ \t]*# END SOLUTION[^\n]*$", r"\1...", code)
     code = re.sub(r"(?m)^([ \t]*)(\w[\w., ]*?) = .*# SOLUTION$", r"\1\2 = ...", code)
-    code = re.sub(r"(?m)^([ \t]*)(?!.*= \.\.\.).*# SOLUTION$", r"\1...", code)
+    code = re.sub(r"(?m)^([ \t]*return) .*# SOLUTION$", r"\1 ...", code)
+    code = re.sub(r"(?m)^([ \t]*)\S.*# SOLUTION$", r"\1...", code)
     return re.sub(r'(?s)""" # BEGIN PROMPT(.*?)""" *# END PROMPT', r"\1", code)
 
 

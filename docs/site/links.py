@@ -21,6 +21,7 @@ FROM_ROOT = {
     "contributing.md": "CONTRIBUTING.md",
     "conduct.md": "CODE_OF_CONDUCT.md",
 }
+SLIDES = "docs/course/slides.md"  # for Marp, not for this site: shown as text
 PACKAGES = ("seqgan_env", "agents")
 RAW = (".csv", ".json", ".png", ".ipynb", ".svg")  # copied as they are; other files are shown on a page
 LANGUAGES = {".py": "python", ".yml": "yaml", ".md": "markdown", ".cff": "yaml"}
@@ -56,7 +57,7 @@ def page_for(path: str) -> str:
     for page, place in FROM_ROOT.items():
         if path == place:
             return page
-    if path.startswith("docs/") and (ROOT / path).is_file():
+    if path.startswith("docs/") and path != SLIDES and (ROOT / path).is_file():
         return path.removeprefix("docs/")
     parent, name = posixpath.split(path)
     if parent == "seqgan_env/tasks" and (ROOT / path).is_file() and is_task(Path(name).stem):

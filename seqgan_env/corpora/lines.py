@@ -51,8 +51,8 @@ class TextSource:
     Args:
         corpus: a text file; a folder, of which all .txt and .text files are read in the order of their names; a table
             (.jsonl, .ndjson, .csv, .tsv, .parquet); a pattern such as "poems/*.txt"; several of these with commas
-            between; "hf:NAME[,CONFIG][:SPLIT[:COLUMN]]", a data set of the Hugging Face hub or a folder that its
-            library can load; None: the sentences of Python's documentation that this package carries.
+            between; "hf:NAME,CONFIG:SPLIT:COLUMN" (only NAME is needed), a data set of the Hugging Face hub or a
+            folder that its library can load; None: the sentences of Python's documentation that this package carries.
         split_by: whether a sequence is a line or a sentence. Each row of a table is a text of its own.
         max_sequences: stop after so many; None: never.
         column: the column of a table or data set that holds the text; of a folder, its tables are read then. None: the

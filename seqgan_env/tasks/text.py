@@ -90,8 +90,8 @@ class TextOptions:
 
     ## Arguments
     - `corpus`: a UTF-8 text file, a folder of .txt files, a table (.jsonl, .csv, .tsv, .parquet), a pattern, several of
-      these with commas between, or hf:NAME[,CONFIG][:SPLIT[:COLUMN]]; None: sentences of Python's documentation, which
-      come with this package;
+      these with commas between, or hf:NAME,CONFIG:SPLIT:COLUMN, of which only NAME is needed; None: sentences of
+      Python's documentation, which come with this package;
     - `sequence_length`: T; None: as many tokens as the longest line has, at most 128;
     - `validation_corpus`, `test_corpus`, `column`, `split_by`, `unit`, `punctuation`, `too_long`, `minimum_count` and
       the other fields of `tasks.text.TextOptions`;
@@ -105,7 +105,8 @@ class TextOptions:
 
     corpus: str | None = None
     """UTF-8 text: a file, a folder of .txt files, a table (.jsonl, .csv, .tsv, .parquet), a pattern such as "*.txt",
-    several of these with commas between, or hf:NAME[,CONFIG][:SPLIT[:COLUMN]]; None: the bundled sentences."""
+    several of these with commas between, or hf:NAME,CONFIG:SPLIT:COLUMN, of which only NAME is needed; None: the
+    bundled sentences."""
     validation_corpus: str | None = None
     """A validation set of its own, of the same kinds; None: a share of the corpus is held out."""
     test_corpus: str | None = None
