@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
+from filelock import FileLock
 
 from seqgan_env.task_files import TASKS, environment_id
 
@@ -118,16 +119,20 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> dict[Path, References]:
     for module, package in (("material", "mkdocs-material"), ("mkdocstrings", "mkdocstrings"), ("mathjax", "mathjax")):
         pytest.importorskip(module, reason=f'{package} is missing: pip install -c constraints.txt -e ".[docs]"')
     pytest.importorskip("jupytext")
-    folder = tmp_path_factory.mktemp("site")
+    folder = tmp_path_factory.getbasetemp().parent / "site"  # one for all processes of pytest-xdist
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)]
     environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1", "PYTHONDONTWRITEBYTECODE": "1"}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=900, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
+    with FileLock(f"{folder}.lock"):
+        if not (folder / "built").is_file():
+            done = subprocess.run(
+                command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=900, check=False
+            )
+            assert done.returncode == 0, done.stderr[-3000:]
+            (folder / "built").touch()
     return {page: References(page.read_text(encoding="utf-8")) for page in folder.rglob("*.html")}
 
 
 @pytest.mark.docs
-@pytest.mark.xdist_group("site")
 def test_nothing_is_loaded_from_elsewhere_and_every_link_of_the_site_leads_somewhere(
     site: dict[Path, References],
 ) -> None:
@@ -149,7 +154,6 @@ def test_nothing_is_loaded_from_elsewhere_and_every_link_of_the_site_leads_somew
 
 
 @pytest.mark.docs
-@pytest.mark.xdist_group("site")
 def test_every_task_lab_and_module_has_its_page(site: dict[Path, References]) -> None:
     names = {"/".join(page.parts[-2:]) for page in site}
     assert {f"environments/{name}.html" for name in TASKS} <= names
@@ -158,7 +162,6 @@ def test_every_task_lab_and_module_has_its_page(site: dict[Path, References]) ->
 
 
 @pytest.mark.docs
-@pytest.mark.xdist_group("site")
 def test_the_pages_of_labs_show_no_solution(site: dict[Path, References]) -> None:
     for lab in sorted((ROOT / "examples/course/labs").glob("lab*.py")):
         (page,) = [page for page in site if page.parts[-2:] == ("labs", f"{lab.stem}.html")]
@@ -166,7 +169,7 @@ def test_the_pages_of_labs_show_no_solution(site: dict[Path, References]) -> Non
         shown = re.sub(r"\s+", "", shown.replace("&quot;", '"').replace("&#39;", "'").replace("&lt;", "<"))
         source = lab.read_text(encoding="utf-8")
         answers = re.findall(r"^ *(.+?) *# SOLUTION$", source, flags=re.M)
-        for part in re.findall(r"# BEGIN SOLUTION\n(.*?)# END SOLUTION", source, flags=re.S):
+        for part in re.findall(r"^ *# BEGIN SOLUTION\n(.*?)# END SOLUTION", source, flags=re.S | re.M):
             answers += [line for line in part.splitlines() if line.startswith("    ")]
         for answer in answers:
             given = source.count(answer) > 1  # also stands in a part that students are given
