@@ -170,9 +170,9 @@ def test_the_pages_of_labs_show_no_solution(site: dict[Path, References]) -> Non
         source = lab.read_text(encoding="utf-8")
         answers = re.findall(r"^ *(.+?) *# SOLUTION$", source, flags=re.M)
         for part in re.findall(r"^ *# BEGIN SOLUTION\n(.*?)# END SOLUTION", source, flags=re.S | re.M):
-            answers += [line for line in part.splitlines() if line.startswith("    ")]
+            answers += [line.strip() for line in part.splitlines() if line.startswith("    ")]
         for answer in answers:
-            given = source.count(answer) > 1  # also stands in a part that students are given
+            given = source.count(answer.strip()) > 1  # also stands in a part that students are given
             assert given or len(answer.strip()) < 12 or re.sub(r"\s+", "", answer) not in shown, f"{lab.stem}: {answer}"
         assert "BEGINSOLUTION" not in shown
         assert "SOLUTION" not in shown
