@@ -302,7 +302,7 @@ def test_logits_of_probabilities_are_finite_and_others_are_refused() -> None:
     assert torch.isfinite(logits).all()
     assert logits[0] < -15 < 15 < logits[3]
     for wrong in (-0.1, 1.5, float("nan")):
-        with pytest.raises(ValueError, match=r"is no probability in \[0, 1\].*reward='logit'"):
+        with pytest.raises(ValueError, match=r"is not in \[0, 1\].*reward='logit'"):
             logits_of(torch.tensor([0.5, wrong]))
 
 
