@@ -14,6 +14,6 @@ for _name in TASKS:
     if environment_id(_name) not in registry:
         register(
             id=environment_id(_name),
-            entry_point=f"seqgan_env.envs:{title(_name)}Env",
-            vector_entry_point=f"seqgan_env.envs:{title(_name)}VectorEnv",
+            entry_point=f"seqgan_env.seqgan:{title(_name)}Env",
+            vector_entry_point=f"seqgan_env.seqgan:{title(_name)}VectorEnv",
         )

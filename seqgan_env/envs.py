@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import difflib
 import inspect
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any, ClassVar
@@ -21,11 +20,12 @@ from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
+from seqgan_env.keyboard import keys_to_action
 from seqgan_env.mdp import RewardMode, SequenceMDP
-from seqgan_env.rendering import RENDER_MODES, check_render_mode, render_row
+from seqgan_env.rendering import RENDER_MODES, check_render_mode, render_row, token_names
+from seqgan_env.screen import Screen
 from seqgan_env.task_files import TASKS, title
 from seqgan_env.tasks.task import Task
-from seqgan_env.terminal_text import shown
 
 POSITIONAL = inspect.Parameter.POSITIONAL_OR_KEYWORD
 _ROW_BY_ROW = ("action_masks", "render", "np_random")  # these give one entry per row
@@ -89,6 +89,7 @@ class SequenceEnv(gym.Env[npt.NDArray[np.int64], np.int64]):
         check_render_mode(render_mode)
         self.task = task
         self.render_mode = render_mode
+        self._screen = Screen()
         self.mdp = SequenceMDP(
             task,
             1,
@@ -132,10 +133,7 @@ class SequenceEnv(gym.Env[npt.NDArray[np.int64], np.int64]):
             gym.logger.warn("render() needs a render_mode: gym.make(..., render_mode='ansi')")
             return None
         frame = render_row(self.mdp, 0, self.render_mode)
-        if self.render_mode == "human":
-            print(shown(str(frame), sys.stdout))
-            return None
-        return frame
+        return self._screen.show(str(frame)) if self.render_mode == "human" else frame
 
     def set_reward_model(self, reward_model: Any) -> None:
         """Swap the reward model. Through wrappers, call `env.get_wrapper_attr("set_reward_model")(model)`."""
@@ -148,6 +146,10 @@ class SequenceEnv(gym.Env[npt.NDArray[np.int64], np.int64]):
     def action_masks(self) -> npt.NDArray[np.bool_]:
         """(V,) bool: the tokens that may come next. All of them, in these tasks."""
         return np.ones(self.task.vocab_size, dtype=bool)
+
+    def get_keys_to_action(self) -> dict[tuple[str], int]:
+        """The keys of `gymnasium.utils.play`, see `keyboard.keys_to_action`."""
+        return keys_to_action(token_names(self.task, range(self.task.vocab_size)))
 
 
 class SequenceVectorEnv(VectorEnv[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[Any]]):
@@ -183,6 +185,7 @@ class SequenceVectorEnv(VectorEnv[npt.NDArray[np.int64], npt.NDArray[np.int64], 
         self.task = task
         self.num_envs = num_envs
         self.render_mode = render_mode
+        self._screen = Screen()
         self.mdp = SequenceMDP(
             task,
             num_envs,
@@ -268,10 +271,7 @@ class SequenceVectorEnv(VectorEnv[npt.NDArray[np.int64], npt.NDArray[np.int64], 
             gym.logger.warn("render() needs a render_mode: gym.make_vec(..., render_mode='ansi')")
             return None
         frames = tuple(render_row(self.mdp, row, self.render_mode) for row in range(self.num_envs))
-        if self.render_mode == "human":
-            print(shown("\n".join(map(str, frames)), sys.stdout))
-            return None
-        return frames
+        return self._screen.show("\n".join(map(str, frames))) if self.render_mode == "human" else frames
 
     def set_reward_model(self, reward_model: Any) -> None:
         """Swap the reward model of all rows."""

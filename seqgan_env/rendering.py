@@ -8,7 +8,7 @@ character that no installed font can draw is shown as its code point.
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -16,12 +16,16 @@ import numpy as np
 import numpy.typing as npt
 
 from seqgan_env.mdp import SequenceMDP
+from seqgan_env.search_record import likely_tokens, search_records
+from seqgan_env.tasks.task import Task
 from seqgan_env.terminal_text import is_control
 
 RENDER_MODES = ["ansi", "rgb_array", "human"]
 _COLUMNS = 10  # tokens per line
 _BOX_COLUMNS = 6  # columns of a box at full font size; longer tokens get a second line, then a smaller font
 _LONGEST_LINE = 9
+_LINE, _HEADING, _MARGIN = 0.9, 0.4, 0.5  # inches: a line of boxes, the text above it, all that is no box
+_OTHERS = 8  # tokens of the last step that were not chosen, at most
 _BLANKS = {" ": "␣", "\n": "⏎", "\t": "⇥"}
 _FONTS = (  # those that are installed are tried in this order, for each character
     "DejaVu Sans",
@@ -46,18 +50,47 @@ def check_render_mode(render_mode: str | None) -> None:
 
 
 def render_row(mdp: SequenceMDP, row: int, render_mode: str) -> str | npt.NDArray[np.uint8]:
-    """One sequence of the MDP as text, or as a picture for "rgb_array"."""
+    """One sequence of the MDP as text, or as a picture for "rgb_array", which also shows Q of the last step's others."""
     length = int(mdp.lengths[row])
-    ids = mdp.tokens[row, :length]
-    vocabulary = mdp.task.vocabulary
-    tokens = [str(i) if vocabulary is None else vocabulary.tokens[i] for i in ids]
-    draw = rgb_frame if render_mode == "rgb_array" else text_frame
-    return draw(tokens, mdp.values[row, :length].tolist(), mdp.task.sequence_length)
+    tokens = token_names(mdp.task, mdp.tokens[row, :length])
+    values = mdp.values[row, :length].tolist()
+    if render_mode != "rgb_array":
+        return text_frame(tokens, values, mdp.task.sequence_length)
+    return rgb_frame(tokens, values, mdp.task.sequence_length, _other_tokens(mdp, row))
+
+
+def token_names(task: Task, ids: Iterable[int]) -> list[str]:
+    """The text of tokens; their ids where the task has no vocabulary."""
+    return [str(i) if task.vocabulary is None else task.vocabulary.tokens[i] for i in ids]
+
+
+def _other_tokens(mdp: SequenceMDP, row: int) -> list[tuple[str, float]] | None:
+    """The tokens that the last step could have appended, and their Q; None in the mode that runs no search.
+
+    Of a large vocabulary, the ones that G_beta draws most often. Their searches have random streams of their own, so
+    that an episode with pictures is the same as one without.
+    """
+    if mdp.reward_mode == "terminal":
+        return None
+    length, task = int(mdp.lengths[row]), mdp.task
+    if not length:
+        return []
+    rng = np.random.default_rng(length)
+    chosen = int(mdp.tokens[row, length - 1])
+    likely = likely_tokens(mdp.rollout_policy, mdp.tokens[row], length - 1, _OTHERS + 1, rng)
+    others = [token for token in likely if token != chosen][:_OTHERS]
+    prefixes = np.repeat(mdp.tokens[row : row + 1], len(others), axis=0)
+    prefixes[:, length - 1] = others
+    lengths = np.full(len(others), length)
+    records = search_records(
+        mdp.rollout_policy, prefixes, lengths, mdp.reward_model, mdp.n_rollouts, rng, task.eos_token
+    )
+    return [(name, record.value) for name, record in zip(token_names(task, others), records, strict=True)]
 
 
 def text_frame(tokens: Sequence[str], values: Sequence[float], horizon: int) -> str:
     """The sequence so far in lines of ten tokens, with Q (Eq. 4) under each token; "-" where no Q was computed."""
-    cells = [f"{value:.3f}" if np.isfinite(value) else "-" for value in values]
+    cells = [value_text(value) if np.isfinite(value) else "-" for value in values]
     tokens = [visible(token) for token in tokens]
     width = max([6, *map(display_width, tokens)]) + 1
     lines = [f"t = {len(tokens)}/{horizon}"]
@@ -87,40 +120,92 @@ def _right(text: str, width: int) -> str:
     return " " * (width - display_width(text)) + text
 
 
-def rgb_frame(tokens: Sequence[str], values: Sequence[float], horizon: int) -> npt.NDArray[np.uint8]:
-    """The sequence so far as a picture: one box per token, coloured by its Q; boxes to come are empty."""
+def value_text(value: float) -> str:
+    """Q in five or six characters: three decimals, or a power of ten where these would all be zero."""
+    return f"{value:.0e}" if 0 < abs(value) < 0.0005 else f"{value:.3f}"
+
+
+def colour_limits(values: Iterable[float]) -> tuple[float, float]:
+    """The range of the colours: 0 to 1, where probabilities lie, and further only where a value lies outside.
+
+    It does not shrink to the values: two tokens that differ by noise look alike, and a colour means the same in every
+    frame.
+    """
+    known = [value for value in values if np.isfinite(value)]
+    return min([0.0, *known]), max([1.0, *known])
+
+
+def rgb_frame(
+    tokens: Sequence[str],
+    values: Sequence[float],
+    horizon: int,
+    others: Sequence[tuple[str, float]] | None = None,
+) -> npt.NDArray[np.uint8]:
+    """The sequence so far as a picture: one box per token, coloured by its Q; boxes to come are empty.
+
+    Args:
+        tokens: of the sequence so far.
+        values: Q of each (Eq. 4); NaN where none was computed.
+        horizon: T.
+        others: tokens that the last step could have appended, and their Q; they get a row of their own, which is empty
+            before the first step. None: no such row.
+
+    Returns:
+        (height, width, 3) uint8; all frames of an episode have the same size.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
     from matplotlib.figure import Figure
 
     n_lines = -(-horizon // _COLUMNS)
-    figure = Figure(figsize=(8.5, 0.9 * n_lines + 0.9), dpi=80)
+    height = _LINE * n_lines + _MARGIN + (0.0 if others is None else _LINE + _HEADING)  # inches
+    figure = Figure(figsize=(8.5, height), dpi=80)
     canvas = FigureCanvasAgg(figure)
-    axes = figure.add_axes((0.02, 0.02, 0.84, 0.8))
-    known = [value for value in values if np.isfinite(value)]
-    low, high = (min(known), max(known)) if known else (0.0, 1.0)
-    colours = ScalarMappable(Normalize(low, high if high > low else low + 1e-6), "viridis")
+    low, high = colour_limits([*values, *(value for _, value in others or ())])
+    colours = ScalarMappable(Normalize(low, high), "viridis")
+    axes = _row_axes(figure, height, _HEADING, n_lines)
+    figure.text(0.02, 1 - 0.2 / height, f"t = {len(tokens)}/{horizon}", fontsize=11, va="center")
     for t in range(horizon):
-        row, column = divmod(t, _COLUMNS)
-        value = values[t] if t < len(tokens) else float("nan")
-        face = tuple(colours.to_rgba(np.array(value))) if np.isfinite(value) else (0.95, 0.95, 0.95, 1.0)
-        axes.add_patch(_box(column, row, face))
-        if t < len(tokens):
-            ink = "white" if np.isfinite(value) and sum(face[:3]) < 1.5 else "black"
-            label = f"{value:.3f}" if np.isfinite(value) else ""
-            lines = _box_lines(tokens[t])
-            size = 11 * min(1.0, _BOX_COLUMNS / max([1, *map(display_width, lines)]))
-            centred: dict[str, Any] = {"ha": "center", "va": "center", "color": ink, "parse_math": False}
-            token, fonts = "\n".join(lines), list(_characters_by_font())
-            axes.text(column + 0.5, row + 0.38, token, fontsize=size, family=fonts, linespacing=1.0, **centred)
-            axes.text(column + 0.5, row + 0.72, label, fontsize=7, **centred)
-    axes.set(xlim=(0, _COLUMNS), ylim=(n_lines, 0))
-    axes.axis("off")
-    figure.text(0.02, 0.9, f"t = {len(tokens)}/{horizon}", fontsize=11)
-    figure.colorbar(colours, cax=figure.add_axes((0.89, 0.08, 0.02, 0.7))).set_label("Q per token (Eq. 4)", fontsize=8)
+        token, value = (tokens[t], values[t]) if t < len(tokens) else ("", float("nan"))
+        _draw_token(axes, t % _COLUMNS, t // _COLUMNS, token, value, colours)
+    if others is not None:
+        top = _HEADING + _LINE * n_lines
+        lower = _row_axes(figure, height, top + _HEADING, 1)
+        if tokens:
+            text = f"Q of other tokens at t = {len(tokens)}" if others else "no other token"
+            figure.text(0.02, 1 - (top + 0.22) / height, text, fontsize=9, va="center", color="0.3")
+        for column, (token, value) in enumerate(others):
+            _draw_token(lower, column, 0, token, value, colours)
+    bar_height = height - _HEADING - 0.25
+    bar = figure.colorbar(colours, cax=figure.add_axes((0.89, 0.15 / height, 0.02, bar_height / height)))
+    bar.ax.tick_params(labelsize=8)
+    figure.text(0.89, 1 - 0.2 / height, "Q (Eq. 4)", fontsize=9, va="center")
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def _row_axes(figure: Any, height: float, top: float, n_lines: int) -> Any:
+    """Axes for lines of boxes, `top` inches below the upper edge of a figure of that height."""
+    size = _LINE * n_lines
+    axes = figure.add_axes((0.02, 1 - (top + size) / height, 0.84, size / height))
+    axes.set(xlim=(0, _COLUMNS), ylim=(n_lines, 0))
+    axes.axis("off")
+    return axes
+
+
+def _draw_token(axes: Any, column: int, row: int, token: str, value: float, colours: Any) -> None:
+    """One box: the token above its Q, on the colour of its Q; grey where there is none."""
+    is_known = bool(np.isfinite(value))
+    face = tuple(colours.to_rgba(np.array(value))) if is_known else (0.95, 0.95, 0.95, 1.0)
+    axes.add_patch(_box(column, row, face))
+    ink = "white" if np.dot(face[:3], (0.299, 0.587, 0.114)) < 0.5 else "black"
+    lines = _box_lines(token)
+    size = 11 * min(1.0, _BOX_COLUMNS / max([1, *map(display_width, lines)]))
+    centred: dict[str, Any] = {"ha": "center", "va": "center", "color": ink, "parse_math": False}
+    fonts = list(_characters_by_font())
+    axes.text(column + 0.5, row + 0.38, "\n".join(lines), fontsize=size, family=fonts, linespacing=1.0, **centred)
+    axes.text(column + 0.5, row + 0.72, value_text(value) if is_known else "", fontsize=7, **centred)
 
 
 def _box_lines(token: str) -> list[str]:

@@ -487,7 +487,7 @@ def test_tokens_without_a_vocabulary_are_shown_by_their_ids() -> None:
 def test_rgb_arrays_are_pictures_of_each_row() -> None:
     env = gym.make("SeqGAN-Toy-v0", render_mode="rgb_array", reward_model="constant")
     env.reset(seed=0)
-    assert env.render().shape == (144, 680, 3)
+    assert env.render().shape == (216, 680, 3)
     assert env.render().dtype == np.uint8
     envs = ToyVectorEnv(2, render_mode="rgb_array", reward_model="constant")
     envs.reset(seed=0)
