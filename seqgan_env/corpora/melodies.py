@@ -20,6 +20,7 @@ from seqgan_env.corpora.tunes import (
     HOLD,
     KEYS,
     MIDI_NOTE_OF_KEY_0,
+    PITCH_CLASSES,
     SYMBOL_NAMES,
     name_symbol,
     note_spans,
@@ -151,7 +152,7 @@ def draw_piano_roll(
     keys = [key for notes in spans for _, _, key in notes] or [KEYS // 2]
     low, high = min(keys) - 2, max(keys) + 2
     height = max(1.6, 0.075 * (high - low))  # inches a roll
-    figure = Figure(figsize=(10, 0.5 + (height + 0.35) * len(rows)), dpi=110, layout="constrained")
+    figure = Figure(figsize=(10, 0.8 + (height + 0.35) * len(rows)), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)
     for number, (axes, notes) in enumerate(zip(figure.subplots(len(rows), 1, squeeze=False)[:, 0], spans, strict=True)):
         _draw_roll(axes, notes, rows.shape[1], (low, high))
@@ -159,33 +160,56 @@ def draw_piano_roll(
         axes.set_title(title, loc="left", fontsize=9)
         axes.tick_params(labelbottom=number == len(rows) - 1)
     axes.set_xlabel(f"step of {step_seconds:g} s", fontsize=9)
+    _draw_key(figure)
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, format="png")
     return path
 
 
+def _hue(pitch_class: int) -> tuple[float, float, float, float]:
+    """The colour of a pitch class, 0 for C. Neighbours on the circle of fifths sound alike, so they look alike."""
+    from matplotlib import colormaps
+
+    rgba: tuple[float, float, float, float] = colormaps["twilight_shifted"](0.12 + 0.76 * (pitch_class * 7 % 12) / 12)
+    return rgba
+
+
+def _draw_key(figure: Any) -> None:
+    """The colours of the pitch classes, in the order of the circle of fifths, below the rolls."""
+    from matplotlib.patches import Patch
+
+    classes = [fifth * 7 % 12 for fifth in range(12)]
+    handles = [Patch(facecolor=_hue(one), edgecolor="0.2", linewidth=0.6, label=PITCH_CLASSES[one]) for one in classes]
+    place = {"loc": "outside lower center", "ncols": 13, "frameon": False}
+    legend = figure.legend(
+        handles=[Patch(alpha=0, label="colours, by fifths:"), *handles],
+        fontsize=8,
+        handlelength=1,
+        columnspacing=1.1,
+        handletextpad=0.4,
+        **place,
+    )
+    legend.set_in_layout(True)
+
+
 def _draw_roll(axes: Any, notes: Sequence[tuple[int, int, int]], horizon: int, limits: tuple[int, int]) -> None:
     """One piano roll: rows of black keys shaded, bars ruled, a box a note, coloured by its pitch class."""
-    from matplotlib import colormaps
     from matplotlib.patches import FancyBboxPatch
 
     low, high = limits
-    hues = colormaps["twilight_shifted"]
     for key in range(low, high + 1):
         if (key + MIDI_NOTE_OF_KEY_0) % 12 in _BLACK_KEYS:
             axes.axhspan(key - 0.5, key + 0.5, color="0.94", zorder=0)
     for step in range(0, horizon + 1, STEPS_PER_BAR // 4):
         axes.axvline(step, color="0.75" if step % STEPS_PER_BAR == 0 else "0.88", linewidth=0.8, zorder=1)
     for start, steps, key in notes:
-        # Neighbours on the circle of fifths sound alike, so they look alike.
-        fifths = (key + MIDI_NOTE_OF_KEY_0) * 7 % 12
         box = FancyBboxPatch(
             (start + 0.08, key - 0.38),
             steps - 0.16,
             0.76,
             boxstyle="round,pad=0,rounding_size=0.18",
-            facecolor=hues(0.12 + 0.76 * fifths / 12),
+            facecolor=_hue((key + MIDI_NOTE_OF_KEY_0) % 12),
             edgecolor="0.2",
             linewidth=0.6,
             zorder=2,

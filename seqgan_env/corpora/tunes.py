@@ -39,7 +39,7 @@ LATE = 1 / 32  # of a step
 MAX_STEPS = 1_000_000  # of one tune; a longer one is a damaged file
 ABC2MIDI_SECONDS = 10.0  # for one tune; it needs about 0.01
 DEFAULT_MICROSECONDS_PER_CROTCHET = 500_000  # MIDI's own: 120 crotchets a minute
-_PITCH_CLASSES = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
+PITCH_CLASSES = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
 _NOTE = re.compile(r"([A-Ga-g])([#b]?)(-?\d{1,2})")
 
 
@@ -111,7 +111,7 @@ def symbol_name(symbol: int) -> str:
     if symbol in SYMBOL_NAMES:
         return SYMBOL_NAMES[symbol]
     octave, pitch_class = divmod(symbol + MIDI_NOTE_OF_KEY_0, 12)
-    return f"{_PITCH_CLASSES[pitch_class]}{octave - 1}"
+    return f"{PITCH_CLASSES[pitch_class]}{octave - 1}"
 
 
 def name_symbol(name: str) -> int:
@@ -128,7 +128,7 @@ def name_symbol(name: str) -> int:
     elif note := _NOTE.fullmatch(name):
         letter, accidental, octave = note.groups()
         shift = {"": 0, "#": 1, "b": -1}[accidental]
-        key = _PITCH_CLASSES.index(letter.upper()) + shift + 12 * (int(octave) + 1) - MIDI_NOTE_OF_KEY_0
+        key = PITCH_CLASSES.index(letter.upper()) + shift + 12 * (int(octave) + 1) - MIDI_NOTE_OF_KEY_0
     else:
         key = 0
     if not 1 <= key <= KEYS:

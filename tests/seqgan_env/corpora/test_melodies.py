@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.patches import FancyBboxPatch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -129,14 +130,29 @@ def test_a_piano_roll_shows_the_notes(tmp_path: Path) -> None:
     assert one.shape == other.shape
     changed = np.flatnonzero((one != other).any(axis=(0, 2))) / one.shape[1]
     assert changed.min() > 0.8  # only the last step differs
-    assert both.shape[0] > 1.7 * one.shape[0]
+    assert both.shape[0] > 1.65 * one.shape[0]
+
+
+def test_a_piano_roll_names_the_colour_of_each_pitch_class(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from matplotlib.figure import Figure
+
+    saved: list[Figure] = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *given, **named: saved.append(figure))
+    draw_piano_roll(tmp_path / "roll.png", [ids("C4 rest E4 rest")], RHYTHM)
+    (figure,) = saved
+    handles = figure.legends[0].get_patches()[1:]
+    key = {handle.get_label(): handle.get_facecolor() for handle in handles}
+    assert list(key)[:4] == ["C", "G", "D", "A"]
+    assert len(set(key.values())) == 12
+    notes = [patch.get_facecolor() for patch in figure.axes[0].patches if isinstance(patch, FancyBboxPatch)]
+    assert notes == [key["C"], key["E"]]
 
 
 def test_a_piano_roll_of_silence_and_of_a_hundred_samples(tmp_path: Path) -> None:
     silence = picture(draw_piano_roll(tmp_path / "silence.png", [ids("rest rest")], RHYTHM))
     many = picture(draw_piano_roll(tmp_path / "many.png", [ids("C4 C4")] * 100, RHYTHM))
-    assert silence.shape[:2] == (269, 1100)  # 0.5 inches and 1.95 a roll, 110 pixels each
-    assert many.shape[:2] == (2629, 1100)  # twelve of them
+    assert silence.shape[:2] == (302, 1100)  # 0.8 inches and 1.95 a roll, 110 pixels each
+    assert many.shape[:2] == (2662, 1100)  # twelve of them
     with pytest.raises(ValueError, match="sequences is empty"):
         draw_piano_roll(tmp_path / "none.png", [], RHYTHM)
 
