@@ -5,7 +5,8 @@ In: run folders. Out: a PNG.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,31 @@ def new_figure(width: float, height: float) -> Any:
     return figure
 
 
+@dataclass(frozen=True)
+class Curve:
+    """The measurements of a run.
+
+    Attributes:
+        name: of the run, for the legend.
+        rows: lines of its metrics.csv; those without a measurement are left out.
+    """
+
+    name: str
+    rows: Sequence[Mapping[str, str]]
+
+    @property
+    def measured(self) -> list[Mapping[str, str]]:
+        """The lines that hold a measurement."""
+        return [row for row in self.rows if row["nll_test"]]
+
+    @property
+    def border(self) -> float:
+        """The last epoch of MLE, 0 without any."""
+        return max([float(row["epoch"]) for row in self.measured if row["stage"] == "mle"], default=0.0)
+
+
 def plot_learning_curves(runs: Sequence[RunFolder], out: Path, floor: float | None = None) -> None:
-    """Curves of each run over its epochs, with the MLE / adversarial border: both NLLs, or for runs on a corpus
+    """Curves of each run over its epochs, with the border between MLE and the game: both NLLs, or for runs on a corpus
     NLL_test, BLEU-2 and self-BLEU-2. Bands are two standard errors, where those are logged.
 
     Args:
@@ -37,48 +61,65 @@ def plot_learning_curves(runs: Sequence[RunFolder], out: Path, floor: float | No
         ValueError: if a run has no measurement yet, or only some of them know an oracle.
     """
     measures = runs[0].measures
-    chosen = measures.panels
-    if any(run.measures.panels != chosen for run in runs):
+    if any(run.measures.panels != measures.panels for run in runs):
         raise ValueError("runs on a corpus and runs with an oracle are measured by other numbers; plot them apart")
+    curves = [Curve(run.path.name, run.metrics()) for run in runs]
+    for curve, run in zip(curves, runs, strict=True):
+        if not curve.measured:
+            raise ValueError(f"{str(run.path)!r} has no measurement yet; train further before plotting")
+    draw_learning_curves(curves, measures.panels, measures.panels_note, floor).savefig(out)
+
+
+def draw_learning_curves(
+    curves: Sequence[Curve], chosen: Sequence[tuple[str, str]], note: str, floor: float | None = None
+) -> Any:
+    """The figure of `plot_learning_curves`.
+
+    Args:
+        curves: with a measurement each.
+        chosen: column and label of each panel.
+        note: the sentence above the panels.
+        floor: the oracle's entropy in nats per token, if known.
+    """
     figure = new_figure(7.5, 3 * len(chosen) + 0.5)
     panels = figure.subplots(len(chosen), 1, sharex=True, squeeze=False)[:, 0]
-    borders = set()
-    for run in runs:
-        measured = [row for row in run.metrics() if row["nll_test"]]
-        if not measured:
-            raise ValueError(f"{str(run.path)!r} has no measurement yet; train further before plotting")
-        epochs = [float(row["epoch"]) for row in measured]
-        borders.add(max([float(row["epoch"]) for row in measured if row["stage"] == "mle"], default=0.0))
-        for axes, (column, _) in zip(panels, chosen, strict=True):
-            values = [float(row[column]) for row in measured]
-            errors = [2 * float(row.get(f"{column}_se", 0.0)) for row in measured]
-            (line,) = axes.plot(epochs, values, marker=".", label=run.path.name)
-            low = [value - error for value, error in zip(values, errors, strict=True)]
-            high = [value + error for value, error in zip(values, errors, strict=True)]
-            axes.fill_between(epochs, low, high, alpha=0.25, color=line.get_color(), linewidth=0)
-    for axes, (_, label) in zip(panels, chosen, strict=True):
-        for border in sorted(borders):
+    borders = sorted({curve.border for curve in curves})
+    for axes, (column, label) in zip(panels, chosen, strict=True):
+        for curve in curves:
+            _draw_band(axes, curve, column)
+        for border in borders:
             axes.axvline(border, color="grey", linestyle="--", linewidth=1)
         if floor is not None:
             axes.axhline(floor, color="black", linestyle=":", linewidth=1)
         axes.set_ylabel(f"{label} (nats per token)" if label.startswith("NLL") else label)
         axes.grid(alpha=0.3)
     if floor is not None:
-        panels[0].annotate(
-            "oracle's entropy", (0.99, floor), xycoords=("axes fraction", "data"), ha="right", va="bottom"
-        )
-    for border in sorted(borders)[:1]:
-        panels[0].annotate(
-            "MLE ends, the game begins",
-            (border, 0.97),
-            xytext=(-3, 0),
-            xycoords=("data", "axes fraction"),
-            textcoords="offset points",
-            rotation=90,
-            va="top",
-            ha="right",
-        )
-    panels[0].set_title(measures.panels_note, fontsize=10)
-    panels[0].legend(fontsize=8)
+        place = {"xycoords": ("axes fraction", "data"), "ha": "right", "va": "bottom"}
+        panels[0].annotate("oracle's entropy", (0.99, floor), **place)
+    _name_stages(panels[0], borders[0])
+    figure.suptitle(f"{curves[0].name}\n{note}" if len(curves) == 1 else note, fontsize=10)
+    if len(curves) > 1:
+        panels[0].legend(fontsize=8)
     panels[-1].set_xlabel("MLE epochs, then adversarial rounds")
-    figure.savefig(out)
+    return figure
+
+
+def _draw_band(axes: Any, curve: Curve, column: str) -> None:
+    """A run's column over its epochs, between two standard errors."""
+    epochs = [float(row["epoch"]) for row in curve.measured]
+    values = [float(row[column]) for row in curve.measured]
+    errors = [2 * float(row.get(f"{column}_se") or 0.0) for row in curve.measured]
+    (line,) = axes.plot(epochs, values, marker=".", label=curve.name)
+    low = [value - error for value, error in zip(values, errors, strict=True)]
+    high = [value + error for value, error in zip(values, errors, strict=True)]
+    axes.fill_between(epochs, low, high, alpha=0.25, color=line.get_color(), linewidth=0)
+
+
+def _name_stages(axes: Any, border: float) -> None:
+    """Write what is left and right of the border above the panel, where no curve runs."""
+    place: dict[str, Any] = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points", "fontsize": 9}
+    last = axes.dataLim.x1
+    if border > 0:
+        axes.annotate("MLE", (border, 1), xytext=(-5, 3), ha="right", va="bottom", color="dimgrey", **place)
+    if last > border:
+        axes.annotate("the game", (border, 1), xytext=(5, 3), ha="left", va="bottom", color="dimgrey", **place)

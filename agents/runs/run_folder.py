@@ -18,6 +18,7 @@ learning_curve.png   both NLLs over epochs, as Fig. 2; without an oracle NLL_tes
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 import platform
@@ -296,15 +297,15 @@ class RunFolder:
         self._writer.flush()
 
     def metrics(self) -> list[dict[str, str]]:
-        """The lines of metrics.csv, as text.
+        """The lines of metrics.csv, as text. A line that a running training has not finished writing is left out.
 
         Raises:
             ValueError: if there are none.
         """
         if not self.metrics_path.is_file():
             raise ValueError(f"{str(self.path)!r} has no metrics.csv yet: the run has not measured anything")
-        with self.metrics_path.open(encoding="utf-8", newline="") as file:
-            return list(csv.DictReader(file))
+        text = self.metrics_path.read_text(encoding="utf-8")
+        return list(csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1])))
 
     def close(self) -> None:
         """Close the TensorBoard log."""

@@ -53,6 +53,15 @@ def test_both_nlls_are_drawn_as_measured_with_border_and_floor(
         assert column.replace("nll", "NLL") in axes.get_ylabel()
 
 
+def test_no_text_lies_over_the_curve(tmp_path: Path, finished_run: RunFolder, figures: list[Any]) -> None:
+    plot_learning_curves([finished_run], tmp_path / "curve.png")
+    (figure,) = figures
+    stages = [text for text in figure.axes[0].texts if text.get_text() in ("MLE", "the game")]
+    assert len(stages) == 2
+    assert all(text.get_window_extent().y0 >= figure.axes[0].bbox.y1 for text in stages)
+    assert not stages[0].get_window_extent().overlaps(stages[1].get_window_extent())
+
+
 def test_several_runs_share_a_picture(tmp_path: Path, finished_run: RunFolder, figures: list[Any]) -> None:
     plot_learning_curves([finished_run, finished_run], tmp_path / "curve.png")
     labels = [text.get_text() for text in figures[0].axes[0].get_legend().get_texts()]
