@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from agents.learners import LEARNERS
 from agents.runs.learning_curve import PANELS, new_figure
 from agents.studies import tables
 from agents.studies.evidence import CONFIDENCE, half_interval
@@ -40,8 +41,11 @@ _MARKERS = {
     "best": "*",
     "best_random_reward": "x",
 }
+_LEARNER_MARKS = "osDv^<>PX*d"
 
 _NLLS = ("nll_oracle", "nll_test")
+_KLS = ("kl_to_oracle", "kl_from_oracle")
+_NEARLY_ALL = 0.95  # of the samples differ: the oracle's all do
 _BLEU_ORDERS = (2, 3, 4, 5)
 _BLEUS = ("bleu", "self_bleu")
 
@@ -197,18 +201,78 @@ def _plot_table(frame: DataFrame) -> Any:
 
 
 def _plot_temperatures(frame: DataFrame) -> Any:
-    """NLL_oracle against NLL_test of every method over its temperatures."""
-    figure = new_figure(7.5, 7)
-    axes = figure.subplots()
+    """NLL_oracle against NLL_test of every method over its temperatures; and, where measured, both KLs to the oracle.
+
+    NLL_oracle alone can be lowered by repeating likely sequences, even below the oracle's own entropy. So the first
+    panel shows the oracle and names what repeats; in the second, repetition does not help.
+    """
+    has_distances = set(_KLS) <= set(frame)
+    figure = new_figure(12.5 if has_distances else 7.5, 7)
+    panels = figure.subplots(1, 1 + has_distances, squeeze=False)[0]
+    axes = panels[0]
     for method, own in frame.groupby("method", sort=False):
-        _plot_curve(axes, str(method), own, "nll_test", "nll_oracle", {"elinewidth": 0.9, "alpha": 0.8})
+        _plot_curve(axes, str(method), own, "nll_test", "nll_oracle", {"elinewidth": 0.9, "alpha": 0.6})
+        _name_repetition(axes, str(method), own)
+    _name_ends(axes, frame)
     axes.set_xlabel("NLL_test (nats per token): what the generator has lost")
     axes.set_ylabel("NLL_oracle (nats per token): how unlikely its samples are")
-    _tidy(axes)
+    if has_distances:
+        _mark_oracle(axes, float((frame["nll_test"] - frame["kl_to_oracle"]).mean()))
+        axes.set_title("The paper's measure, and its other half. Near the star is better", fontsize=10)
+        for method, own in frame.groupby("method", sort=False):
+            _plot_curve(panels[1], str(method), own, *_KLS, {"elinewidth": 0.9, "alpha": 0.6})
+        panels[1].set_xlabel("KL(oracle || G) (nats per token): what the generator has lost")
+        panels[1].set_ylabel("KL(G || oracle) (nats per token): what it invents")
+        panels[1].set_title("Both distances to the oracle. Lower and further left is better", fontsize=10)
+    for panel in panels:
+        _tidy(panel)
     bars = f", bars: {CONFIDENCE:.0%} intervals" if frame["seed"].nunique() > 1 else ""
-    _title(figure, frame, f"Lower and further left is better. Filled: temperature 1{bars}")
-    _finish(figure, axes, 4)
+    _title(figure, frame, f"Along each arrow the temperature falls; at the filled mark it is 1{bars}")
+    _finish(figure, axes, 6 if has_distances else 4)
     return figure
+
+
+def _mark_oracle(axes: Any, entropy: float) -> None:
+    """The oracle as a generator, at its entropy in both directions; what lies below it is shaded."""
+    axes.plot([entropy], [entropy], marker="*", markersize=15, color="#000000", linestyle="", label="oracle", zorder=5)
+    low, high = axes.get_ylim()
+    axes.set_ylim(min(low, entropy - 0.05 * (high - low)), high)
+    axes.axhspan(axes.get_ylim()[0], entropy, color="0.93", zorder=0)
+    axes.annotate(
+        "below the oracle's entropy: a generator here\nhas less diversity than the oracle",
+        (0.02, entropy),
+        xycoords=("axes fraction", "data"),
+        xytext=(0, -12),
+        textcoords="offset points",
+        va="top",
+        color="dimgrey",
+        fontsize=9,
+    )
+
+
+def _name_repetition(axes: Any, method: str, own: DataFrame) -> None:
+    """Say beside a curve how few of its samples differ, where that is less than nearly all."""
+    if "distinct" not in own:
+        return
+    groups = own.groupby("temperature")[["nll_test", "nll_oracle", "distinct"]].mean().sort_index(ascending=False)
+    share = groups["distinct"].astype(float)
+    if share.min() >= _NEARLY_ALL:
+        return
+    text = f"{share.max():.0%} to {share.min():.0%} of its\nsamples are different"
+    middle = groups.iloc[len(groups) // 2]
+    place = {"xytext": (8, 4), "textcoords": "offset points", "fontsize": 9, "color": _style(method)["color"]}
+    axes.annotate(text, (middle["nll_test"], middle["nll_oracle"]), **place)
+
+
+def _name_ends(axes: Any, frame: DataFrame) -> None:
+    """Write the highest and the lowest temperature at the ends of the first curve and of the one that reaches lowest."""
+    first, lowest = frame["method"].iloc[0], frame.loc[frame["temperature"].idxmin(), "method"]
+    for method in dict.fromkeys([first, lowest]):
+        groups = frame[frame["method"] == method].groupby("temperature")[list(_NLLS)].mean()
+        for temperature in (groups.index.max(), groups.index.min()):
+            point = (groups.loc[temperature, "nll_test"], groups.loc[temperature, "nll_oracle"])
+            place = {"xytext": (5, 6), "textcoords": "offset points", "fontsize": 8, "color": _style(method)["color"]}
+            axes.annotate(f"temperature {temperature:g}", point, **place)
 
 
 def _plot_curve(axes: Any, method: str, own: DataFrame, x: str, y: str, bars: dict[str, float]) -> None:
@@ -218,6 +282,9 @@ def _plot_curve(axes: Any, method: str, own: DataFrame, x: str, y: str, bars: di
     style, marker = _style(method), _MARKERS.get(method, "o")
     axes.plot(mean[x], mean[y], linewidth=1.6, marker=marker, markersize=5, markerfacecolor="white", **style)
     axes.errorbar(mean[x], mean[y], half[y], half[x], fmt="none", ecolor=style["color"], **bars)
+    if len(mean) > 1:
+        arrow = {"arrowstyle": "-|>", "color": style["color"], "shrinkA": 0, "shrinkB": 3}
+        axes.annotate("", tuple(mean.iloc[-1]), xytext=tuple(mean.iloc[-2]), arrowprops=arrow, zorder=style["zorder"])
     if 1 in mean.index:
         look = {"marker": marker, "markersize": 7, "color": style["color"], "zorder": style["zorder"] + 2}
         axes.plot([mean.loc[1, x]], [mean.loc[1, y]], linestyle="", **look)
@@ -244,7 +311,9 @@ def _plot_quality(frame: DataFrame) -> Any:
         axes.set_ylabel(f"BLEU-{order} against the test set")
         _tidy(axes)
     _title(
-        figure, frame, "Higher and further left is better; the star is what real sequences score. Filled: temperature 1"
+        figure,
+        frame,
+        "Higher and further left is better; the star: real sequences. Arrows: falling temperature, filled: 1",
     )
     _finish(figure, panels.flat[0], 3)
     return figure
@@ -258,12 +327,12 @@ def _plot_learners(frame: DataFrame) -> Any:
     figure = new_figure(7.5, 9.5)
     panels = figure.subplots(3, 1, sharex=True)
     for axes, (column, label) in zip(panels, panels_of, strict=True):
-        for place, (learner, own) in enumerate(frame.groupby("learner", sort=False)):
+        for learner, own in frame.groupby("learner", sort=False):
             steps = own.dropna(subset=[column]).groupby("step")[column]
             mean, half = steps.mean(), steps.agg(_half_interval)
-            colour, line = list(_COLOURS.values())[place % len(_COLOURS)], "-" if place < 5 else "--"
-            axes.plot(mean.index, mean, color=colour, linestyle=line, linewidth=1.8, label=learner)
-            axes.fill_between(mean.index, mean - half, mean + half, color=colour, alpha=0.13, linewidth=0)
+            look = _learner_style(str(learner))
+            axes.plot(mean.index, mean, linewidth=1.6, **look)
+            axes.fill_between(mean.index, mean - half, mean + half, color=look["color"], alpha=0.13, linewidth=0)
         axes.set_ylabel(label)
         _tidy(axes)
     if has_optimum:
@@ -273,6 +342,24 @@ def _plot_learners(frame: DataFrame) -> Any:
     _title(figure, frame, f"Bands: {CONFIDENCE:.0%} intervals of the mean over seeds")
     _finish(figure, panels[0], 4)
     return figure
+
+
+def _learner_style(learner: str) -> dict[str, Any]:
+    """Colour, mark and name of a learner, the same in every picture.
+
+    Each begins its marks at another measurement and ends its line in gaps of another length, so that of two curves
+    which lie on each other both can be seen.
+    """
+    place = list(LEARNERS).index(learner) if learner in LEARNERS else len(LEARNERS)
+    colours = list(_COLOURS.values())
+    return {
+        "color": colours[place % len(colours)],
+        "marker": _LEARNER_MARKS[place % len(_LEARNER_MARKS)],
+        "markersize": 5,
+        "markevery": (place % 4, 4),
+        "linestyle": "-" if place % 2 else (0, (5, 2)),
+        "label": LEARNERS[learner].label if learner in LEARNERS else learner,  # type: ignore[index]
+    }
 
 
 def _half_interval(values: Sequence[float]) -> float:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from agents.learners import LEARNERS
 from agents.runs.learning_curve import plot_learning_curves
 from agents.runs.run_folder import RunFolder
 from agents.studies.methods import METHODS
@@ -168,6 +169,63 @@ def test_curves_have_a_line_a_method_over_its_temperatures_with_temperature_one_
     assert lines[0].get_ydata().tolist() == pytest.approx([10.1, 9.9, 9.6])  # falling temperature
     filled = [line for line in axes.lines if len(line.get_xdata()) == 1]
     assert [float(line.get_ydata()[0]) for line in filled] == pytest.approx([10.1, 9.1])
+
+
+def distances(path: Path) -> Path:
+    """An oracle of entropy 5; MLE's samples all differ, those of PG-BLEU do not, and it is below the oracle."""
+    lines = [
+        (method, seed, temperature, nll + temperature, 8 + seed / 10, 3 + seed / 10, 2, distinct)
+        for method, nll, distinct in (("mle", 8, 0.999), ("pg_bleu", 3, 0.5))
+        for seed in (0, 1)
+        for temperature in (1.0, 0.5)
+    ]
+    columns = "method seed temperature nll_oracle nll_test kl_to_oracle kl_from_oracle distinct"
+    return write(path, columns, lines)
+
+
+def test_curves_show_the_oracle_what_repeats_and_both_distances(tmp_path: Path, figures: list[Any]) -> None:
+    plot_csv(distances(tmp_path / "curves.csv"), tmp_path / "out.png")
+    nlls, kls = figures[0].axes
+    (oracle,) = [line for line in nlls.lines if line.get_label() == "oracle"]
+    assert (oracle.get_xdata()[0], oracle.get_ydata()[0]) == (pytest.approx(5), pytest.approx(5))
+    assert nlls.get_ylim()[0] < 4  # all of it is seen
+    texts = {text.get_text(): text for text in nlls.texts}
+    (repeats,) = [text for text in texts if "are different" in text]
+    assert repeats.startswith("50% to 50%")
+    assert texts[repeats].get_color() == next(line for line in nlls.lines if line.get_label() == "PG-BLEU").get_color()
+    assert {"temperature 1", "temperature 0.5"} <= set(texts)
+    mle = next(line for line in kls.lines if line.get_label() == "MLE")
+    assert mle.get_xdata().tolist() == pytest.approx([3.05, 3.05])
+    assert mle.get_ydata().tolist() == [2, 2]
+    assert "Lower and further left is better" in kls.get_title()
+    assert "better" not in figures[0].get_suptitle()
+
+
+def test_an_arrow_ends_at_the_lowest_temperature(tmp_path: Path, figures: list[Any]) -> None:
+    plot_csv(points(tmp_path / "curves.csv", (0.5, 1.0, 0.8), ("mle",)), tmp_path / "out.png")
+    (axes,) = figures[0].axes
+    arrows = [text for text in axes.texts if text.arrow_patch is not None]
+    assert [(arrow.xyann[1], arrow.xy[1]) for arrow in arrows] == [(pytest.approx(9.9), pytest.approx(9.6))]
+
+
+def learners(path: Path, names: Sequence[str]) -> Path:
+    lines = [("toy", name, 0, step, 0.5, 0.5, 1.0, 2.0) for name in names for step in range(0, 100, 10)]
+    return write(path, "task learner seed step reward fraction nll_oracle nll_test", lines)
+
+
+def test_learners_have_the_names_of_the_tables(tmp_path: Path, figures: list[Any]) -> None:
+    plot_csv(learners(tmp_path / "x.csv", ["dqn", "ppo_mask", "of_mine"]), tmp_path / "out.png")
+    labels = [text.get_text() for text in figures[0].legends[0].get_texts()]
+    assert labels == ["DQN", "MaskablePPO", "of_mine"]
+
+
+def test_of_two_learners_with_the_same_numbers_both_are_seen(tmp_path: Path, figures: list[Any]) -> None:
+    plot_csv(learners(tmp_path / "x.csv", list(LEARNERS)), tmp_path / "out.png")
+    lines = list(figures[0].axes[1].lines)
+    assert len({(line.get_color(), line.get_marker()) for line in lines}) == len(LEARNERS)
+    dqn, qrdqn = (next(line for line in lines if line.get_label() == label) for label in ("DQN", "QRDQN"))
+    assert dqn.get_markevery() != qrdqn.get_markevery()
+    assert {dqn.is_dashed(), qrdqn.is_dashed()} == {True, False}
 
 
 def test_table1_is_drawn_without_those_that_leave_no_room(tmp_path: Path, figures: list[Any]) -> None:
