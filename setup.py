@@ -26,6 +26,8 @@ EXTRAS = {
     "compare": ["sb3-contrib>=2.6", "scipy>=1.11", "pandas>=2.1", "ray>=2.9", "pyyaml>=6"],
     "text": ["tokenizers>=0.19"],
     "music": ["symusic>=0.6"],
+    "watch": ["marimo>=0.20"],
+    "play": ["pygame>=2.5", "moviepy>=1.0.3"],
     "datasets": ["datasets>=2.19"],
     "parquet": ["pyarrow>=14"],
     "test": [
@@ -43,6 +45,10 @@ EXTRAS = {
         "pyarrow>=14",
         "nltk>=3.8",
         "sacrebleu>=2.4",
+        "pygame>=2.5",
+        "moviepy>=1.0.3",
+        "ipykernel>=6.29",
+        "nbclient>=0.10",
     ],
     "lint": ["ruff>=0.6", "mypy>=1.11"],
 }
@@ -53,6 +59,7 @@ EXTRAS |= {
     "zoo": ["rl-zoo3>=2.6"],
     "torchrl": ["torchrl>=0.14", "tensordict>=0.14"],
     "mutation": ["mutmut>=3.8"],
+    "browser": ["marimo>=0.20", "playwright>=1.45"],  # and a Chromium, such as Debian's
 }
 # The labs: students need what a notebook needs, and Otter-Grader to check their answers.
 EXTRAS["course"] = ["otter-grader>=7", "jupytext>=1.16", "nbclient>=0.10", "ipykernel>=6.29", "scipy>=1.11"]

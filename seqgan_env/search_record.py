@@ -111,9 +111,11 @@ def likely_tokens(
 def unmoved(reward_model: RewardModel) -> Iterator[None]:
     """Put the random stream of a reward model, if it has one, back where it was."""
     rng = getattr(reward_model, "rng", None)
-    state = rng.bit_generator.state if isinstance(rng, np.random.Generator) else None
+    if not isinstance(rng, np.random.Generator):
+        yield
+        return
+    state = rng.bit_generator.state
     try:
         yield
     finally:
-        if isinstance(rng, np.random.Generator):
-            rng.bit_generator.state = state
+        rng.bit_generator.state = state

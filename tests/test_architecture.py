@@ -61,6 +61,7 @@ ROOMS = (
     "agents.learners",
     "agents.runs",
     "agents.studies",
+    "agents.watch",
     "agents.command",
     "agents.__main__",
 )

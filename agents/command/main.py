@@ -21,6 +21,7 @@ from agents.command.forms import deferred
 from agents.command.show import evaluate, plot, sample
 from agents.command.studies import add_studies
 from agents.command.train import add_train, grouped
+from agents.command.watch import watch
 from seqgan_env.terminal_text import OutputError, prepare_streams, write_output
 
 _ALL = "--help-all"
@@ -37,7 +38,7 @@ def build_app(arguments: Sequence[str], show_all: bool = True) -> SubcommandApp:
     """
     app = SubcommandApp()
     add_train(app, arguments, show_all)
-    for command in (evaluate, sample, plot):
+    for command in (evaluate, sample, plot, watch):
         app.command(deferred(command))
     add_studies(app, show_all)
     return app
@@ -87,7 +88,7 @@ def _parse_and_run(arguments: Sequence[str], show_all: bool) -> None:
             call: Callable[[], None] = app.cli(
                 prog="seqgan",
                 args=arguments,
-                description="SeqGAN: train, evaluate, sample, plot, reproduce, compare. Also: --version, --help-all.",
+                description="SeqGAN: train, evaluate, sample, plot, watch, reproduce, compare. Also: --version, --help-all.",
             )
     except SystemExit as end:
         if end.code != 2:

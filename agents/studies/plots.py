@@ -265,7 +265,7 @@ def _name_repetition(axes: Any, method: str, own: DataFrame) -> None:
 
 
 def _name_ends(axes: Any, frame: DataFrame) -> None:
-    """Write the highest and the lowest temperature at the ends of the first curve and of the one that reaches lowest."""
+    """Write the highest and the lowest temperature at the ends of the first curve and of the longest."""
     first, lowest = frame["method"].iloc[0], frame.loc[frame["temperature"].idxmin(), "method"]
     for method in dict.fromkeys([first, lowest]):
         groups = frame[frame["method"] == method].groupby("temperature")[list(_NLLS)].mean()

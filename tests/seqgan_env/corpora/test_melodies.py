@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from matplotlib.patches import FancyBboxPatch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from matplotlib.patches import FancyBboxPatch
 
 from seqgan_env.corpora.melodies import abc_text, draw_piano_roll, melody, midi_bytes, write_midi
 from seqgan_env.corpora.tunes import HOLD, REST, Grid, note_spans, read_tunes, symbol_name, without_holds, without_rests
