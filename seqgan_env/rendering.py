@@ -50,7 +50,7 @@ def check_render_mode(render_mode: str | None) -> None:
 
 
 def render_row(mdp: SequenceMDP, row: int, render_mode: str) -> str | npt.NDArray[np.uint8]:
-    """One sequence of the MDP as text, or as a picture for "rgb_array", which also shows Q of the last step's others."""
+    """One sequence of the MDP as text, or as a picture for "rgb_array", which also has Q of other tokens."""
     length = int(mdp.lengths[row])
     tokens = token_names(mdp.task, mdp.tokens[row, :length])
     values = mdp.values[row, :length].tolist()

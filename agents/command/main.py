@@ -88,7 +88,8 @@ def _parse_and_run(arguments: Sequence[str], show_all: bool) -> None:
             call: Callable[[], None] = app.cli(
                 prog="seqgan",
                 args=arguments,
-                description="SeqGAN: train, evaluate, sample, plot, watch, reproduce, compare. Also: --version, --help-all.",
+                description="SeqGAN: train, evaluate, sample, plot, watch, reproduce, compare. Also: --version, "
+                "--help-all.",
             )
     except SystemExit as end:
         if end.code != 2:

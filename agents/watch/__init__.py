@@ -1,1 +1,1 @@
-"""The live page: a run, seen while it is trained. `views` computes, `figures` draws, `page` is what the browser shows."""
+"""The live page of a run: `views` computes, `figures` draws, `page` is what the browser shows, `server` shows it."""

@@ -15,7 +15,7 @@ _REAL, _GENERATED, _MLE, _NOW = "#0072B2", "#D55E00", "#0072B2", "#D55E00"  # of
 
 
 def nll_figure(past: History) -> Any | None:
-    """Both NLLs, or NLL_test alone, over epochs, with the border between MLE and the game; None before a measurement."""
+    """Both NLLs, or NLL_test alone, over epochs, with the border of MLE; None before a measurement."""
     if not past.curve("").measured:
         return None
     panels = PANELS if past.has_oracle else PANELS[1:]

@@ -12,6 +12,7 @@ app = marimo.App(width="medium", app_title="SeqGAN: watch a run")
 @app.cell
 def _():
     import html
+    import os
     from pathlib import Path
 
     import marimo as mo
@@ -19,12 +20,16 @@ def _():
 
     from agents.runs.run_folder import RunFolder
     from agents.watch import figures, views
+    from agents.watch.server import RUN_VARIABLE
 
-    run = RunFolder(Path(str(mo.cli_args()["run"])))
+    run = RunFolder(Path(os.environ[RUN_VARIABLE]))
 
     def said(text, size="1rem"):
-        """Text as it is: nothing of a run is read as HTML or Markdown."""
-        return mo.Html(f'<div style="font-size: {size}">{html.escape(text)}</div>')
+        """Text as it is: nothing of a run is read as HTML or Markdown, and an address is no link.
+
+        A table would load a text that ends in ".png" from its address, so texts in tables need this too.
+        """
+        return mo.Html(f'<span style="font-size: {size}">{html.escape(text)}</span>')
 
     return figures, mo, np, run, said, views
 
@@ -33,7 +38,8 @@ def _():
 def _(mo, run, said):
     clock = mo.ui.refresh(options=["1s", "2s", "10s"], default_interval="2s", label="look again every")
     follow = mo.ui.switch(value=True, label="follow the run")
-    mo.vstack([said(f"{run.path.name}: {run.description['task']}", "1.8rem"), mo.hstack([clock, follow], justify="start")])
+    _title = said(f"{run.path.name}: {run.description['task']}", "1.8rem")
+    mo.vstack([_title, mo.hstack([clock, follow], justify="start")])
     return clock, follow
 
 
@@ -139,7 +145,7 @@ def _(again, mo, np, temperature, them, views):
 
 
 @app.cell
-def _(drawn, figures, mo):
+def _(drawn, figures, mo, said):
     _steps = max(map(len, drawn))
     _values = [token.value for row in drawn for token in row]
     _colours = dict(zip(_values, figures.token_colours(_values), strict=True))
@@ -159,7 +165,7 @@ def _(drawn, figures, mo):
         return "" if token is None else f"Q = {token.value:.3f}"
 
     table = mo.ui.table(
-        [{str(t + 1): row[t].text if t < len(row) else "" for t in range(_steps)} for row in drawn],
+        [{str(t + 1): said(row[t].text) if t < len(row) else "" for t in range(_steps)} for row in drawn],
         selection="single-cell",
         pagination=False,
         show_search=False,
@@ -189,9 +195,10 @@ def _(drawn, figures, mo, said, table):
     _token = _row[_place]
     _inks = figures.token_colours([one.reward for one in _token.completions])
     _listed = mo.ui.table(
-        [{"completion": one.text or "(whole)", "reward": f"{one.reward:.3f}"} for one in _token.completions],
+        [{"completion": said(one.text or "(whole)"), "reward": f"{one.reward:.3f}"} for one in _token.completions],
         selection=None,
         pagination=False,
+        wrapped_columns=["completion"],
         show_search=False,
         show_download=False,
         show_data_types=False,
@@ -200,14 +207,8 @@ def _(drawn, figures, mo, said, table):
             {"backgroundColor": _inks[int(row)][0], "color": _inks[int(row)][1]} if column == "reward" else {}
         ),
     )
-    mo.vstack(
-        [
-            said(
-                f"After “{_token.prefix}”: Q = {_token.value:.3f}, the mean of {len(_token.completions)} rewards", "1.1rem"
-            ),
-            _listed,
-        ]
-    )
+    _heading = f"After “{_token.prefix}”: Q = {_token.value:.3f}, the mean of {len(_token.completions)} rewards"
+    mo.vstack([said(_heading, "1.1rem"), _listed])
     return
 
 

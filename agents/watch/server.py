@@ -16,13 +16,13 @@ from agents.runs.run_folder import RunFolder
 
 PAGE = Path(__file__).with_name("page.py")
 LOOPBACK = "127.0.0.1"
+RUN_VARIABLE = "SEQGAN_WATCHED_RUN"  # names the run folder to the page
 
 
-def watch_command(run: RunFolder, port: int | None, opens_browser: bool) -> list[str]:
+def watch_command(port: int | None, opens_browser: bool) -> list[str]:
     """The command that serves the page.
 
     Args:
-        run: whose page it is.
         port: to listen on; None: a free one.
         opens_browser: whether to show the page in a browser at once.
 
@@ -38,7 +38,6 @@ def watch_command(run: RunFolder, port: int | None, opens_browser: bool) -> list
         *(sys.executable, "-m", "marimo", "run", str(PAGE), "--host", LOOPBACK, "--token", "--no-sandbox"),
         *([] if port is None else ["--port", str(port)]),
         *([] if opens_browser else ["--headless"]),
-        *("--", "--run", str(run.path.resolve())),
     ]
 
 
@@ -46,8 +45,13 @@ def serve(run: RunFolder, port: int | None = None, opens_browser: bool = True) -
     """Show the page until Ctrl-C; the exit status of the server. Raises what `watch_command` does."""
     # The current folder, for "module:Class" of the user's own, and the place of this package.
     places = [os.getcwd(), str(PAGE.parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(places), "MARIMO_SKIP_UPDATE_CHECK": "1"}
-    with subprocess.Popen(watch_command(run, port, opens_browser), env=environment) as server:
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join(places),
+        "MARIMO_SKIP_UPDATE_CHECK": "1",
+        # Not an argument: marimo would read one with "=" in it as two.
+        RUN_VARIABLE: str(run.path.resolve()),
+    }
+    with subprocess.Popen(watch_command(port, opens_browser), env=environment) as server:
         try:
             return server.wait()
         except KeyboardInterrupt:  # the terminal has sent it to the server too

@@ -11,24 +11,21 @@ from agents.runs.run_folder import RunFolder
 from agents.watch import server
 
 
-def test_the_server_listens_on_loopback_alone_and_asks_for_a_token(
-    finished_run: RunFolder, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_server_listens_on_loopback_alone_and_asks_for_a_token(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
-    command = server.watch_command(finished_run, 4321, opens_browser=False)
+    command = server.watch_command(4321, opens_browser=False)
     assert command[command.index("--host") + 1] == "127.0.0.1"
     assert "--token" in command
     assert command[command.index("--port") + 1] == "4321"
     assert "--headless" in command
-    assert command[-2:] == ["--run", str(finished_run.path.resolve())]
-    assert "--port" not in server.watch_command(finished_run, None, opens_browser=True)
+    assert "--port" not in server.watch_command(None, opens_browser=True)
 
 
 @pytest.mark.parametrize("port", [0, -1, 65536])
-def test_a_port_out_of_range_is_refused(finished_run: RunFolder, port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_port_out_of_range_is_refused(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
     with pytest.raises(ValueError, match=f"port={port} must lie in"):
-        server.watch_command(finished_run, port, opens_browser=False)
+        server.watch_command(port, opens_browser=False)
 
 
 def test_without_marimo_the_command_names_the_extra(
