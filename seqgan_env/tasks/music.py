@@ -32,86 +32,23 @@ from seqgan_env.corpora.corpus import (
 )
 from seqgan_env.corpora.melodies import abc_text, draw_piano_roll, write_midi
 from seqgan_env.corpora.tune_files import read_tune_files
+from seqgan_env.corpora.tune_windows import MusicStatistics, Polyphony, tune_windows
 from seqgan_env.corpora.tunes import (
     HOLD,
     KEYS,
     MIDI_NOTE_OF_KEY_0,
     REST,
     Grid,
-    Tune,
     name_symbol,
     symbol_name,
-    without_holds,
-    without_rests,
 )
 from seqgan_env.measures.sample_measures import SampleMeasures
 from seqgan_env.tasks.corpus_task import CorpusTask
 from seqgan_env.vocabulary import Vocabulary
 
-Polyphony = Literal["highest", "drop", "error"]
 BUNDLED_TUNES = Path(__file__).parents[1] / "corpora" / "data" / "tunes.txt"
 PAPER_STEP_SECONDS = 0.4
 EOS = "<eos>"
-_NAMED = 5  # files named in the printed table; the others are counted
-
-
-@dataclass(frozen=True)
-class MusicStatistics(CorpusStatistics):
-    """Statistics of a music corpus: those of `CorpusStatistics` for its windows, and more about its tunes."""
-
-    tunes: int = 0
-    """Tunes that were read."""
-    broken: tuple[str, ...] = ()
-    """The fault of each skipped file or tune."""
-    repaired: int = 0
-    """ABC tunes with errors; abc2midi read the rest of them."""
-    notes: int = 0
-    """Notes of all tunes, without percussion."""
-    missed_notes: int = 0
-    """Notes that sound at no step of the grid."""
-    lost_notes: int = 0
-    """Notes of MIDI files that never end or have no length; they are left out."""
-    ornaments: int = 0
-    """Ornaments of ABC tunes that were removed."""
-    refused: tuple[str, ...] = ()
-    """Each tune with a directive that would have read another file, and this directive, which was removed."""
-    polyphonic_tunes: int = 0
-    """Tunes in which more than one note sounds at some step."""
-    polyphonic_steps: int = 0
-    """Steps at which more than one note sounds."""
-    polyphony: Polyphony = "highest"
-    """The treatment of such steps: the highest note was taken, or the tune was dropped."""
-    short_tunes: int = 0
-    """Tunes that give no sequence because they are shorter than T."""
-    remainder_steps: int = 0
-    """Steps after the last whole window of a tune, and all steps of short tunes."""
-    remainder: Literal["drop", "keep"] = "drop"
-    """Whether they were dropped, or kept as shorter sequences."""
-    unseen_rate: float = 0.0
-    """Share of the test tokens that never occur in the training split, 0 to 1."""
-
-    def lines(self) -> list[tuple[str, str]]:
-        """The rows of a table to print before training: name and value."""
-        done = {"drop": "dropped", "keep": "kept"}
-        rows = [
-            ("tunes", f"{self.tunes:,}, of which {self.short_tunes:,} shorter than T"),
-            ("broken, skipped", f"{len(self.broken):,}"),
-            *((f"  {number}", reason) for number, reason in enumerate(self.broken[:_NAMED], start=1)),
-            ("ABC errors passed over", f"{self.repaired:,} tunes"),
-            ("ABC ornaments", f"{self.ornaments:,} dropped"),
-            ("other files, not read", f"{len(self.refused):,}"),
-            *((f"  {number}", where) for number, where in enumerate(self.refused[:_NAMED], start=1)),
-            ("notes", f"{self.notes:,}, of which {self.missed_notes:,} fall between two steps"),
-            ("without an end, left out", f"{self.lost_notes:,} notes"),
-            (
-                "polyphony",
-                f"{self.polyphonic_steps:,} steps in {self.polyphonic_tunes:,} tunes"
-                + {"highest": ": the highest note", "drop": ": dropped", "error": ""}[self.polyphony],
-            ),
-            ("after the last window", f"{self.remainder_steps:,} steps {done[self.remainder]}"),
-            ("test tokens not in train", f"{self.unseen_rate:.2%}"),
-        ]
-        return super().lines() + rows
 
 
 @dataclass
@@ -319,7 +256,14 @@ def _task(options: MusicOptions) -> MusicTask:
             f'{len(tunes)} tunes); choose polyphony="highest" or "drop"',
             polyphonic[0].source,
         )
-    windows, tune_of, remainders = _windows(tunes, options)
+    windows, tune_of, remainders = tune_windows(
+        tunes,
+        options.sequence_length,
+        prolong_rests=options.rests == "prolong",
+        holds=options.holds,
+        drop_polyphonic=options.polyphony == "drop",
+        keep_remainder=options.remainder == "keep",
+    )
     if not windows:
         raise CorpusError(
             f"none of {len(tunes)} tunes gives a sequence of T = {options.sequence_length} steps; "
@@ -407,30 +351,6 @@ def pitches(vocabulary: Vocabulary) -> list[float]:
     """
     symbols = [REST if token == EOS else name_symbol(token) for token in vocabulary.tokens]
     return [float(symbol + MIDI_NOTE_OF_KEY_0) if symbol >= 1 else float("nan") for symbol in symbols]
-
-
-def _windows(tunes: Sequence[Tune], options: MusicOptions) -> tuple[list[IntArray], IntArray, int]:
-    """Consecutive windows of T symbols, the tune of each (ascending), and the number of steps after the last ones."""
-    windows: list[IntArray] = []
-    tune_of: list[int] = []
-    remainders = 0
-    length = options.sequence_length
-    for number, tune in enumerate(tunes):
-        if tune.polyphonic_steps and options.polyphony == "drop":
-            continue
-        symbols = without_rests(tune.symbols) if options.rests == "prolong" else tune.symbols.copy()
-        struck = without_holds(symbols)
-        if options.holds:  # a window that begins inside a note starts this note
-            symbols[::length] = struck[::length]
-        else:
-            symbols = struck
-        whole = len(symbols) // length * length
-        remainders += len(symbols) - whole
-        stop = len(symbols) if options.remainder == "keep" else whole
-        found = [symbols[start : start + length] for start in range(0, stop, length)]
-        windows += found
-        tune_of += [number] * len(found)
-    return windows, np.array(tune_of, dtype=np.int64), remainders
 
 
 def _split(

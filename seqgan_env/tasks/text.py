@@ -13,7 +13,6 @@ import unicodedata
 from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
-from hashlib import blake2b
 from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args
@@ -21,14 +20,12 @@ from typing import Any, ClassVar, Literal, get_args
 import numpy as np
 import numpy.typing as npt
 import regex
-import torch
 from torch import Tensor
 
 from seqgan_env.corpora.corpus import (
     CorpusError,
     CorpusStatistics,
     Duplicates,
-    IntArray,
     Parts,
     Split,
     TooLong,
@@ -47,13 +44,20 @@ from seqgan_env.corpora.segmentation import (
     choose_segmentation,
     train_tokenizer,
 )
+from seqgan_env.corpora.token_table import (
+    CHUNK,
+    TokenTable,
+    chosen_lines,
+    padded,
+    sequence_key,
+    subword_table,
+    token_table,
+)
 from seqgan_env.tasks.corpus_task import CorpusTask
 from seqgan_env.vocabulary import Vocabulary
 
 LONGEST_DEFAULT = 128  # the largest T by default: the search of Eq. 4 costs T^2
 _TOWER = regex.compile(r"\p{M}{200}")
-_CHUNK = 1 << 15  # sequences that are processed together
-_CACHED_FIELDS = 1 << 17  # words whose tokens are stored
 
 
 @dataclass(frozen=True)
@@ -202,12 +206,12 @@ def _task(options: TextOptions, lines: _Lines) -> CorpusTask:
     segmentation = choose_segmentation(sample, options.unit, options.punctuation)
     tokenizer = None
     if segmentation.unit == "subword":
-        keys = np.frombuffer(array("Q", map(_key, lines)), dtype=np.uint64)
+        keys = np.frombuffer(array("Q", map(sequence_key, lines)), dtype=np.uint64)
         parts, shared = _split(options, keys, lines)
-        tokenizer = train_tokenizer(_chosen_lines(lines, parts["train"]), options.subword_vocabulary)
-        table = _subword_table(lines, tokenizer, len(keys))
+        tokenizer = train_tokenizer(chosen_lines(lines, parts["train"]), options.subword_vocabulary)
+        table = subword_table(lines, tokenizer, len(keys))
     else:
-        table, keys = _token_table(lines, segmentation)
+        table, keys = token_table(lines, segmentation)
         parts, shared = _split(options, keys, lines)
     parts, length, too_long = _fit(table, parts, options)
     vocabulary, unknown_rate = _index(table, parts, length, segmentation, tokenizer, options)
@@ -247,29 +251,13 @@ def _task(options: TextOptions, lines: _Lines) -> CorpusTask:
 class _Splits:
     """The sequences of each split, made from the table of tokens at their first use."""
 
-    table: _TokenTable
+    table: TokenTable
     parts: Parts
     length: int
     vocabulary: Vocabulary
 
     def __call__(self, split: Split) -> Tensor:
-        return _padded(self.table, self.parts[split], self.length, self.vocabulary)
-
-
-def _padded(table: _TokenTable, rows: IntArray, length: int, vocabulary: Vocabulary) -> Tensor:
-    """Some sequences, (len(rows), length) int64: EOS after the shorter ones, then PAD."""
-    sequences = torch.empty((len(rows), length), dtype=torch.int64, device="cpu")
-    done = 0
-    for ids in table.matrices(rows, length):
-        block = torch.from_numpy(ids).long()
-        counts = (block >= 0).sum(dim=1)
-        block[block < 0] = vocabulary.pad_token
-        if vocabulary.eos_token is not None:
-            short = (counts < length).nonzero().squeeze(1)
-            block[short, counts[short]] = vocabulary.eos_token
-        sequences[done : done + len(block)] = block
-        done += len(block)
-    return sequences
+        return padded(self.table, self.parts[split], self.length, self.vocabulary)
 
 
 class _Lines:
@@ -322,92 +310,6 @@ class _Lines:
         return unicodedata.normalize("NFC", line)
 
 
-@dataclass
-class _TokenTable:
-    """All sequences one after another.
-
-    Attributes:
-        tokens: (n,) int32 ids.
-        offsets: (M + 1,) int64: sequence i is tokens[offsets[i] : offsets[i + 1]].
-        names: the token string of each id.
-    """
-
-    tokens: npt.NDArray[np.int32]
-    offsets: npt.NDArray[np.int64]
-    names: list[str]
-
-    def lengths(self, rows: IntArray) -> npt.NDArray[np.int64]:
-        """Tokens of some sequences."""
-        return self.offsets[rows + 1] - self.offsets[rows]
-
-    def matrices(self, rows: IntArray, length: int) -> Iterator[npt.NDArray[np.int32]]:
-        """Some sequences, cut after `length` tokens and padded with -1, in blocks of (at most _CHUNK, length)."""
-        for start in range(0, len(rows), _CHUNK):
-            chunk = rows[start : start + _CHUNK]
-            present = np.arange(length) < self.lengths(chunk)[:, None]
-            matrix = np.full(present.shape, -1, dtype=np.int32)
-            matrix[present] = self.tokens[(self.offsets[chunk][:, None] + np.arange(length))[present]]
-            yield matrix
-
-    def counts(self, rows: IntArray, length: int) -> npt.NDArray[np.int64]:
-        """(len(names),) int64: how often each token occurs in some sequences, cut after `length` tokens."""
-        counts = np.zeros(len(self.names), dtype=np.int64)
-        for matrix in self.matrices(rows, length):
-            counts += np.bincount(matrix[matrix >= 0], minlength=len(counts))
-        return counts
-
-
-def _key(line: str) -> int:
-    """A number that is the same for equal sequences; among a million others, two share one with probability 3e-8."""
-    return int.from_bytes(blake2b(line.encode(), digest_size=8).digest(), "little")
-
-
-def _token_table(lines: _Lines, segmentation: Segmentation) -> tuple[_TokenTable, npt.NDArray[np.uint64]]:
-    """Cut every line into tokens, with ids in the order of first occurrence; also return the key of every line."""
-    ids: dict[str, int] = {}
-    tokens, offsets, keys = array("i"), array("q", [0]), array("Q")
-    known: dict[str, list[int]] = {}
-    for line in lines:
-        fields = segmentation.fields(line)
-        for field in fields:
-            row = known.get(field)
-            if row is None:
-                row = [ids.setdefault(piece, len(ids)) for piece in segmentation.pieces(field)]
-                if segmentation.unit == "word":
-                    if len(known) >= _CACHED_FIELDS:
-                        known.clear()
-                    known[field] = row
-            tokens.extend(row)
-        offsets.append(len(tokens))
-        keys.append(_key(" ".join(fields)))
-    table = _TokenTable(np.frombuffer(tokens, np.int32), np.frombuffer(offsets, np.int64), list(ids))
-    return table, np.frombuffer(keys, dtype=np.uint64)
-
-
-def _subword_table(lines: _Lines, tokenizer: Any, count: int) -> _TokenTable:
-    """Cut every line into subwords, with the tokenizer's ids."""
-    tokens, offsets = array("i"), array("q", [0])
-    walk = iter(lines)
-    while chunk := list(islice(walk, 1 << 10)):
-        for encoding in tokenizer.encode_batch(chunk, add_special_tokens=False):
-            tokens.extend(encoding.ids)
-            offsets.append(len(tokens))
-    if len(offsets) != count + 1:
-        raise CorpusError("has changed while it was read; read it again when it no longer changes")
-    names = [tokenizer.id_to_token(number) for number in range(tokenizer.get_vocab_size())]
-    return _TokenTable(np.frombuffer(tokens, np.int32), np.frombuffer(offsets, np.int64), names)
-
-
-def _chosen_lines(lines: _Lines, rows: IntArray) -> Iterator[str]:
-    """The lines with these indices, which ascend."""
-    wanted = iter(rows.tolist())
-    row = next(wanted, None)
-    for number, line in enumerate(lines):
-        if number == row:
-            yield line
-            row = next(wanted, None)
-
-
 def _split(options: TextOptions, keys: npt.NDArray[np.uint64], lines: _Lines) -> tuple[Parts, int]:
     """The rows of each split, and how many held-out sequences also occur in an earlier split."""
     parts = draw_parts(
@@ -421,7 +323,7 @@ def _split(options: TextOptions, keys: npt.NDArray[np.uint64], lines: _Lines) ->
     return resolve_duplicates(keys, parts, options.duplicates)
 
 
-def _fit(table: _TokenTable, parts: Parts, options: TextOptions) -> tuple[Parts, int, int]:
+def _fit(table: TokenTable, parts: Parts, options: TextOptions) -> tuple[Parts, int, int]:
     """The splits after the treatment of longer sequences, T, and the number of longer sequences."""
     lengths = table.lengths(np.concatenate(list(parts.values())))
     longest = int(lengths.max())
@@ -442,7 +344,7 @@ def _fit(table: _TokenTable, parts: Parts, options: TextOptions) -> tuple[Parts,
 
 
 def _index(
-    table: _TokenTable,
+    table: TokenTable,
     parts: Parts,
     length: int,
     segmentation: Segmentation,
@@ -482,8 +384,8 @@ def _index(
         tokens.append(eos)
     id_of = np.full(len(names), len(known), dtype=np.int32)
     id_of[known] = np.arange(len(known))
-    for start in range(0, len(table.tokens), _CHUNK):
-        block = table.tokens[start : start + _CHUNK]
+    for start in range(0, len(table.tokens), CHUNK):
+        block = table.tokens[start : start + CHUNK]
         block[:] = id_of[block]
     vocabulary = Vocabulary(
         tokens,
