@@ -40,7 +40,7 @@ class Learner:
         label: the name in tables and figures.
         module: the module that holds the class.
         extra: the extra of this package that installs the module; "" for none.
-        is_on_policy: whether it learns from fresh experience alone.
+        is_on_policy: whether it learns only from fresh experience.
     """
 
     name: LearnerName

@@ -102,7 +102,7 @@ class ModelsOptions:
     page_only: bool = False
     """Measure nothing: fill --page from the lines of --csv."""
     device: Device = "cpu"
-    """Where everything runs."""
+    """The device."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ class VarianceOptions:
     csv: Path | None = None
     """File for the results, one line per estimator; an existing file is replaced."""
     device: Literal["cpu"] = "cpu"
-    """Where everything runs."""
+    """The device."""
 
 
 Options = TypeVar("Options", StagesOptions, ScalingOptions, ModelsOptions, VarianceOptions)

@@ -194,7 +194,7 @@ class Fig2:
             self.methods[name] = method if has_game else continued(method, study.config)
 
     def cells(self) -> list[Cell]:
-        """Training alone."""
+        """Only training cells."""
         return self.study.cells(list(self.methods.values()), ())
 
     def rows(self) -> list[Row]:
@@ -245,7 +245,7 @@ class Fig3:
         self.updates = updates
 
     def cells(self) -> list[Cell]:
-        """Training alone."""
+        """Only training cells."""
         return self.study.cells([schedule.method(self.updates) for schedule in SCHEDULES], ())
 
     def rows(self) -> list[Row]:

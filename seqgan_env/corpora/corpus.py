@@ -52,7 +52,7 @@ class CorpusStatistics:
     source: str
     """The file, folder or data set."""
     unit: str
-    """What a token is, such as "words (auto: separated by spaces)"."""
+    """The kind of token, such as "words (auto: separated by spaces)"."""
     sequences: dict[str, int]
     """Sequences in "train", "validation" and "test"."""
     vocab_size: int

@@ -29,7 +29,7 @@ def count_note_ons(data: bytes) -> int:
 
 
 def _tracks(data: bytes) -> Iterator[tuple[int, int]]:
-    """Where the content of each track begins and ends."""
+    """The beginning and end of the content of each track, as positions in the file."""
     place = 8 + int.from_bytes(data[4:8], "big")
     while place + 8 <= len(data):
         start = place + 8

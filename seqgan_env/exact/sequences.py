@@ -55,7 +55,7 @@ class SequenceTree:
 
 
 def count_sequences(vocab_size: int, sequence_length: int, eos_token: int | None = None) -> int:
-    """How many sequences there are: V^T, or with EOS n_1 = V, n_T = 1 + (V - 1) n_{T-1}.
+    """The number of sequences: V^T, or with EOS n_1 = V, n_T = 1 + (V - 1) n_{T-1}.
 
     Raises:
         ValueError: if a size is below 1, or EOS is not a token.

@@ -108,7 +108,7 @@ class TransformerSequenceModel(PrefixMemory, SequenceModel):
     @torch.no_grad()
     def advance(self, state: State, tokens: Tensor) -> State:
         _, fed, memory = state
-        memory = memory.clone()  # the state before stays as it is
+        memory = memory.clone()  # the old state must not change
         slot = self._slot(state)
         x = torch.addmm(self.positions[slot], self.embedding[tokens], self.input_weight)
         for layer, block in enumerate(cast(Iterable[TransformerBlock], self.blocks)):
@@ -162,7 +162,7 @@ class AttentionLSTMSequenceModel(PrefixMemory, LSTMSequenceModel):
     def advance(self, state: State, tokens: Tensor) -> State:
         _, fed, memory, *lstm_state = state
         h, c = super().advance(tuple(lstm_state), tokens)
-        memory = memory.clone()  # the state before stays as it is
+        memory = memory.clone()  # the old state must not change
         slot = self._slot(state)
         remember(memory, slot, h)
         visible = visible_slots(slot)  # (R, S)

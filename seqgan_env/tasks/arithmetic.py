@@ -171,7 +171,7 @@ class ArithmeticOptions:
 
     ## Information
     At the end: `sequence` (T,) int64 with PAD after EOS, `text`, and `oracle_nll`, the sequence's NLL under the
-    grammar in nats per token. It never enters the reward unless asked for (`reward_model="oracle"`).
+    grammar in nats per token. It enters the reward only with `reward_model="oracle"`.
 
     ## Arguments
     - `sequence_length` (15): T; `depth` (2): brackets that may be open at once;

@@ -53,8 +53,8 @@ class OracleOptions:
     Terminated after T tokens. Never truncated.
 
     ## Information
-    At the end: `sequence` (T,) int64, and `oracle_nll`, the sequence's NLL under the oracle in nats per token. It never
-    enters the reward unless asked for (`reward_model="oracle"`).
+    At the end: `sequence` (T,) int64, and `oracle_nll`, the sequence's NLL under the oracle in nats per token. It
+    enters the reward only with `reward_model="oracle"`.
 
     ## Arguments
     - `vocab_size` (5000), `sequence_length` (20);
