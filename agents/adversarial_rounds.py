@@ -2,8 +2,8 @@
 
 In: a learner that has just been updated g times. Out: a discriminator that was trained against it (lines 14-16), a
 roll-out policy that was updated from it (line 17), and environments that use both. For an off-policy learner the
-rewards in its buffer are then recomputed, see `replay_rewards`. `SeqGAN.train` calls `play` from its loop,
-`DiscriminatorTrainer` from SB3's hooks.
+rewards in its buffer are then recomputed, see `replay_rewards`.
+`SeqGAN.train` calls `play` from its loop, `DiscriminatorTrainer` from SB3's hooks.
 """
 
 from __future__ import annotations

@@ -145,7 +145,7 @@ class Adversary:
 
         Args:
             real: (M, T) int64, on the discriminator's device.
-            generated: (M, T) int64, likewise.
+            generated: (M, T) int64, on the discriminator's device.
 
         Returns:
             The mean of Eq. 5's loss over the batches, nats per sequence.

@@ -110,7 +110,7 @@ class DiscriminatorTrainer(AdversarialRounds, BaseCallback):
 
     @property
     def optimizer(self) -> torch.optim.Optimizer | None:
-        """Of D."""
+        """The optimizer of D."""
         return None if self.adversary is None else self.adversary.optimizer
 
     # SB3's hooks. SB3 updates the learner after a rollout has ended, so a round is due when the next rollout starts.

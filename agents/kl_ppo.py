@@ -36,8 +36,8 @@ class KLPPO(PPO):
         env: an environment of this project with `reward_mode="potential"` or `"terminal"`, or its id.
         learning_rate: of Adam.
         n_steps: steps of each environment per update; None is the horizon T.
-        batch_size: steps of a minibatch; None takes all steps of the update. n_epochs, gae_lambda, clip_range,
-            normalize_advantage, ent_coef, vf_coef, max_grad_norm: as in SB3's PPO.
+        batch_size: steps of a minibatch; None takes all steps of the update.
+        n_epochs, gae_lambda, clip_range, normalize_advantage, ent_coef, vf_coef, max_grad_norm: as in SB3's PPO.
         gamma: discount; with 1 the penalties of a sequence add up to its KL.
         kl_coef: weight of KL(G || G_ref), in reward per nat, per sequence; 0 is plain PPO.
         ppo: other arguments of SB3's PPO (target_kl, stats_window_size, tensorboard_log, policy_kwargs, verbose, seed,

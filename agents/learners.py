@@ -40,7 +40,7 @@ class Learner:
         label: the name in tables and figures.
         module: the module that holds the class.
         extra: the extra of this package that installs the module; "" for none.
-        is_on_policy: whether it learns from fresh experience alone.
+        is_on_policy: whether it learns only from fresh experience.
     """
 
     name: LearnerName
@@ -178,11 +178,11 @@ def resolved(settings: dict[str, Any]) -> dict[str, Any]:
         except ValueError as error:
             raise ValueError(f"learning_rate={rate!r} must be a number, or like 'lin_1e-2'") from error
     if "." in settings["policy"]:
-        settings["policy"] = named(settings["policy"])
+        settings["policy"] = imported_object(settings["policy"])
     return settings
 
 
-def named(name: str) -> Any:
+def imported_object(name: str) -> Any:
     """Import the object with a dotted name such as "agents.policies.SequencePolicy"."""
     module, _, attribute = name.rpartition(".")
     return getattr(import_module(module), attribute)
@@ -194,5 +194,5 @@ def _value_of(node: ast.expr) -> Any:
         if node.func.id == "dict" and not node.args:
             return {keyword.arg: _value_of(keyword.value) for keyword in node.keywords}
         if node.func.id == "get_class_by_name" and len(node.args) == 1:
-            return named(ast.literal_eval(node.args[0]))
+            return imported_object(ast.literal_eval(node.args[0]))
     return ast.literal_eval(node)

@@ -3,11 +3,11 @@
 Eq. 6-7: grad J = E_{Y ~ G}[ sum_t grad log G(y_t | Y_{1:t-1}) Q(Y_{1:t-1}, y_t) ].  Eq. 8: theta <- theta + alpha
 grad J. In: experience of an SB3 vector environment. Out: one Adam step per batch of experience.
 With `reward_mode="action_value"` the reward of a step is Q itself, so the discount is 0. With "potential" and
-"terminal" rewards the weight of a step is its return to go, so the discount is 1. Where sequences differ in length, a
-sequence may be cut at the end of an update. Its reward then arrives in the next update, which also credits the tokens
-before the cut. So every token gets its whole return, and the cuts do not matter. As in the authors' code the loss is
-summed over batch and time, and its gradient is then clipped to a global norm of 5. With Adam this acts as a
-normalisation. By default there is no baseline and no entropy bonus.
+"terminal" rewards the weight of a step is its return to go, so the discount is 1.
+Where sequences differ in length, a sequence may be cut at the end of an update. Its reward then arrives in the next
+update, which also credits the tokens before the cut. So every token gets its whole return, and the cuts do not matter.
+As in the authors' code the loss is summed over batch and time, and its gradient is then clipped to a global norm of 5.
+With Adam this acts as a normalisation. By default there is no baseline and no entropy bonus.
 """
 
 from __future__ import annotations

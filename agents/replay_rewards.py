@@ -58,8 +58,8 @@ class RewardSource:
             actions: (M,) int64, the tokens y_t.
             rng: draws the completions.
 
-            Returns:
-                (M,) float64.
+        Returns:
+            (M,) float64.
         """
         transitions = np.arange(len(observations))
         before = (observations < self.task.vocab_size).sum(axis=1)

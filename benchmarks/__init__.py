@@ -1,10 +1,10 @@
-"""Speed of this project: beside the same work written plainly in PyTorch, beside what the machine allows, and as sizes
-grow.
+"""Speed of this project: compared with plain PyTorch, compared with the limits of the machine, and for growing sizes.
 
-`python -m benchmarks` times the stages: `plain` holds the baselines, as the paper's equations read; `stages` pairs each
-with our way of doing the same work; `roofline` counts what the work needs, `machine` measures what this machine can do.
-Both sides of a pair run in one process, on the same parameters and data, with the same number of threads, so that the
-ratio outlives the machine that it was measured on.
-`python -m benchmarks scaling` times ours alone over growing sizes, with its memory: `scaling`, drawn by `pictures`.
+`python -m benchmarks` times the stages. `plain` has the baselines, written like the paper's equations. `stages` pairs
+each of them with our code for the same work. `roofline` counts the operations that the work needs, and `machine`
+measures the rates of this machine. Both sides of a pair run in one process, with the same parameters, data and number
+of threads. So the ratio depends little on the machine.
+`python -m benchmarks scaling` times only our code over growing sizes, and measures its memory: `scaling`, drawn by
+`pictures`.
 `python -m benchmarks models` counts the parameters of every generator and discriminator and times them: `models`.
 """

@@ -1,6 +1,6 @@
 """The command `python -m benchmarks`: time every stage, ours and plain in turn, and print tables.
 
-Or, with a word more, `scaling`, `models` and `variance`.
+The subcommands are `scaling`, `models` and `variance`.
 """
 
 from __future__ import annotations
@@ -31,57 +31,58 @@ Device = Literal["cpu", "cuda"]
 
 @dataclass(frozen=True)
 class StagesOptions:
-    """Time each loop of SeqGAN beside the same work in plain PyTorch, and beside what the machine allows, at the
-    paper's sizes (some minutes).
+    """Time each loop of SeqGAN, compared with plain PyTorch and with the limits of the machine, at the paper's sizes
+    (some minutes).
 
-    Every number is the minimum over the repeats after a warm-up; ours and plain take turns, so that both meet the same
-    machine. `bound` is the least time that the machine's own rates allow, measured in the same run; `reached` is the
-    share of it that ours comes to. There are three other subcommands: `python -m benchmarks scaling --help`, cost and
-    memory as sizes grow, `python -m benchmarks models --help`, every generator and discriminator, and
-    `python -m benchmarks variance --help`, what estimates of the policy gradient are worth.
+    Every number is the minimum over the repeats after a warm-up. Ours and plain take turns, so that both meet the same
+    state of the machine. `bound` is the shortest time that the machine's rates allow; the rates are measured in the
+    same run. `reached` is bound divided by the time of ours. There are three other subcommands: `python -m benchmarks
+    scaling --help`, cost and memory for growing sizes; `python -m benchmarks models --help`, every generator and
+    discriminator; and `python -m benchmarks variance --help`, the value of estimates of the policy gradient.
     """
 
     threads: tuple[int, ...] = (1,)
     """PyTorch threads. With several numbers (`--threads 1 2`) ours takes turns with each, and a table gives the gain;
-    plain has the first alone. Let nothing else run: when another process holds a core, PyTorch's threads wait for each
-    other, and two are slower than one."""
+    plain is timed only with the first. Let nothing else run: if another process uses a core, PyTorch's threads wait for
+    each other, and two are slower than one.
+    """
     repeats: int | None = None
-    """Timings of each side of each stage, of which the fastest counts; 3 if not given, 1 with --quick."""
+    """Timings of each side of each stage; the fastest counts; by default 3, or 1 with --quick."""
     quick: bool = False
-    """Tiny sizes, to see that everything runs; the numbers mean nothing."""
+    """Tiny sizes, to check that everything runs; the numbers mean nothing."""
     csv: Path | None = None
-    """File for the results, a line for each stage and number of threads; an existing one is replaced."""
+    """File for the results, one line per stage and number of threads; an existing file is replaced."""
     only: tuple[StageName, ...] = ()
-    """Stages to time; all if none is given."""
+    """Stages to time; by default all."""
     device: Device = "cpu"
-    """Where both sides run."""
+    """Device of both sides."""
 
 
 @dataclass(frozen=True)
 class ScalingOptions:
-    """Time ours alone, and measure its peak memory, while T, N, V and B grow one at a time (some ten minutes).
+    """Time only our code, and measure its peak memory, while T, N, V and B grow one at a time (some ten minutes).
 
-    From T=20, N=16, V=5,000, B=64 with the light filters. Every point has a fresh process.
+    The base point is T=20, N=16, V=5,000, B=64 with the light filters. Every point has a new process.
     """
 
     threads: int = 1
     """PyTorch threads. With more than one, let nothing else run: PyTorch's threads wait for each other."""
     repeats: int | None = None
-    """Timings of each point, of which the fastest counts; 5 if not given, 1 with --quick; fewer where they are long."""
+    """Timings of each point; the fastest counts; by default 5, or 1 with --quick; fewer if they are long."""
     quick: bool = False
-    """Tiny sizes in one process, to see that everything runs; the numbers mean nothing."""
+    """Tiny sizes in one process, to check that everything runs; the numbers mean nothing."""
     csv: Path | None = None
-    """File for the results, a line for each stage and point; an existing one is replaced."""
+    """File for the results, one line per stage and point; an existing file is replaced."""
     picture: Path | None = None
-    """PNG to draw of the results."""
+    """PNG file for a picture of the results."""
     plot_only: bool = False
     """Measure nothing: draw --picture from the lines of --csv."""
     only: tuple[ScalingStage, ...] = ()
-    """Stages to measure; all if none is given."""
+    """Stages to measure; by default all."""
     axes: tuple[Axis, ...] = ()
-    """Axes to vary; all if none is given."""
+    """Axes to vary; by default all."""
     device: Device = "cpu"
-    """Where everything runs. On a GPU, memory is PyTorch's own on it."""
+    """The device. On a GPU, memory is that of PyTorch on it."""
 
 
 @dataclass(frozen=True)
@@ -91,17 +92,17 @@ class ModelsOptions:
     threads: int = 1
     """PyTorch threads. With more than one, let nothing else run: PyTorch's threads wait for each other."""
     repeats: int | None = None
-    """Timings of each model and work, of which the fastest counts; 3 if not given, 1 with --quick."""
+    """Timings of each model and work; the fastest counts; by default 3, or 1 with --quick."""
     quick: bool = False
     """Tiny sizes, to see that everything runs; the numbers mean nothing."""
     csv: Path | None = None
-    """File for the results, a line for each model and work; an existing one is replaced."""
+    """File for the results, one line per model and work; an existing file is replaced."""
     page: Path | None = None
-    """Markdown page whose tables are filled with the results, docs/performance.md; needs --csv, which it links to."""
+    """Markdown page, docs/performance.md, to fill with tables of the results; needs --csv, which it links to."""
     page_only: bool = False
     """Measure nothing: fill --page from the lines of --csv."""
     device: Device = "cpu"
-    """Where everything runs."""
+    """The device."""
 
 
 @dataclass(frozen=True)
@@ -114,15 +115,15 @@ class VarianceOptions:
     threads: int = 1
     """PyTorch threads."""
     repeats: int | None = None
-    """Batches of sequences over which the variance is taken; 100 if not given, 12 with --quick."""
+    """Batches of sequences for the variance; by default 100, or 12 with --quick."""
     seed: int = 0
-    """Of the oracle, the generator, the discriminator and the sequences."""
+    """Seed of the oracle, the generator, the discriminator and the sequences."""
     quick: bool = False
     """Tiny sizes, to see that everything runs; the numbers mean nothing."""
     csv: Path | None = None
-    """File for the results, a line for each estimator; an existing one is replaced."""
+    """File for the results, one line per estimator; an existing file is replaced."""
     device: Literal["cpu"] = "cpu"
-    """Where everything runs."""
+    """The device."""
 
 
 Options = TypeVar("Options", StagesOptions, ScalingOptions, ModelsOptions, VarianceOptions)
@@ -131,8 +132,8 @@ Options = TypeVar("Options", StagesOptions, ScalingOptions, ModelsOptions, Varia
 def measure(pair: Pair, threads: tuple[int, ...], repeats: int, device: torch.device) -> tuple[dict[int, float], float]:
     """Seconds of ours with each number of threads, and of plain with the first, for one unit of work.
 
-    The minimum over the repeats, after a call of each; all take turns. Where the number of threads changes, a call that
-    is not counted comes first: it pays for new threads and cold caches.
+    The minimum over the repeats, after one call of each; all take turns. After a change of the number of threads, one
+    call is not counted: it pays for new threads and cold caches.
     """
     ours: dict[int, list[float]] = {number: [] for number in threads}
     plain = []
@@ -150,13 +151,13 @@ def measure(pair: Pair, threads: tuple[int, ...], repeats: int, device: torch.de
 
 
 def refuse(message: str) -> NoReturn:
-    """End with exit status 2, the status of wrong usage."""
+    """End with exit status 2, which means wrong usage."""
     print(f"python -m benchmarks: {message}", file=sys.stderr)
     raise SystemExit(2)
 
 
 def check(options: StagesOptions | ScalingOptions | ModelsOptions | VarianceOptions) -> None:
-    """Refuse options that cannot be used, before minutes are spent on them."""
+    """Refuse options that cannot be used, before time is spent on them."""
     threads = options.threads if isinstance(options.threads, tuple) else (options.threads,)
     if not threads:
         refuse("--threads needs at least one number, such as --threads 1 2")
@@ -182,7 +183,7 @@ def check(options: StagesOptions | ScalingOptions | ModelsOptions | VarianceOpti
 
 
 def new_progress(console: Console) -> Progress:
-    """A bar on a terminal's error stream that goes away when done."""
+    """A progress bar on a terminal's error stream, which disappears at the end."""
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     return Progress(*columns, TimeElapsedColumn(), console=console, transient=True)
 
@@ -232,7 +233,7 @@ def time_stages(options: StagesOptions) -> None:
 
 
 def measure_scaling(options: ScalingOptions) -> list[scaling.Row]:
-    """Measure every point and print the tables; the rows of the CSV."""
+    """Measure every point and print the tables; returns the rows of the CSV."""
     if options.device == "cpu" and not scaling.measures_memory():
         refuse("scaling reads the peak memory of a process from /proc/self/status, which this system does not have")
     console = Console()
@@ -249,7 +250,7 @@ def measure_scaling(options: ScalingOptions) -> list[scaling.Row]:
             try:
                 cost = run(case, options.device, options.threads, repeats)
             except BrokenProcessPool:
-                refuse(f"the process that measured {case} died, for want of memory most likely; leave it out by --axes")
+                refuse(f"the process that measured {case} died, probably for lack of memory; leave it out by --axes")
             rows.append(scaling.csv_row(case, cost, options.threads, machine))
             progress.advance(bar)
     for axis in get_args(Axis):
@@ -260,7 +261,7 @@ def measure_scaling(options: ScalingOptions) -> list[scaling.Row]:
 
 
 def run_scaling(options: ScalingOptions) -> None:
-    """Measure, print, save and draw; or draw alone."""
+    """Measure, print, save and draw; or only draw."""
     if options.plot_only:
         if options.csv is None or options.picture is None:
             refuse("--plot-only draws --picture from the lines of --csv; give both")
@@ -277,7 +278,7 @@ def run_scaling(options: ScalingOptions) -> None:
 
 
 def run_models(options: ModelsOptions) -> None:
-    """Measure, print, save and fill the page; or fill the page alone."""
+    """Measure, print, save and fill the page; or only fill the page."""
     if (options.page is not None or options.page_only) and (options.csv is None or options.page is None):
         refuse("--page is filled from the lines of --csv; give both")
     try:
@@ -296,7 +297,7 @@ def run_models(options: ModelsOptions) -> None:
 
 
 def measure_models(options: ModelsOptions) -> list[models.Row]:
-    """Measure every model and print the tables; the rows of the CSV."""
+    """Measure every model and print the tables; returns the rows of the CSV."""
     device = torch.device(options.device)
     use_threads(options.threads)
     console = Console()
@@ -341,7 +342,7 @@ def parse(kind: type[Options], prog: str, args: list[str]) -> Options:
 
 
 def main(args: list[str] | None = None) -> None:
-    """Run the subcommand that the command line (args, or that of the process) begins with, `stages` if none."""
+    """Run the subcommand at the beginning of the command line (args, or that of the process); by default `stages`."""
     given = sys.argv[1:] if args is None else args
     if given[:1] == ["scaling"]:
         run_scaling(parse(ScalingOptions, "python -m benchmarks scaling", given[1:]))

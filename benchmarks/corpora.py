@@ -1,7 +1,7 @@
-"""Made-up text of given size, to time `seqgan train text` on: `python -m benchmarks.corpora FOLDER`.
+"""Artificial text of a given size, to time `seqgan train text`: `python -m benchmarks.corpora FOLDER`.
 
-Words are syllables strung together, as frequent as Zipf's law has it; every other one is decided by the word before it,
-so that there is something to learn. What is measured on it says what a run costs, and nothing about language.
+Words are sequences of syllables, and their frequencies follow Zipf's law. Every second word depends on the word before
+it, so that there is something to learn. Measurements on this text show the cost of a run, but nothing about language.
 """
 
 from __future__ import annotations
@@ -22,10 +22,11 @@ class Corpus:
 
     Attributes:
         file: its name.
-        vocab_size: how many words there are; few of them, if the text is short.
-        shortest, longest: words of a line.
-        lines: how many, or as many as `megabytes` hold.
-        seed: of the text; the words are the same.
+        vocab_size: number of words; a short text has only few of them.
+        shortest, longest: the smallest and largest number of words in a line.
+        lines: number of lines; 0 takes as many as fit into `megabytes`.
+        megabytes: size of the text, if `lines` is 0.
+        seed: seed of the text; the words do not depend on it.
     """
 
     file: str
@@ -45,7 +46,7 @@ CORPORA = (
 
 
 def make_words(count: int) -> npt.NDArray[np.str_]:
-    """So many different words, in alphabetical order."""
+    """`count` different words, in alphabetical order."""
     rng = np.random.default_rng(1)
     words: set[str] = set()
     while len(words) < count:
@@ -55,7 +56,7 @@ def make_words(count: int) -> npt.NDArray[np.str_]:
 
 
 def write(corpus: Corpus, folder: Path) -> Path:
-    """Write a text, a line a sequence."""
+    """Write a text, one sequence per line."""
     rng, words = np.random.default_rng(corpus.seed), make_words(corpus.vocab_size)
     rng.shuffle(words)
     frequency = 1 / (np.arange(corpus.vocab_size) + 2.7) ** 1.05

@@ -1,4 +1,4 @@
-"""Where a run was made, and what that machine can do: the names and rates that stand beside every result."""
+"""The machine of a run, and its rates, which are stored with every result."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from benchmarks.roofline import Rates
 
 @dataclass(frozen=True)
 class Machine:
-    """Where and with what a run was made.
+    """The machine and the software of a run.
 
     Attributes:
         device: "cpu" or "cuda".
-        name: of the processor, with its number of cores, or of the GPU.
+        name: name of the processor, with its number of cores, or of the GPU.
         python, torch, numpy: versions.
-        commit: of this repository, with "-dirty" where files differ from it; "unknown" outside a git checkout.
+        commit: commit of this repository, with "-dirty" if files differ from it; "unknown" outside a git checkout.
     """
 
     device: str
@@ -38,7 +38,7 @@ class Machine:
         return f"{self.name} · {versions} · commit {self.commit}"
 
     def cells(self) -> dict[str, str]:
-        """As columns of a CSV."""
+        """The columns of a CSV."""
         return {
             "device": self.device,
             "machine": self.name,
@@ -53,19 +53,19 @@ MACHINE_COLUMNS = ("device", "machine", "python", "torch", "numpy", "commit")
 
 
 def this_machine(device: torch.device) -> Machine:
-    """The machine that this runs on, and the device that is timed."""
+    """The current machine, with the device that is timed."""
     name = f"{cpu_name()}, {os.cpu_count()} cores" if device.type == "cpu" else torch.cuda.get_device_name(device)
     return Machine(device.type, name, platform.python_version(), torch.__version__, np.__version__, git_commit())
 
 
 def synchronise(device: torch.device) -> None:
-    """Wait until a GPU has done what it was given; a CPU always has."""
+    """Wait until a GPU has finished its work; a CPU never needs this."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 def seconds_of(work: Callable[[], object], device: torch.device) -> float:
-    """Wall time of one call, with all that it starts on the device."""
+    """Wall time of one call, including all work that it starts on the device."""
     synchronise(device)
     start = time.perf_counter()
     work()
@@ -74,7 +74,7 @@ def seconds_of(work: Callable[[], object], device: torch.device) -> float:
 
 
 def use_threads(threads: int) -> None:
-    """Set PyTorch's threads, and start them: what is timed next must not pay for that."""
+    """Set PyTorch's threads, and start them, so that the next timing does not include their start."""
     torch.set_num_threads(threads)
     if threads > 1:
         square = torch.ones(256, 256)
@@ -82,11 +82,11 @@ def use_threads(threads: int) -> None:
 
 
 def measure_rates(device: torch.device, quick: bool = False) -> Rates:
-    """The device's rates with the present number of threads, in a second or a few.
+    """Measure the device's rates with the current number of threads, in a few seconds.
 
     Args:
         device: to measure.
-        quick: on sizes too small for good numbers.
+        quick: measure at sizes too small for good numbers.
     """
     on_gpu = device.type == "cuda"
     repeats = 1 if quick else 4
@@ -102,7 +102,7 @@ def measure_rates(device: torch.device, quick: bool = False) -> Rates:
     def exponentials(size: int) -> float:
         x = torch.rand(size, device=device)
         out = torch.empty_like(x)
-        calls = 1 if on_gpu or quick else (1 << 23) // size  # enough of them for the clock
+        calls = 1 if on_gpu or quick else (1 << 23) // size  # enough calls for the clock
 
         def work() -> None:
             for _ in range(calls):
@@ -117,7 +117,7 @@ def measure_rates(device: torch.device, quick: bool = False) -> Rates:
 
     if quick:
         return Rates(product(128), exponentials(1 << 14), copy(1 << 22))
-    # From sizes that fit a core's cache to sizes that threads share well; a copy far beyond it.
+    # From sizes that fit a core's cache to sizes that threads share well. The copy is far larger than the cache.
     return Rates(
         flops=max(map(product, (4096, 8192) if on_gpu else (1024, 2048, 3072))),
         exps=max(map(exponentials, (1 << 24, 1 << 26) if on_gpu else (1 << 14, 1 << 16, 1 << 18))),

@@ -1,8 +1,8 @@
-"""What each generator and each discriminator costs: its parameters, and seconds at the paper's sizes.
+"""The cost of each generator and each discriminator: its parameters, and seconds at the paper's sizes.
 
-Ours alone, one after the other, each as its name builds it. A generator is timed at drawing sequences and at an epoch
-of maximum likelihood; a discriminator at scoring sequences and at a training step.
-In: sizes, a device. Out: rows of a CSV, tables for people, and the same tables in a Markdown page.
+Only our models, one after the other, each built by its name. A generator is timed for drawing sequences and for an
+epoch of maximum likelihood, a discriminator for scoring sequences and for a training step.
+In: sizes, a device. Out: rows of a CSV, printed tables, and the same tables in a Markdown page.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Kind = Literal["generator", "discriminator"]
 CSV_COLUMNS = ("kind", "model", "parameters", "work", "seconds", "threads", *MACHINE_COLUMNS)
 Row = Mapping[str, str]  # a line of the CSV
 
-# Of each kind: the columns of its table, and what they time.
+# For each kind: the columns of its table, and the work that they time.
 WORK: Mapping[Kind, Mapping[str, str]] = {
     "generator": {"sampling": "drawing 10,000 sequences", "mle-epoch": "an epoch of maximum likelihood on 10,000"},
     "discriminator": {"scoring": "scoring 10,000 sequences", "step": "a training step on a batch of 64"},
@@ -42,7 +42,7 @@ _BEGIN, _END = "<!-- models.csv -->", "<!-- end of models.csv -->"
 
 @dataclass(frozen=True)
 class Subject:
-    """One model, by the name that the command line knows it by, and options beside it."""
+    """One model: its name on the command line, and its options."""
 
     kind: Kind
     name: str
@@ -68,7 +68,7 @@ class Job:
 
 
 def _random_task(sizes: Sizes) -> Task:
-    """Random sequences, without an oracle: what a model costs does not depend on which tokens it reads."""
+    """Random sequences, without an oracle: the cost of a model does not depend on the tokens."""
     shape = (sizes.sequences, sizes.sequence_length)
     sequences = torch.randint(sizes.vocab_size, shape, generator=torch.Generator().manual_seed(0))
     return Task("random", sizes.vocab_size, sizes.sequence_length, lambda split: sequences)
@@ -124,7 +124,7 @@ def measure(
     return rows
 
 
-# What is said.
+# Output.
 
 
 def write_csv(path: Path, rows: Iterable[Row]) -> None:
@@ -164,7 +164,7 @@ def cells(rows: Iterable[Row], kind: Kind) -> list[list[str]]:
 
 
 def headings(kind: Kind) -> list[str]:
-    """Of the columns of `cells`."""
+    """Headings of the columns of `cells`."""
     return [kind, "parameters", *(f"{work}, s" for work in WORK[kind])]
 
 
@@ -180,7 +180,7 @@ def table(rows: Sequence[Row], kind: Kind) -> Table | None:
 
 
 def markdown(rows: Sequence[Row], csv_link: str) -> str:
-    """Where the numbers come from, and a table for each kind, as Markdown.
+    """The source of the numbers, and a table for each kind, as Markdown.
 
     Raises:
         ValueError: if the rows come from several runs.
@@ -205,11 +205,11 @@ def check_page(page: Path) -> None:
 
 
 def fill_page(page: Path, rows: Sequence[Row], csv_path: Path) -> None:
-    """Replace what stands between the two marks of a page by the tables of the rows.
+    """Replace the text between the two marks of a page by the tables of the rows.
 
     Args:
         page: a Markdown file.
-        rows: of the CSV.
+        rows: rows of the CSV.
         csv_path: the CSV, which the page links to.
 
     Raises:

@@ -1,7 +1,7 @@
 """The picture of scaling: seconds and peak memory over T, N, V and B, on logarithmic axes.
 
-In: the CSV that `python -m benchmarks scaling` wrote, and nothing else. Out: a PNG. Colours are those of Okabe and Ito,
-which colour-blind readers can tell apart.
+In: only the CSV of `python -m benchmarks scaling`. Out: a PNG. The colours are those of Okabe and Ito, which
+colour-blind readers can distinguish.
 """
 
 from __future__ import annotations
@@ -55,10 +55,10 @@ def read_scaling(path: Path) -> list[Row]:
 
 
 def draw_scaling(rows: Sequence[Row], out: Path) -> None:
-    """Draw seconds in a row of panels and memory below it, a panel for each axis and a line for each stage.
+    """Draw seconds in a row of panels and memory below it, one panel per axis and one line per stage.
 
     Args:
-        rows: of the CSV.
+        rows: rows of the CSV.
         out: the PNG to write.
 
     Raises:
@@ -95,12 +95,12 @@ def _draw_stage(seconds: Any, memory: Any, stage: ScalingStage, axis: Axis, rows
     look = {"color": colour, "marker": marker, "markersize": 5, "linewidth": 1.8, "label": name, "zorder": 3}
     x = [int(row[axis]) for row in rows]
     y = [float(row["seconds"]) for row in rows]
-    power = 2 if stage == "search" and axis == "T" else 1  # prefixes times tokens of their completions
-    if (stage, axis) != ("discriminator-step", "V"):  # V is in its embedding alone: it should grow by less
+    power = 2 if stage == "search" and axis == "T" else 1  # prefixes times the tokens of their completions
+    if (stage, axis) != ("discriminator-step", "V"):  # only its embedding depends on V, so it should grow by less
         guide = [y[-1] * (value / x[-1]) ** power for value in x]
         seconds.plot(x, guide, linestyle="-" if power == 1 else "--", **_GUIDE)
     seconds.plot(x, y, **look)
-    # Less than this is noise of the allocator, which would stretch the logarithm without meaning anything.
+    # A smaller value is noise of the allocator, and would only stretch the logarithmic axis.
     used = [max(float(row["peak_bytes"]) / _MIB, _LEAST_MIB) for row in rows]
     memory.plot(x, used, **look)
     if stage == "search":

@@ -1,8 +1,8 @@
-"""SeqGAN's loops in plain PyTorch, as the equations read: what our speed and our results are compared with.
+"""SeqGAN's loops in plain PyTorch, written like the equations. Our speed and our results are compared with them.
 
-Idiomatic and vectorised over the batch, but without any idea of ours: full (B, T, V) logits, softmax and
-`torch.multinomial`, `cross_entropy`, `nn.Conv1d`, and a search that completes every prefix from its first token. The
-functions read the parameters of our models, so that results can be compared number by number.
+The code is idiomatic and vectorised over the batch, but has none of our optimisations. It uses full (B, T, V) logits,
+softmax and `torch.multinomial`, `cross_entropy`, `nn.Conv1d`, and a search that completes every prefix from its first
+token. The functions read the parameters of our models, so that results can be compared number by number.
 In: our models and tokens (B, T) int64 without PAD, on one device. Out: tokens, nats, logits or action values.
 """
 
@@ -30,7 +30,7 @@ def lstm_step(model: LSTMSequenceModel, embedded: Tensor, state: LSTMState) -> L
     """Eq. 9: (h_t, c_t) = g(h_{t-1}, c_{t-1}, x_t) with g an LSTM.
 
     Args:
-        model: whose parameters are used.
+        model: gives the parameters.
         embedded: (B, E) float32, x_t.
         state: h_{t-1} and c_{t-1}, (B, H) float32 each.
     """
@@ -175,13 +175,13 @@ def negative_log_likelihood(model: LSTMSequenceModel, sequences: Tensor, batch_s
 
 
 class PlainDiscriminator(nn.Module):
-    """Eq. 11-12 layer by layer, with a copy of the parameters of ours.
+    """Eq. 11-12 layer by layer, with a copy of the parameters of our discriminator.
 
     c_i = relu(w * E_{i:i+l-1} + b);  feature = max_i c_i;  tau = sigmoid(W_T f + b_T);
     highway = tau * relu(W_H f + b_H) + (1 - tau) * f;  D(Y) = sigmoid(W_o highway + b_o).
 
     Args:
-        ours: what it starts from.
+        ours: the discriminator to copy.
     """
 
     def __init__(self, ours: CNNDiscriminator) -> None:
@@ -220,8 +220,9 @@ def discriminator_step(
 
     Args:
         discriminator: D_phi.
-        optimizer: of its parameters.
-        real: (B / 2, T) int64; `generated`: as many.
+        optimizer: optimizer of its parameters.
+        real: (B / 2, T) int64.
+        generated: (B / 2, T) int64.
 
     Returns:
         The mean loss without the penalty, nats per sequence.

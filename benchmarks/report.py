@@ -1,4 +1,4 @@
-"""What a run of the stages says: tables for people, and a CSV with a line for each stage and number of threads.
+"""The output of a run of the stages: printed tables, and a CSV with one line per stage and number of threads.
 
 In: seconds of each stage, and the rates of the machine. Out: rich tables; the CSV.
 """
@@ -30,10 +30,10 @@ class Result:
 
     Attributes:
         stage: its name on the command line.
-        pair: what was timed.
-        ours_seconds: for one unit of work, with each number of threads, in the order they were asked for.
-        plain_seconds: likewise, scaled to the whole work, with the first number of threads alone.
-        work: what a unit of work needs, or None where there is no bound.
+        pair: the timed functions.
+        ours_seconds: number of threads -> seconds of ours for one unit of work, in the given order.
+        plain_seconds: seconds of plain, scaled to the whole work, with only the first number of threads.
+        work: the operations of a unit of work, or None if there is no bound.
     """
 
     stage: str
@@ -49,21 +49,21 @@ class Result:
 
     @property
     def ratio(self) -> float:
-        """How many times faster than plain ours is, with the same number of threads."""
+        """Seconds of plain divided by seconds of ours, with the same number of threads."""
         return self.plain_seconds / self.ours_seconds[self.threads]
 
     @property
     def gain(self) -> float:
-        """How many times faster ours is with the highest number of threads than with the lowest."""
+        """Seconds of ours with the lowest number of threads divided by those with the highest."""
         return self.ours_seconds[min(self.ours_seconds)] / self.ours_seconds[max(self.ours_seconds)]
 
     def bound_seconds(self, rates: Rates) -> float | None:
-        """The least seconds that a unit of work can take at these rates, None where there is no bound."""
+        """The shortest time of a unit of work at these rates, in seconds; None if there is no bound."""
         return None if self.work is None else bound(self.work, rates)
 
 
 def _verdict(value: float, required: float | None) -> str:
-    """What is required, and whether it holds; empty where nothing is."""
+    """The requirement, and whether it holds; empty if there is none."""
     if required is None:
         return ""
     return f"{required:g} " + ("[green]holds[/]" if value >= required else "[red]missed[/]")
@@ -78,16 +78,16 @@ def _bound_cells(result: Result, threads: int, rates: Rates) -> tuple[str, str]:
 
 
 def seconds_table(results: Sequence[Result], rates: Mapping[int, Rates], judge: bool) -> Table:
-    """Seconds of both sides with the first number of threads, their ratio, the one that is required, and the bound.
+    """Seconds of both sides with the first number of threads, their ratio, the required ratio, and the bound.
 
     Args:
         results: the stages in the order of the rows.
         rates: of the machine with each number of threads.
-        judge: whether to say if the required ratios hold; they are meant for the paper's sizes on a CPU alone.
+        judge: whether to say if the required ratios hold; they are meant only for the paper's sizes on a CPU.
     """
     threads = results[0].threads if results else 1
     title = f"Seconds with {_in_words(threads)}, the minimum over the repeats"
-    table = _new_table(title, "bound: the least that this machine's rates allow")
+    table = _new_table(title, "bound: the shortest time that this machine's rates allow")
     for heading in ("ours", "plain", "ratio", "required", "bound", "reached"):
         table.add_column(heading, justify="right", no_wrap=True)
     for result in results:
@@ -99,14 +99,14 @@ def seconds_table(results: Sequence[Result], rates: Mapping[int, Rates], judge: 
 
 
 def _new_table(title: str, caption: str | None = None) -> Table:
-    """A table that fits 80 columns, with the stages in the first."""
+    """A table that fits into 80 columns, with the stages in its first column."""
     table = Table(title=title, caption=caption, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("stage", no_wrap=True)
     return table
 
 
 def threads_table(results: Sequence[Result], rates: Mapping[int, Rates], judge: bool) -> Table | None:
-    """What more threads gain: seconds of ours with each number, and the highest over the lowest; None for one number.
+    """The gain of more threads: seconds of ours with each number, and the gain; None for one number.
 
     Args:
         results: the stages in the order of the rows.
@@ -146,7 +146,7 @@ def stepping_table(results: Sequence[Result]) -> Table | None:
 
 
 def notes(results: Sequence[Result]) -> list[str]:
-    """What a unit of work is, and what a reader must know of single stages; stages with the same note share a line."""
+    """The units of work, and notes on single stages; stages with the same note share a line."""
     stages: dict[str, list[str]] = {}
     work = " · ".join(f"{result.stage} {result.pair.work}" for result in results)
     for result in results:
@@ -170,9 +170,9 @@ def _in_words(threads: int) -> str:
 def write_csv(path: Path, results: Sequence[Result], rates: Mapping[int, Rates], machine: Machine) -> None:
     """Write one line for each stage and number of threads, with the columns of `CSV_COLUMNS`; replaces the file.
 
-    Seconds are for one unit of work. `plain_seconds` and `ratio` stand with the first number of threads alone;
+    Seconds are for one unit of work. `plain_seconds` and `ratio` are given only for the first number of threads;
     `reached` is bound_seconds / ours_seconds. Rates are those of the machine with that number of threads: `gflops` in
-    1e9 fp32 operations a second, `gexps` in 1e9 exponentials, `bandwidth` in 1e9 bytes.
+    1e9 fp32 operations per second, `gexps` in 1e9 exponentials, `bandwidth` in 1e9 bytes.
     """
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, CSV_COLUMNS, restval="")

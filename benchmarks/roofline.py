@@ -1,17 +1,17 @@
-"""The least time that each stage can take on a machine, from what its algorithm needs and what the machine can do.
+"""The shortest time of each stage on a machine, from the operations of its algorithm and the rates of the machine.
 
-A stage is a chain of phases, and each waits for the one before it: no parameter moves before the gradient is there, no
-sequence is scored before it is drawn. Within a phase, memory is read ahead while the core computes, so a phase takes
-the longer of its arithmetic and its traffic; products and exponentials share the core's vector units, so their times
-add. The bound of a stage is the sum over its phases:
+A stage is a chain of phases, and each waits for the one before it: no parameter changes before the gradient is known,
+and no sequence is scored before it is drawn. Within a phase, memory is read ahead while the core computes. So a phase
+takes the longer of two times: that of its arithmetic and that of its memory traffic. Products and exponentials share
+the core's vector units, so their times add up. The bound of a stage is the sum over its phases:
 
     bound = sum_phases max(flops / rate of products + exps / rate of exponentials, bytes / bandwidth)
 
-with fp32 rates that are measured in the same run, on the same device, with as many threads. What is counted is a floor:
-additions, comparisons, dropout, searches in cumulative sums and Python are left out, and so is every array that fits in
-a cache (logits never need to leave it). Parameters and token tables are counted as crossing memory. What equal inputs
-make equal is counted once: all sequences of a batch begin with the state of the empty prefix, the N completions of a
-prefix share the logits of their first token and the windows inside the prefix.
+with fp32 rates that are measured in the same run, on the same device, with the same number of threads. The count is a
+lower limit. It leaves out additions, comparisons, dropout, searches in cumulative sums, Python, and every array that
+fits into a cache (logits never need to leave it). Parameters and token tables are counted as memory traffic. Equal
+results of equal inputs are counted once: all sequences of a batch begin with the state of the empty prefix, and the N
+completions of a prefix share the logits of their first token and the windows inside the prefix.
 In: `Sizes`, `Rates`. Out: floating-point operations (a multiplication and an addition are two), exponentials, bytes;
 seconds.
 """
@@ -24,18 +24,18 @@ from dataclasses import dataclass
 from benchmarks.sizes import Sizes
 
 _FLOAT = 4  # bytes
-# Adam reads parameter, gradient and both moments, and writes all but the gradient.
+# Adam reads parameter, gradient and both moments, and writes all of them except the gradient.
 _ADAM_PASSES = 7
 
 
 @dataclass(frozen=True)
 class Rates:
-    """What a machine does a second, at its best.
+    """The best rates of a machine, per second.
 
     Attributes:
-        flops: of a large fp32 matrix product.
+        flops: operations of a large fp32 matrix product.
         exps: exponentials of an fp32 array that stays in the cache.
-        bytes: of a copy far larger than the private caches, read and written bytes together.
+        bytes: read and written bytes together, of a copy far larger than the private caches.
     """
 
     flops: float
@@ -55,12 +55,12 @@ class Rates:
 
 @dataclass(frozen=True)
 class Phase:
-    """Work of which arithmetic and memory traffic can overlap.
+    """Work whose arithmetic and memory traffic can overlap.
 
     Attributes:
         flops: floating-point operations of matrix products.
         exps: exponentials; a sigmoid or a tanh has one.
-        bytes: that must cross memory.
+        bytes: memory traffic.
     """
 
     flops: float = 0
@@ -80,7 +80,7 @@ Work = tuple[Phase, ...]
 
 
 def bound(work: Work, rates: Rates) -> float:
-    """The least seconds in which phases, one after the other, can be done."""
+    """The shortest time of phases, one after the other, in seconds."""
     return sum(phase.seconds(rates) for phase in work)
 
 
@@ -93,7 +93,7 @@ def distinct_states(sequences: int, sizes: Sizes) -> int:
 
 
 def lstm(steps: int, sizes: Sizes) -> Phase:
-    """Eq. 9 forward: 8 H (E + H) operations in the four gates, 5 H exponentials (three sigmoids, two tanh) a step."""
+    """Eq. 9 forward: 8 H (E + H) operations in the four gates, 5 H exponentials (three sigmoids, two tanh) per step."""
     hidden = sizes.hidden_size
     return Phase(flops=steps * 8 * hidden * (hidden + hidden), exps=steps * 5 * hidden)
 
@@ -105,7 +105,7 @@ def softmax(rows: int, sizes: Sizes) -> Phase:
 
 
 def softmax_gradient(rows: int, sizes: Sizes) -> Phase:
-    """Two more products: to the hidden states 2 H, to weight and bias 2 (H + 1) operations a logit."""
+    """Two more products: to the hidden states 2 H, to weight and bias 2 (H + 1) operations per logit."""
     return Phase(flops=rows * sizes.vocab_size * (4 * sizes.hidden_size + 2))
 
 
@@ -126,7 +126,7 @@ def filter_count(sizes: Sizes) -> int:
 
 
 def filter_rows(sizes: Sizes) -> int:
-    """sum over filters of l * count: rows of D numbers that all filters have together."""
+    """sum over filters of l * count: number of rows of D numbers in all filters together."""
     return sum(window * count for window, count in sizes.filters)
 
 
@@ -143,10 +143,10 @@ def window_adds(sizes: Sizes) -> int:
 
 
 def searched_window_adds(sizes: Sizes) -> int:
-    """Numbers that are read from token tables to score a whole search, windows in shared prefixes once.
+    """Numbers read from token tables to score a whole search; windows in shared prefixes count once.
 
     A window of the sequences themselves is looked up once, B (T - l + 1) of them, for every prefix that holds it and
-    for the finished sequence. A completion of Y_{1:t} has min(T - l + 1, T - t) windows that end behind its prefix.
+    for the finished sequence. A completion of Y_{1:t} has min(T - l + 1, T - t) windows that end after its prefix.
     """
     horizon = sizes.sequence_length
     adds = sizes.batch_size * window_adds(sizes)
@@ -172,9 +172,9 @@ def sampling(sizes: Sizes) -> Work:
 
 
 def generator_steps(sequences: int, steps: int, sizes: Sizes) -> Work:
-    """Updates by likelihood, `sequences` in `steps` batches: three products a logit, thrice the gates' products, Adam.
+    """Updates by likelihood, `sequences` in `steps` batches: three products per logit, 3 x the gates' products, Adam.
 
-    The one-hot half of the gradient touches one row a token and is left out.
+    The one-hot half of the gradient touches one row per token and is left out.
     """
     states = sequences * (sizes.sequence_length - 1) + steps
     forward = lstm(states, sizes)
@@ -197,11 +197,11 @@ def search(sizes: Sizes) -> Work:
     """Eq. 3-4 for t = 1..T: draw B N completions of each prefix, score them and the finished sequences.
 
     A completion of Y_{1:t} draws T - t tokens; the logits of the first are those of its prefix. D is scored by look-up,
-    the cheaper way at these sizes: token tables are built anew, since D has changed since the last search.
+    which is cheaper at these sizes. Token tables are built anew, since D has changed since the last search.
     `info` holds the oracle's NLL of the finished sequences.
     """
     batch, horizon, n = sizes.batch_size, sizes.sequence_length, sizes.n_rollouts
-    inside = batch * n * (horizon - 1) * (horizon - 2) // 2  # tokens but the first of each completion
+    inside = batch * n * (horizon - 1) * (horizon - 2) // 2  # tokens of completions, without the first of each
     prefixes = batch * (horizon - 1)
     scored = batch * n * (horizon - 1) + batch
     table = (sizes.vocab_size + 1) * filter_rows(sizes)
@@ -219,9 +219,9 @@ def search(sizes: Sizes) -> Work:
 def discriminator_step(sizes: Sizes) -> Work:
     """One step on B sequences: products of all windows, gradients of the windows at the maximum, highway, Adam.
 
-    Forward, 2 D (T - l + 1) l count operations a sequence. Backward, the maximum passes its gradient to one window of a
-    sequence and filter: 2 D l count for the filters, as many for the embedding. Parameters are read and gradients
-    written once.
+    Forward: 2 D (T - l + 1) l count operations per sequence. Backward: the maximum passes its gradient to one window
+    for each sequence and filter, so 2 D l count for the filters, and equally many for the embedding. Parameters are
+    read and gradients written once.
     """
     embedding, parameters = sizes.discriminator_embedding_size, discriminator_parameters(sizes)
     windows = 2 * embedding * (window_adds(sizes) + 2 * filter_rows(sizes))
@@ -243,4 +243,4 @@ WORK: dict[str, Callable[[Sizes], Work]] = {
     "discriminator-step": discriminator_step,
     "oracle-nll": oracle_nll,
 }
-"""What a unit of work of each stage needs; stepping environments is bookkeeping, and has no such bound."""
+"""The work in one unit of each stage. Stepping environments is bookkeeping, and has no such bound."""

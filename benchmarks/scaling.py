@@ -1,12 +1,13 @@
-"""How the cost of ours grows with T, N, V and B: seconds, and peak memory in a fresh process for each point.
+"""How the cost of our code grows with T, N, V and B: seconds, and peak memory in a new process for each point.
 
-One axis is varied at a time from a base point, with the light filters, so that all of it takes some ten minutes on one
-core. The batch is of random tokens: speed depends on their number alone. Memory is the peak of the first call above
-what the process held before it, when models and data were there already; it holds token tables, blocks of logits, the
-gradient and the optimizer's moments. Scoring looks windows up in token tables once a call has more tokens than the
-vocabulary, unless they take more than 1 GiB; then it multiplies and needs none. With the paper's filters that is so at
-V = 50,000 (2.3 GiB); the light filters' tables take 244 MiB there.
-In: what to vary. Out: rows of a CSV, tables.
+One axis is varied at a time from a base point, with the light filters, so that everything takes some ten minutes on one
+core. The batch has random tokens: speed depends only on their number. Memory is the peak of the first call, minus the
+memory before it, when models and data exist already. It contains token tables, blocks of logits, the gradient and the
+optimizer's moments.
+Scoring looks windows up in token tables if a call has more tokens than the vocabulary. If the tables would take more
+than 1 GiB, it multiplies instead and needs no tables. With the paper's filters this is so at V = 50,000 (2.3 GiB); the
+tables of the light filters take 244 MiB there.
+In: the axes to vary. Out: rows of a CSV, tables.
 """
 
 from __future__ import annotations
@@ -49,8 +50,8 @@ CSV_COLUMNS = (
 Row = Mapping[str, str]  # a line of the CSV
 
 _STATUS = Path("/proc/self/status")
-_SECONDS_A_POINT = 8.0  # of repeats; the first is always made
-_STEPS_A_CALL = 8  # of training, so that what an epoch does besides costs little
+_SECONDS_PER_POINT = 8.0  # seconds for repeats; the first one is always made
+_STEPS_PER_CALL = 8  # training steps, so that the rest of an epoch costs little
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Grid:
-    """A base point, and the values of each axis; the base's own is among them."""
+    """A base point, and the values of each axis, including that of the base."""
 
     base: Point
     values: Mapping[Axis, tuple[int, ...]]
@@ -90,7 +91,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Cost:
-    """Seconds for the stage's work once, the minimum over the repeats; bytes at the peak above the start."""
+    """Seconds for the stage's work, the minimum over the repeats; peak memory above the start, in bytes."""
 
     seconds: float
     peak_bytes: int
@@ -101,8 +102,8 @@ def cases(grid: Grid, stages: Sequence[ScalingStage] = (), axes: Sequence[Axis] 
 
     Args:
         grid: base and values.
-        stages: to measure; all if none is given.
-        axes: to vary; all if none is given.
+        stages: stages to measure; if empty, all.
+        axes: axes to vary; if empty, all.
     """
     planned = []
     for stage in get_args(ScalingStage):
@@ -118,11 +119,11 @@ def cases(grid: Grid, stages: Sequence[ScalingStage] = (), axes: Sequence[Axis] 
 
 
 def units(stage: ScalingStage, point: Point) -> tuple[str, int]:
-    """The unit of work in which a stage's cost should be linear, and how many there are.
+    """A unit of work, so that a stage's cost should be linear in it, and the number of units.
 
-    A generator's cost is its logits: V for every token that is drawn or learnt from. The search draws T - t tokens for
-    each of B N completions of Y_{1:t}, t = 1..T-1: it grows with T (T - 1) / 2, the square of T, as the algorithm does.
-    A step of the discriminator reads B T tokens.
+    The cost of a generator is its logits: V for every drawn or trained token. The search draws T - t tokens for each of
+    B N completions of Y_{1:t}, t = 1..T-1: so it grows with T (T - 1) / 2, about the square of T, like the algorithm. A
+    step of the discriminator reads B T tokens.
     """
     if stage == "discriminator-step":
         return "token", point.B * point.T
@@ -131,13 +132,13 @@ def units(stage: ScalingStage, point: Point) -> tuple[str, int]:
 
 
 def full_bytes(stage: ScalingStage, point: Point) -> int | None:
-    """What the logits of a whole batch take in full: B T V float32, in the search B T N V; None without logits."""
+    """Bytes of all logits of a whole batch: B T V float32, in the search B T N V; None without logits."""
     if stage == "discriminator-step":
         return None
     return 4 * point.B * point.T * point.V * (point.N if stage == "search" else 1)
 
 
-# What is measured.
+# The measured work.
 
 
 @dataclass(frozen=True)
@@ -155,10 +156,10 @@ def _sampling(point: Point, device: torch.device) -> Job:
 
 
 def _mle_step(point: Point, device: torch.device) -> Job:
-    sequences = _tokens(point, _STEPS_A_CALL * point.B)
+    sequences = _tokens(point, _STEPS_PER_CALL * point.B)
     rng = np.random.default_rng(0)
     trainer = Pretrainer(_generator(point, device), sequences, sequences[:1], batch_size=point.B, rng=rng)
-    return Job(trainer.epoch, per_call=_STEPS_A_CALL)
+    return Job(trainer.epoch, per_call=_STEPS_PER_CALL)
 
 
 def _search(point: Point, device: torch.device) -> Job:
@@ -176,7 +177,7 @@ def _search(point: Point, device: torch.device) -> Job:
 
     @torch.no_grad()
     def new_round() -> None:
-        # In training, D and G_beta have changed since the last search: nothing derived from their values may be kept.
+        # In training, D and G_beta have changed since the last search, so no values derived from them may be kept.
         for parameter in discriminator.parameters():
             parameter.mul_(1 + 1e-6)
         env.set_rollout_policy(rollout_policy)
@@ -191,8 +192,8 @@ def _search(point: Point, device: torch.device) -> Job:
 
 def _discriminator_step(point: Point, device: torch.device) -> Job:
     trainer = DiscriminatorTrainer(_discriminator(point, device), _task(point), batch_size=point.B)
-    real, generated = _tokens(point, _STEPS_A_CALL * point.B).to(device).chunk(2)
-    return Job(lambda: trainer.epoch(real, generated), per_call=_STEPS_A_CALL)
+    real, generated = _tokens(point, _STEPS_PER_CALL * point.B).to(device).chunk(2)
+    return Job(lambda: trainer.epoch(real, generated), per_call=_STEPS_PER_CALL)
 
 
 _JOBS: dict[ScalingStage, Callable[[Point, torch.device], Job]] = {
@@ -209,7 +210,7 @@ def _tokens(point: Point, count: int) -> torch.Tensor:
 
 
 def _task(point: Point) -> Task:
-    """A task of random sequences, without an oracle whose likelihood would have to be computed."""
+    """A task of random sequences, without an oracle, since its likelihood would cost time."""
     return Task("scaling", point.V, point.T, lambda split: _tokens(point, point.B))
 
 
@@ -225,15 +226,16 @@ def _discriminator(point: Point, device: torch.device) -> CNNDiscriminator:
 
 
 def measures_memory() -> bool:
-    """Whether the system tells the peak memory of a process: Linux does."""
+    """Whether the system gives the peak memory of a process, as Linux does."""
     return _STATUS.is_file()
 
 
 @contextlib.contextmanager
 def peak_memory(device: torch.device) -> Iterator[list[int]]:
-    """The list that is yielded gets the peak bytes of the block, above those in use at its start, when it ends.
+    """Yields a list. At the end of the block it gets the block's peak memory above that at its start, in bytes.
 
-    On a CPU the resident memory of this process, which keeps what it once had: the first peak is the true one.
+    On a CPU this is the resident memory of the process. A process keeps memory that it had once, so only the first peak
+    is true.
     """
     peak: list[int] = []
     gc.collect()
@@ -243,8 +245,8 @@ def peak_memory(device: torch.device) -> Iterator[list[int]]:
         yield peak
         peak.append(torch.cuda.max_memory_allocated(device) - start)
         return
-    with contextlib.suppress(OSError):  # where this is forbidden, the peak of a fresh process is that of its models
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the peak starts from here
+    with contextlib.suppress(OSError):  # if this is forbidden, the peak of a new process is that of its models
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # restarts the peak from here
     start = _status_bytes("VmRSS")
     yield peak
     peak.append(max(0, _status_bytes("VmHWM") - start))
@@ -257,9 +259,9 @@ def _status_bytes(field: str) -> int:
 
 
 def measure(case: Case, device_name: str, threads: int, repeats: int) -> Cost:
-    """Memory of a first call, then seconds: the least of several calls, fewer where they are long.
+    """Memory of a first call, then seconds: the minimum of several calls, fewer if they are long.
 
-    The same stage runs at tiny sizes before, so that the code of the libraries it uses does not count as its memory.
+    Before that the same stage runs at tiny sizes, so that the code of libraries does not count as its memory.
     """
     device = torch.device(device_name)
     use_threads(threads)
@@ -270,23 +272,23 @@ def measure(case: Case, device_name: str, threads: int, repeats: int) -> Cost:
         seconds_of(job.call, device)
     seconds: list[float] = []
     start = time.perf_counter()
-    while len(seconds) < repeats and (not seconds or time.perf_counter() - start < _SECONDS_A_POINT):
+    while len(seconds) < repeats and (not seconds or time.perf_counter() - start < _SECONDS_PER_POINT):
         job.prepare()
         seconds.append(seconds_of(job.call, device))
     return Cost(min(seconds) / job.per_call, peak[0])
 
 
 def measure_afresh(case: Case, device_name: str, threads: int, repeats: int) -> Cost:
-    """`measure` in a process of its own, so that its memory is that of this case alone.
+    """`measure` in a separate process, so that the memory is only that of this case.
 
     Raises:
-        concurrent.futures.process.BrokenProcessPool: if the process dies, for want of memory as a rule.
+        concurrent.futures.process.BrokenProcessPool: if the process dies, usually because memory ran out.
     """
     with ProcessPoolExecutor(max_workers=1, mp_context=get_context("spawn")) as executor:
         return executor.submit(measure, case, device_name, threads, repeats).result()
 
 
-# What is said.
+# Output.
 
 
 def csv_row(case: Case, cost: Cost, threads: int, machine: Machine) -> Row:
@@ -317,7 +319,7 @@ def write_csv(path: Path, rows: Iterable[Row]) -> None:
 
 
 def along(rows: Iterable[Row], stage: str, axis: str) -> list[Row]:
-    """The rows of a stage on an axis, the base among them, by their value on it; empty if it was not varied."""
+    """The rows of a stage along an axis, with the base, sorted by their value; empty if it was not varied."""
     own = [row for row in rows if row["stage"] == stage and row["axis"] in (axis, BASE)]
     return sorted(own, key=lambda row: int(row[axis])) if any(row["axis"] == axis for row in own) else []
 

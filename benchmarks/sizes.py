@@ -1,4 +1,4 @@
-"""How much work the stages do: the paper's sizes, and tiny ones to see that everything runs."""
+"""Sizes of the stages' work: the paper's sizes, and tiny ones to check that everything runs."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from seqgan_env.models.window_features import Filters
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much work the stages do.
+    """Sizes of the stages' work.
 
     Attributes:
         vocab_size: V.
         sequence_length: T.
         hidden_size: E and H.
-        sequences: drawn, scored, or passed over in an epoch.
-        batch_size: B of every update and of the search.
+        sequences: number of sequences to draw, to score, or in an epoch.
+        batch_size: B, for every update and for the search.
         n_rollouts: N.
-        plain_rollouts: of the N completions, those that the plain search is timed on.
-        discriminator_embedding_size: of a token in D_phi.
-        discriminator_steps: steps that are timed together.
-        env_steps: steps that a timing takes, counting every environment; in whole episodes, at least one.
+        plain_rollouts: completions in the timing of the plain search, instead of N.
+        discriminator_embedding_size: size of a token's embedding in D_phi.
+        discriminator_steps: number of steps that are timed together.
+        env_steps: steps in one timing, summed over all environments; in whole episodes, at least one.
     """
 
     vocab_size: int = 5000
@@ -38,7 +38,7 @@ class Sizes:
 
     @property
     def filters(self) -> Filters:
-        """(window, count) pairs of D_phi: the paper's, those that fit T."""
+        """(window, count) pairs of D_phi: those of the paper that fit T."""
         return named_filters("paper", self.sequence_length)
 
     def __str__(self) -> str:

@@ -1,8 +1,8 @@
-"""The stages that are timed: for each, our way and the plain way of doing the same work.
+"""The timed stages: for each, our code and plain code for the same work.
 
-In: the sizes and a device. Out: a `Pair` of functions without arguments. Building a pair makes models and data and is
+In: the sizes and a device. Out: a `Pair` of functions without arguments. Making a pair builds models and data; this is
 not timed.
-Both sides start from equal parameters; where a side trains, it trains a copy of its own.
+Both sides start from equal parameters. A side that trains has its own copy.
 """
 
 from __future__ import annotations
@@ -56,16 +56,17 @@ class Pair:
     """One stage.
 
     Attributes:
-        work: what is timed, for the reader of the table.
-        ours: does the work once; `plain`: likewise.
+        work: description of the timed work, for the table.
+        ours: does the work once.
+        plain: does the same work once.
         prepare: called before each call of `ours`, outside the clock.
-        per_call: units of work in a call of either; seconds are divided by it.
-        plain_scale: by how much the plain seconds are multiplied, where `plain` does a share of the work.
+        per_call: units of work in a call of either side; seconds are divided by it.
+        plain_scale: factor for the plain seconds, if `plain` does only a share of the work.
         required: the ratio that this project promises, or None.
-        required_gain: how many times faster ours must be with two threads than with one, or None.
-        precision: of ours' matrix products.
+        required_gain: the promised gain of two threads over one, or None.
+        precision: precision of our matrix products.
         env_steps: single-environment steps in a unit of work, for stages that step environments.
-        note: what a reader must know to read the numbers right.
+        note: a note that is needed to understand the numbers.
     """
 
     work: str
@@ -82,11 +83,11 @@ class Pair:
 
 
 class World:
-    """Models and data that the stages share; each is made when first asked for.
+    """Models and data that the stages share; each is made at its first use.
 
     Args:
         sizes: see `Sizes`.
-        device: where models and data live.
+        device: device of models and data.
     """
 
     def __init__(self, sizes: Sizes, device: torch.device) -> None:
@@ -113,7 +114,7 @@ class World:
 
     @cached_property
     def discriminator(self) -> CNNDiscriminator:
-        """D_phi with the paper's filters, those that fit T."""
+        """D_phi with those of the paper's filters that fit T."""
         sizes = self.sizes
         discriminator = CNNDiscriminator(
             sizes.vocab_size,
@@ -147,7 +148,7 @@ def sampling(world: World) -> Pair:
 
 
 def mle_epoch(world: World) -> Pair:
-    """One epoch of maximum likelihood; ours also measures a held-out NLL, and is given one sequence for that."""
+    """One epoch of maximum likelihood; ours also measures a held-out NLL, on one sequence."""
     sizes, sequences = world.sizes, world.real
     trainer = Pretrainer(
         world.generator(),
@@ -169,7 +170,7 @@ def mle_epoch(world: World) -> Pair:
 
 
 def search(world: World) -> Pair:
-    """Eq. 3-4: the rewards of one batch of sequences, search and scoring, through the vector environment."""
+    """Eq. 3-4: the rewards of one batch of sequences, by search and scoring in the vector environment."""
     sizes, generator = world.sizes, world.generator()
     discriminator = copy.deepcopy(world.discriminator).eval()
     plain_discriminator = plain.PlainDiscriminator(discriminator)
@@ -188,7 +189,7 @@ def search(world: World) -> Pair:
 
     @torch.no_grad()
     def new_round() -> None:
-        # In training, D and G_beta have changed since the last search: nothing derived from their values may be kept.
+        # In training, D and G_beta have changed since the last search, so no values derived from them may be kept.
         for parameter in discriminator.parameters():
             parameter.mul_(1 + 1e-6)
         env.set_rollout_policy(rollout_policy)
@@ -213,7 +214,7 @@ def search(world: World) -> Pair:
 
 
 def policy_gradient(world: World) -> Pair:
-    """Eq. 6-8: the generator's update alone, with the rewards given."""
+    """Eq. 6-8: only the generator's update, with given rewards."""
     sizes = world.sizes
     env = SequenceVecEnv(SequenceVectorEnv(world.task, sizes.batch_size, reward_model="constant", n_rollouts=1))
     agent = REINFORCE(
@@ -224,7 +225,7 @@ def policy_gradient(world: World) -> Pair:
         seed=0,
         device=world.device,
     )
-    agent.learn(sizes.batch_size * sizes.sequence_length)  # fills the buffer with one sequence a row
+    agent.learn(sizes.batch_size * sizes.sequence_length)  # fills the buffer with one sequence per row
     rewards = np.random.default_rng(0).random((sizes.sequence_length, sizes.batch_size), dtype=np.float32)
     agent.rollout_buffer.returns[:] = rewards
     taken = agent.rollout_buffer.actions[..., 0].astype(np.int64)  # (T, B)
@@ -276,7 +277,7 @@ def oracle_nll(world: World) -> Pair:
 
 
 def stepping(world: World, num_envs: int) -> Pair:
-    """Environment steps with a constant reward: one native vector environment beside a loop over single ones."""
+    """Environment steps with a constant reward: one native vector environment, and a loop over single ones."""
     sizes, task = world.sizes, world.task
     episode_steps = num_envs * sizes.sequence_length
     episodes = max(1, sizes.env_steps // episode_steps)
@@ -307,17 +308,17 @@ def stepping(world: World, num_envs: int) -> Pair:
         per_call=episodes,
         required=5 if num_envs == 64 else None,
         env_steps=episode_steps,
-        note="plain is a loop over bare single environments, without gym.make's wrappers; both sides reset at once "
+        note="plain is a loop over bare single environments, without gym.make's wrappers; both sides reset immediately "
         "when an episode ends and report the oracle's NLL in `info`",
     )
 
 
 def stepping_overhead(world: World, num_envs: int = 64) -> Pair:
-    """What an environment step costs beyond the bare MDP, whose reward model and G_beta never change.
+    """The extra cost of an environment step, compared with the bare MDP, whose reward model and G_beta never change.
 
-    Ours is what `gym.make_vec` builds from strings, with its parts swapped through the setters before each episode. The
-    bare MDP gets the same parts once, as objects, and is stepped without spaces, seeds, autoreset and copies. The task
-    has no oracle, whose NLL in `info` would cost ten times as much as all else.
+    Ours is built by `gym.make_vec` from strings, and its parts are swapped through the setters before each episode. The
+    bare MDP gets the same parts once, as objects, and steps without spaces, seeds, autoreset and copies. The task has
+    no oracle, since its NLL in `info` would cost ten times as much as everything else.
     """
     sizes, task = world.sizes, replace(world.task, oracle=None)
     episodes = max(1, sizes.env_steps // (num_envs * sizes.sequence_length))
@@ -355,7 +356,7 @@ def stepping_overhead(world: World, num_envs: int = 64) -> Pair:
         plain=step_mdp,
         per_call=episodes,
         note="plain is the bare MDP behind the same environment, with parts that are never swapped; a ratio of 1 is an "
-        "environment that costs nothing beyond it",
+        "environment without extra cost",
     )
 
 

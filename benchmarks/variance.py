@@ -1,10 +1,11 @@
-"""What an estimate of the policy gradient is worth: its variance times its seconds, for each way to weigh tokens.
+"""The value of estimates of the policy gradient: variance times seconds, for each way to weight tokens.
 
-Averaging over the batches that fit into a second divides the variance by their number, so variance x seconds is the
-variance that one second of work leaves. Compared are R(Y) at the end and Monte-Carlo search (Eq. 4) with N completions,
-each with its baselines; on the toy also exact action values. The generator comes from maximum likelihood, the reward is
-a discriminator trained against it, and G_beta is the generator: the game's first round. All estimates are unbiased, so
-that they differ in variance alone. In: sizes. Out: a row for each estimator with bootstrap intervals over the batches.
+The mean over the batches of one second divides the variance by their number. So variance x seconds is the variance that
+remains after one second of work. R(Y) at the end is compared with Monte-Carlo search (Eq. 4) with N completions, each
+with its baselines; on the toy also with exact action values. The situation is the game's first round: the generator
+comes from maximum likelihood, the reward is a discriminator trained against it, and G_beta is the generator. All
+estimates are unbiased, so they differ only in variance.
+In: sizes. Out: a row for each estimator with bootstrap intervals over the batches.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from seqgan_env.tasks.toy import enumerate_sequences, toy_task
 
 FloatArray = npt.NDArray[np.float64]
 Row = dict[str, str]
-REFERENCE = ("R(Y)", "leave-one-out")  # what all others are compared with
+REFERENCE = ("R(Y)", "leave-one-out")  # all others are compared with it
 COLUMNS = (
     *("weight", "baseline", "completions", "variance", "seconds", "variance_seconds"),
     *("ratio", "ratio_low", "ratio_high", "batches", "batch_size", "vocab_size", "sequence_length", *MACHINE_COLUMNS),
@@ -52,9 +53,10 @@ class VarianceSizes:
     Attributes:
         vocab_size, sequence_length: V and T.
         batch_size: B, sequences of one estimate.
-        batches: estimates, over which the variance is taken.
-        completions: each N.
-        mle_epochs: of the generator; discriminator_steps: of d steps with 3 epochs.
+        batches: number of estimates for the variance.
+        completions: the values of N.
+        mle_epochs: epochs of the generator.
+        discriminator_steps: d steps, with 3 epochs each.
     """
 
     vocab_size: int
@@ -74,11 +76,11 @@ SIZES = {
 
 
 class Game:
-    """Generator, reward and task of one round, and the value head that a learned baseline has.
+    """Generator, reward and task of one round, and the value head for a learned baseline.
 
     Args:
-        sizes: of the task and the training.
-        seed: of everything.
+        sizes: sizes of the task and the training.
+        seed: seed of everything.
     """
 
     def __init__(self, sizes: VarianceSizes, seed: int = 0) -> None:
@@ -109,7 +111,7 @@ class Game:
 
     @torch.no_grad()
     def _fit_values(self) -> Tensor:
-        """Least squares of R(Y) on the generator's states, with a small ridge, on sequences of their own: (H + 1,)."""
+        """Least squares of R(Y) on the generator's states, with a small ridge, on separate sequences: (H + 1,)."""
         sequences = sample_sequences(self.generator, 4000, self.sizes.sequence_length, self.rng)
         hidden = self.generator.hidden_states(shift_right(sequences, self.sizes.vocab_size)).double().flatten(0, 1)
         inputs = torch.cat([hidden, torch.ones(len(hidden), 1, dtype=torch.float64)], dim=1)
@@ -170,12 +172,12 @@ class Game:
 
 @dataclass(frozen=True)
 class Estimator:
-    """One way to weigh tokens.
+    """One way to weight tokens.
 
     Attributes:
         weight: "R(Y)", "search" or "exact".
-        baseline: what is subtracted.
-        completions: N, 0 without a search.
+        baseline: the subtracted baseline.
+        completions: N; 0 without a search.
         weights: (game, sequences) -> (B, T) weights.
     """
 
@@ -186,7 +188,7 @@ class Estimator:
 
 
 def estimators(sizes: VarianceSizes) -> list[Estimator]:
-    """All that are compared; exact action values only where the sequences can be enumerated."""
+    """All estimators; exact action values only if the sequences can be enumerated."""
 
     def searched(count: int, baseline: str, common: bool = False) -> Callable[[Game, Tensor], FloatArray]:
         return lambda game, y: without(game.searched(y, count, common), baseline)
@@ -210,7 +212,7 @@ def estimators(sizes: VarianceSizes) -> list[Estimator]:
 
 
 def without(values: FloatArray, baseline: str) -> FloatArray:
-    """(B, T) values less a baseline of `REINFORCE`."""
+    """(B, T) values minus a baseline of `REINFORCE`."""
     steps = np.repeat(np.arange(values.shape[1])[:, None], len(values), axis=1)  # (T, B), as SB3's buffer has it
     returns = values.T.astype(np.float32)
     return subtract_baseline(returns, steps, np.zeros_like(returns), baseline).T.astype(np.float64)  # type: ignore[arg-type]
@@ -219,12 +221,12 @@ def without(values: FloatArray, baseline: str) -> FloatArray:
 def measure(
     sizes: VarianceSizes, machine: Machine, seed: int = 0, done: Callable[[], None] = lambda: None
 ) -> list[Row]:
-    """Variance and seconds of every estimator, in turn on each batch, so that all meet the same machine."""
+    """Gradients and seconds of every estimator. They take turns on each batch, so that all meet the same machine."""
     game = Game(sizes, seed)
     compared = estimators(sizes)
     gradients: list[list[Tensor]] = [[] for _ in compared]
     seconds: list[list[float]] = [[] for _ in compared]
-    for batch in range(1 + sizes.batches):  # the first is not counted
+    for batch in range(1 + sizes.batches):  # the first batch is not counted
         for place, estimator in enumerate(compared):
             start = time.perf_counter()
             sequences = game.sequences()
@@ -247,9 +249,9 @@ def rows(
 
     Args:
         compared: the estimators.
-        gradients: (K, P) of each.
+        gradients: (K, P) for each estimator.
         seconds: (estimators, K).
-        sizes, machine: for the record.
+        sizes, machine: stored in the rows.
     """
     rng = np.random.default_rng(0)
     costs = []

@@ -1,8 +1,8 @@
 # python examples/01_environment_by_hand.py
-"""The environment by hand: a sequence is written token by token, and each token gets its action value.
+"""The environment by hand: writes a sequence token by token, and prints the action value of each token.
 
-The reward model is a function of our own (the share of a's), so that every number below can be checked in the head:
-after "a" the first of three tokens is right and the other two are right with probability 1/3 each, so Q is near 5/9.
+The reward model is our own function (the share of a's), so you can check every number below yourself. After "a" the
+first of three tokens is right. The other two are right with probability 1/3 each, so Q is near 5/9.
 """
 
 import gymnasium as gym
@@ -18,7 +18,7 @@ def share_of_a(sequences: torch.Tensor) -> torch.Tensor:
 
 env = gym.make("SeqGAN-Toy-v0", reward_model=share_of_a, n_rollouts=1000, render_mode="ansi")
 observation, info = env.reset(seed=0)
-print("empty prefix:", observation, "- 3 is PAD, what is still to come")
+print("empty prefix:", observation, "- 3 is PAD, for tokens to come")
 
 values = []
 for action in (0, 0, 1):  # a, a, b

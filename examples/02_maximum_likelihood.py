@@ -1,7 +1,7 @@
 # python examples/02_maximum_likelihood.py
-"""Maximum likelihood: a generator learns from real sequences. New here: the sequence model and what is measured of it.
+"""Maximum likelihood: a generator learns from real sequences. New here: the sequence model and its measures.
 
-The task is a middle-sized oracle (V = 50, T = 10). Both NLLs stand side by side: NLL_oracle asks whether samples are
+The task is a middle-sized oracle (V = 50, T = 10). Both NLLs are always shown: NLL_oracle measures whether samples are
 likely under the oracle, NLL_test whether real sequences are likely under the generator.
 """
 

@@ -2,7 +2,7 @@
 """SeqGAN: Algorithm 1 on a middle-sized oracle. New here: the discriminator, and the game after MLE.
 
 One SB3 `learn()` is the whole adversarial game: REINFORCE updates the generator from Monte-Carlo action values, and the
-callback retrains the discriminator and copies the roll-out policy after every update.
+callback trains the discriminator and copies the generator to the roll-out policy after every update.
 """
 
 import argparse

@@ -1,8 +1,8 @@
 # python examples/04_your_own_reward.py
-"""Your own reward model: any function from sequences to numbers. New here: nothing but the function.
+"""Your own reward model: any function from sequences to numbers. New here: only the function.
 
-The reward is the share of neighbouring tokens that differ. "potential" rewards sum to it exactly, so the return that
-SB3 reports is the reward itself: about 2/3 for random sequences of three tokens, and 1 at best.
+The reward is the share of neighbouring tokens that differ. "potential" rewards sum to it exactly, so SB3 reports the
+reward itself as return: about 2/3 for random sequences of three tokens, and at best 1.
 """
 
 import argparse

@@ -1,9 +1,9 @@
 # python examples/06_other_learners.py
-"""Any learner: --learner reinforce, rloo, grpo, ppo, a2c, trpo, dqn, ... New here: the choice is a word.
+"""Any learner: --learner reinforce, rloo, grpo, ppo, a2c, trpo, dqn, ... New here: one word chooses the learner.
 
-The settings are the tuned ones of `agents/settings`. The reward is the oracle's likelihood, so that the best of the
-toy's 27 sequences is known, and the trainer has no discriminator to train: it keeps the roll-out policy a copy of
-whatever the learner plays, be it a distribution, a recurrent network or epsilon-greedy over action values.
+The settings are the tuned ones of `agents/settings`. The reward is the oracle's likelihood, so the best of the toy's 27
+sequences is known. The trainer has no discriminator to train. It only keeps the roll-out policy a copy of the learner's
+policy: a distribution, a recurrent network, or epsilon-greedy over action values.
 trpo, ppo_mask, ppo_lstm and qrdqn come from sb3-contrib: pip install "seqgan-gym[compare]"
 """
 
@@ -33,12 +33,12 @@ assert env is not None
 task = env.get_attr("task")[0]
 agent.learn(settings["n_timesteps"] // (10 if arguments.fast else 1), callback=DiscriminatorTrainer(None, task))
 
-generator = generator_of(agent)  # what draws tokens as the learner does
+generator = generator_of(agent)  # draws tokens as the learner does
 assert generator is not None
 reward = OracleReward(task.oracle)
 everything = score_sequences(reward, enumerate_sequences(task.vocab_size, task.sequence_length))
 won = score_sequences(reward, sample_sequences(generator, 2000, task.sequence_length, np.random.default_rng(0))).mean()
 uniform, best = everything.mean(), everything.max()
-print(f"mean reward {won:.3f}: {uniform:.3f} for uniform tokens, {best:.3f} for the best sequence alone")
+print(f"mean reward {won:.3f}: {uniform:.3f} for uniform tokens, {best:.3f} for only the best sequence")
 share = (won - uniform) / (best - uniform)
-print(f"{learner.label} won {share:.2f} of what can be won (expected for A2C after all steps: 1.00)")
+print(f"{learner.label} won {share:.2f} of the possible gain (expected for A2C after all steps: 1.00)")

@@ -1,7 +1,7 @@
 # python examples/07_recurrent_ppo.py
-"""RecurrentPPO: a policy with a memory of its own plays the game. New here: it is shown the last token alone.
+"""RecurrentPPO: a policy with its own memory plays the game. New here: it sees only the last token.
 
-Its LSTM remembers the rest. The roll-out policy carries that memory along with each prefix, so that the search forks it
+Its LSTM remembers the rest. The roll-out policy stores this memory with each prefix. So the search forks the memory,
 and never reads a prefix again. Needs sb3-contrib: pip install "seqgan-gym[contrib]"
 """
 
@@ -54,7 +54,7 @@ trainer = DiscriminatorTrainer(
 
 
 def distance() -> float:
-    """KL(G || oracle) of what the agent plays, nats per token."""
+    """KL(G || oracle) of the agent's distribution, nats per token."""
     generator = generator_of(agent)
     assert generator is not None
     test = task.real_sequences("test")

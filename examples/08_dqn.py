@@ -1,8 +1,8 @@
 # python examples/08_dqn.py
-"""DQN: a value-based, off-policy learner plays the game. New here: replayed experience, whose rewards grow old.
+"""DQN: a value-based, off-policy learner plays the game. New here: replayed experience, with rewards that get old.
 
-The discriminator moves, so a reward in the replay buffer is what an older one thought. The trainer computes all of them
-anew after each round; with --stale it does not. The last lines say how far the buffer is from today's discriminator.
+The discriminator changes, so a reward in the replay buffer comes from an older one. The trainer recomputes all of them
+after each round, but not with --stale. The last lines compare the buffer with the current discriminator.
 """
 
 import argparse
@@ -64,4 +64,4 @@ today = DiscriminatorReward(discriminator)(torch.from_numpy(finished)).numpy()
 error = np.abs(buffer.rewards[: buffer.size()][ended] - today)
 print(trainer.last_report)
 print(f"{trainer.rounds} rounds, {len(finished)} whole sequences in the buffer")
-print(f"their rewards differ from today's discriminator by at most {error.max():.4f} (expected 0.0000)")
+print(f"their rewards differ from the current discriminator by at most {error.max():.4f} (expected 0.0000)")

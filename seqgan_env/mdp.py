@@ -108,7 +108,7 @@ class SequenceMDP:
 
     @property
     def reward_model(self) -> RewardModel:
-        """What scores whole sequences."""
+        """The reward model, which scores whole sequences."""
         if self._reward_model is None:
             self._reward_model = build_reward_model(None, self.task)
         return self._reward_model

@@ -1,8 +1,9 @@
-"""The layering rule: imports go strictly down this table, and what may not be known above or below is not."""
+"""The layering rule: imports go strictly down this table. Also the size of modules, and repeated lines."""
 
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -50,9 +51,9 @@ ROOMS = (
     "agents.sequence_learner",
     "agents.rloo",
     "agents.grpo",
-    "agents.kl_ppo",
     "agents.weighted_mle",
     "agents.preference",
+    "agents.kl_ppo",
     "agents.replay_rewards",
     "agents.adversary",
     "agents.adversarial_rounds",
@@ -67,6 +68,8 @@ ROOMS = (
 )
 OURS = ("seqgan_env", "agents")
 NOT_FOR_ENVIRONMENTS = ("stable_baselines3", "sb3_contrib", "tensorboard", "tyro", "rich", "tqdm", "safetensors")
+LONGEST_MODULE = 400  # lines
+LONGEST_REPEAT = 9  # lines
 NOT_NOUNS = {"utils", "util", "helpers", "helper", "manager", "managers", "base", "common", "misc"}
 
 
@@ -159,6 +162,70 @@ def test_environments_know_neither_agents_nor_their_libraries(module: str) -> No
 
 def test_modules_are_named_by_what_they_hold() -> None:
     assert not {name.split(".")[-1] for name in FILES} & NOT_NOUNS
+
+
+def has_reason_for_its_length(source: str) -> bool:
+    """Whether a module has at most 400 lines, or its docstring has a sentence that begins with "Long because"."""
+    docstring = ast.get_docstring(ast.parse(source)) or ""
+    return len(source.splitlines()) <= LONGEST_MODULE or "Long because " in docstring
+
+
+@pytest.mark.parametrize("module", FILES)
+def test_a_long_module_says_why_in_its_first_lines(module: str) -> None:
+    assert has_reason_for_its_length(FILES[module].read_text(encoding="utf-8"))
+
+
+def test_the_length_of_a_module_and_its_reason_are_seen() -> None:
+    assert has_reason_for_its_length('"""Short."""\n' + "x = 1\n" * 399)
+    assert not has_reason_for_its_length('"""Short."""\n' + "x = 1\n" * 400)
+    assert has_reason_for_its_length('"""Tables. Long because they are data."""\n' + "x = 1\n" * 400)
+    assert not has_reason_for_its_length('"""Short."""\n' + "x = 1  # Long because \n" * 400)
+
+
+def longest_repeat(source: str) -> list[str]:
+    """The longest run of lines that occurs twice without overlap; empty lines and indentation do not count."""
+    lines = [line.strip() for line in source.splitlines() if line.strip()]
+    longest: list[str] = []
+    places: dict[str, list[int]] = {}
+    for second, line in enumerate(lines):
+        for first in places.setdefault(line, []):
+            length = 0
+            while second + length < len(lines) and first + length < second:
+                if lines[first + length] != lines[second + length]:
+                    break
+                length += 1
+            longest = max(longest, lines[second : second + length], key=len)
+        places[line].append(second)
+    return longest
+
+
+def test_the_environments_repeat_no_ten_lines() -> None:
+    assert len(longest_repeat(FILES["seqgan_env.envs"].read_text(encoding="utf-8"))) <= LONGEST_REPEAT
+
+
+def test_repeated_lines_are_seen() -> None:
+    run = [f"a = {number}" for number in range(12)]
+    assert longest_repeat("\n".join([*run, "b", "", *(f"    {line}" for line in run[:10])])) == run[:10]
+    assert longest_repeat("\n".join(run)) == []
+
+
+def rooms_of_the_page(page: str) -> list[str]:
+    """The rooms of the table "Every file" of a page, in its order."""
+    table = page.split("## Every file", 1)[1].split("\n## ", 1)[0]
+    rooms: list[str] = []
+    for row in re.findall(r"^\| (`[^|]+`) \|", table, flags=re.M):
+        folder = row.split("`")[1].rpartition("/")[0]
+        for name in re.findall(r"`([^`]+)`", row):
+            path = name if "/" in name else f"{folder}/{name}"
+            room = room_of(path.removesuffix("/").removesuffix(".py").removesuffix("/__init__").replace("/", "."))
+            if room and room not in rooms:  # agents/settings/ has no modules
+                rooms.append(room)
+    return rooms
+
+
+def test_the_page_lists_the_rooms_in_the_order_of_this_table() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    assert rooms_of_the_page(page) == list(ROOMS)
 
 
 def test_importing_the_package_registers_and_imports_neither_torch_nor_sb3() -> None:

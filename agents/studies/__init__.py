@@ -1,1 +1,1 @@
-"""Many runs: methods and learners side by side, over seeds, with tests, tables and pictures."""
+"""Many runs: compares methods and learners over seeds, with tests, tables and pictures."""

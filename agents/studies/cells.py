@@ -1,15 +1,15 @@
-"""One cell of a grid: what it is, whether it is done, and computing it once.
+"""One cell of a grid: its description, whether it is done, and its computation, which happens once.
 
 A cell is a JSON description and the name of a function that writes into the cell's own folder:
 
 cell.json   what the cell is; a cell with another description is refused
 lock        held by the process that computes the cell; the system frees it when that process ends, however it ends
-holder      host and process id of the last process that held the lock, for people
+holder      host and process id of the last process that held the lock, for readers
 done.json   written last and atomically: the cell is done, and is never computed again
 error.txt   the traceback of the last attempt, if it failed
 
-In: a cell, the grid's folder, and the outcomes of the cells that it needs. Out: an `Outcome`. A cell that was
-interrupted is computed by the same call as a new one, so its function must go on from what it finds in the folder.
+In: a cell, the grid's folder, and the outcomes of the cells that it needs. Out: an `Outcome`. The same call computes a
+new cell and one that was interrupted. So the cell's function must continue from the files that it finds in the folder.
 """
 
 from __future__ import annotations
@@ -35,20 +35,21 @@ CellFunction = Callable[[dict[str, Any], Path, str], None]
 
 @dataclass(frozen=True)
 class Cell:
-    """A piece of work with a folder of its own.
+    """A piece of work with its own folder.
 
     Attributes:
-        name: of the cell and of its folder.
-        function: "module:function", called with (settings, folder, device). The module is not part of what the cell
-            is: a grid goes on after the function has moved to another module.
-        settings: what the cell is, in values that JSON can hold. Two cells with the same settings are the same cell.
-        after: names of the cells that must be done before. Their folders are in the same folder as this one's.
-        device: where models live; not part of what the cell is.
-        defaults: values of settings that a stored cell lacks. A grid goes on after an upgrade that only added settings.
+        name: name of the cell and of its folder.
+        function: "module:function", called with (settings, folder, device). The module is not part of the cell's
+            identity: a grid continues after the function has moved to another module.
+        settings: the identity of the cell, as JSON values. Two cells with the same settings are the same cell.
+        after: names of the cells that must be done before. Their folders are next to this one's.
+        device: device of the models; not part of the cell's identity.
+        defaults: values of settings that are missing in a stored cell. So a grid continues after an upgrade that only
+            added settings.
 
     Raises:
         ValueError: if the name cannot be a folder's, or the function's name has another form.
-        TypeError: if the settings are not what JSON can hold.
+        TypeError: if JSON cannot hold the settings.
     """
 
     name: str
@@ -66,17 +67,19 @@ class Cell:
         try:
             same = json.loads(json.dumps(self.settings)) == self.settings
         except (TypeError, ValueError) as error:
-            raise TypeError(f"settings of cell {self.name!r} are not what JSON can hold: {error}") from error
+            raise TypeError(f"settings of cell {self.name!r} cannot be written as JSON: {error}") from error
         if not same:
-            raise TypeError(f"settings of cell {self.name!r} come back otherwise from JSON; use lists and string keys")
+            raise TypeError(
+                f"settings of cell {self.name!r} change when read back from JSON; use lists and string keys"
+            )
 
     @property
     def description(self) -> dict[str, Any]:
-        """What cell.json holds."""
+        """The contents of cell.json."""
         return {"function": self.function, "settings": self.settings, "after": list(self.after)}
 
     def folder(self, grid: Path) -> Path:
-        """Where the cell writes."""
+        """The folder of the cell, inside that of the grid."""
         return grid / self.name
 
 
@@ -85,9 +88,10 @@ class Outcome:
     """The result of an attempt to compute a cell.
 
     Attributes:
-        state: "done"; "found": it was done before; "failed"; "busy": another process computes it, or a cell that it
+        state: "done"; "found": it was done before; "failed"; "busy": another process computes it or a cell that it
             needs; "not started": a cell that it needs has failed.
-        message: one line. Why it failed; the host and process that compute it; the name of the cell that it needs.
+        message: one line: the reason of the failure, or the host and process that compute it, or the name of the cell
+            that it needs.
     """
 
     state: Literal["done", "found", "failed", "busy", "not started"]
@@ -105,7 +109,7 @@ def is_done(folder: Path) -> bool:
 
 
 def minutes_of(folder: Path) -> float:
-    """Wall minutes that a finished cell took. Of a cell that was interrupted, the minutes of its last attempt."""
+    """Wall minutes of a finished cell. For a cell that was interrupted, the minutes of its last attempt."""
     return float(json.loads((folder / "done.json").read_text(encoding="utf-8"))["minutes"])
 
 
@@ -113,7 +117,7 @@ def check_same_cell(cell: Cell, grid: Path) -> None:
     """Check that the cell's folder is new or belongs to this cell.
 
     Raises:
-        ValueError: if the folder belongs to a cell with other settings; names the first that differs.
+        ValueError: if the folder belongs to a cell with other settings; the message names the first difference.
     """
     path = cell.folder(grid) / "cell.json"
     if not path.is_file():
@@ -130,12 +134,12 @@ def check_same_cell(cell: Cell, grid: Path) -> None:
 
 
 def _without_module(description: dict[str, Any]) -> dict[str, Any]:
-    """A description whose function has its name alone, so that the function may move to another module."""
+    """A description in which the function has no module, so that it may move to another module."""
     return description | {"function": str(description.get("function")).rpartition(":")[2]}
 
 
 def _completed(stored: Any, defaults: Any) -> Any:
-    """`stored` with entries of `defaults` where it has none, at every depth where both are dicts."""
+    """`stored` with the missing entries taken from `defaults`, at every depth where both are dicts."""
     if not isinstance(stored, dict) or not isinstance(defaults, dict):
         return stored
     return {name: value for name, value in defaults.items() if not isinstance(value, dict)} | {
@@ -158,12 +162,12 @@ def _first_difference(stored: Any, asked: Any, name: str = "") -> tuple[str, Any
 def compute(cell: Cell, grid: Path, needed: Mapping[str, Outcome] | None = None) -> Outcome:
     """Compute a cell, unless it is done, another process computes it, or a cell that it needs is missing.
 
-    What the cell's function raises becomes a failure of the cell. Only KeyboardInterrupt goes on.
+    An error of the cell's function becomes a failure of the cell. Only KeyboardInterrupt is raised again.
 
     Args:
-        cell: what to compute.
+        cell: the cell to compute.
         grid: the grid's folder.
-        needed: outcomes of the cells that it needs, by their names; those that were done before may be left out.
+        needed: name -> outcome of the cells that it needs; cells that were done before may be left out.
     """
     for name, outcome in (needed or {}).items():
         if outcome.is_lost:
@@ -177,7 +181,7 @@ def compute(cell: Cell, grid: Path, needed: Mapping[str, Outcome] | None = None)
         if is_done(folder):
             return Outcome("found")
         with FileLock(folder / "lock", timeout=0):
-            if is_done(folder):  # another process has finished it in the meantime
+            if is_done(folder):  # another process has finished it meanwhile
                 return Outcome("found")
             (folder / "holder").write_text(f"{platform.node()} {os.getpid()}", encoding="utf-8")
             write_atomically(folder / "cell.json", json.dumps(cell.description, indent=2).encode())

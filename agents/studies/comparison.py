@@ -1,13 +1,14 @@
-"""`seqgan compare`: learners side by side on one task, learner x seed as the cells of a grid, each computed once.
+"""`seqgan compare`: compares learners on one task. Learner x seed are the cells of a grid, each computed once.
 
-In: options. Out: in one folder the cells, a CSV with every measurement, a table of where each learner ends, a JSON
-record, and a picture drawn from the CSV alone. What is measured of a learner is the distribution that it plays, so a
-value-based one is measured with its exploration. `fraction` says how much of what can be won was won:
+In: options. Out: in one folder the cells, a CSV with every measurement, a table with the final results of each learner,
+a JSON record, and a picture drawn only from the CSV. Measurements are of the distribution that a learner plays, so a
+value-based one is measured with its exploration. `fraction` is the share of the possible gain that a learner has
+reached:
 
     (mean R of samples - mean R of uniform tokens) / (max R - mean R of uniform tokens)
 
-0 is uniform noise and 1 the best sequence alone, whatever the rewards' sign and scale. It is known where all sequences
-can be enumerated and the reward does not move, and left empty elsewhere.
+0 is uniform noise, and 1 means that only the best sequence is drawn, for rewards of any sign and scale. It is known if
+all sequences can be enumerated and the reward does not change; otherwise it is empty.
 """
 
 from __future__ import annotations
@@ -48,39 +49,38 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 _CELL = f"{__name__}:compare_cell"
-_ENUMERABLE = 100_000  # sequences at most
-_SEQUENCES_A_ROUND = 64  # played between two rounds of the trainer, as near as whole rollouts allow
-# Measurements along the way, in the order of the CSV's columns.
+_ENUMERABLE = 100_000  # the largest number of sequences
+_SEQUENCES_PER_ROUND = 64  # between two rounds of the trainer, as nearly as whole rollouts allow
+# Measurements during learning, in the order of the CSV's columns.
 _MEASURED = ("reward", "fraction", "nll_oracle", "nll_test", "distinct")
 
 
 @dataclass(frozen=True)
 class ComparisonOptions:
-    """What to compare. Field comments are the help texts of the command line."""
+    """What to compare. The fields' docstrings are the help texts of the command line."""
 
     learners: tuple[LearnerName, ...] = ()
     """Learners; all if none is given. ppo_mask, ppo_lstm, trpo and qrdqn need seqgan-gym[contrib]."""
     task: ComparedTask = "toy"
     """toy (27 sequences), middle (50 tokens, 10 steps) or oracle (the paper's 5,000 tokens, 20 steps)."""
     reward_mode: RewardMode | None = None
-    """terminal, potential or action_value; by default the one that each learner's settings were tuned for."""
+    """terminal, potential or action_value; by default the mode that each learner's settings were tuned for."""
     reward_model: str = "oracle"
-    """oracle (the answer is told: can the learner find it?), discriminator (the game), or any name that an environment
-    takes."""
+    """oracle (the reward tells the answer), discriminator (the game), or any other reward model of an environment."""
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
     """Seeds of the runs; the task is the same for all."""
     steps: int | None = None
-    """Tokens that each learner plays; by default as its settings say."""
+    """Tokens that each learner plays; by default as in its settings."""
     points: int = 20
-    """Measurements along the way, beside the first."""
+    """Measurements during learning, after the first."""
     samples: int = 1000
     """Sequences drawn for each measurement."""
     relabel_replay: bool = True
-    """Whether off-policy learners' stored rewards follow the discriminator and the roll-out policy."""
+    """Whether the rewards in off-policy learners' buffers are recomputed after each round."""
     out: Path | None = None
-    """Folder of the results; by default one under runs/ named after the task and what is compared."""
+    """Folder of the results; by default a folder under runs/, named after the task and the compared learners."""
     workers: int | None = None
-    """Cells computed at the same time, by default one for each core; 0 computes them in this process, without Ray."""
+    """Cells computed at the same time, by default one per core; 0 computes them in this process, without Ray."""
     progress: bool = True
     """Draw a progress bar."""
 
@@ -101,7 +101,7 @@ class ComparisonOptions:
         return [learner for name, learner in LEARNERS.items() if not self.learners or name in self.learners]
 
     def folder(self) -> Path:
-        """Where the results go; the same options give the same folder, so that the same command goes on."""
+        """Folder of the results. The same options give the same folder, so the same command continues."""
         named = ["compare", self.task, *([self.reward_mode] if self.reward_mode else [])]
         if self.reward_model != "oracle":
             named.append(re.sub(r"\W+", "-", self.reward_model))
@@ -121,21 +121,22 @@ class ComparisonOptions:
             "points": self.points,
             "samples": self.samples,
             "relabel_replay": self.relabel_replay or learner.is_on_policy,
-            "settings": settings,  # so that a cell of other settings is not taken for this one
+            "settings": settings,  # so that a cell with other settings is not taken for this one
         }
         return Cell(f"{learner.name}-{mode}-seed{seed}", _CELL, described)
 
     def command(self) -> str:
-        """The command line that these options came from, its folder named."""
+        """The command line of these options, with its folder."""
         return command_line(("seqgan", "compare"), self, self.folder())
 
 
 def compare(options: ComparisonOptions, console: Console) -> GridReport:
-    """Compute what is missing; once all is there, write CSV, picture and record, and print where each learner ends.
+    """Compute the missing cells. When all are done, write CSV, picture and record, and print the final results.
 
     Raises:
         ValueError: if an option cannot be used, or the folder holds cells with other settings.
-        ImportError: if a learner's library, SciPy, pandas or Ray is needed and missing; before anything is computed.
+        ImportError: if a learner's library, SciPy, pandas or Ray is needed and missing; raised before anything is
+            computed.
     """
     scipy("stats")
     tables.pandas()
@@ -165,11 +166,11 @@ def compare(options: ComparisonOptions, console: Console) -> GridReport:
 
 
 def summary(measured: DataFrame, minutes: dict[LearnerName, float]) -> DataFrame:
-    """A row for each learner: the mean over seeds of its last measurements, and half their 95 % interval.
+    """A row for each learner: the mean over seeds of its last measurements, and half the length of their 95 % interval.
 
     Args:
         measured: the CSV.
-        minutes: of all seeds of a learner together.
+        minutes: minutes of all seeds of a learner together.
     """
     last = measured.groupby(["learner", "seed"], sort=False).tail(1)
     ends: list[dict[str, Any]] = []
@@ -189,7 +190,7 @@ def _table(ends: DataFrame, options: ComparisonOptions) -> Table:
     seeds = "One seed." if count == 1 else f"Means over {count} seeds with {CONFIDENCE:.0%} intervals."
     table = new_table(
         f"Learners on the task {options.task}, reward {options.reward_model}",
-        f"{seeds} fraction: 0 uniform noise, 1 the best sequence alone. NLLs in nats per token, of the distribution "
+        f"{seeds} fraction: 0 is uniform noise, 1 only the best sequence. NLLs in nats per token, of the distribution "
         "that the learner plays.",
     )
     table.add_column("learner", no_wrap=True)
@@ -215,9 +216,9 @@ def _with_interval(row: dict[str, Any], column: str) -> str:
 
 
 def compare_cell(settings: dict[str, Any], folder: Path, device: str) -> None:
-    """Train a learner from its first to its last step; measurements go to measured.json."""
+    """Train a learner from its first to its last step; write the measurements to measured.json."""
     learner, seed = LEARNERS[settings["learner"]], settings["seed"]
-    keywords = {"reward_model": "constant"}  # until the trainer hands over its own
+    keywords = {"reward_model": "constant"}  # until the trainer sets its own
     agent = learner.make(settings["task"], seed, settings["reward_mode"], keywords, settings["settings"])
     env = agent.get_env()
     assert env is not None
@@ -232,7 +233,7 @@ def compare_cell(settings: dict[str, Any], folder: Path, device: str) -> None:
 
 
 def _trainer(settings: dict[str, Any], task: Task) -> DiscriminatorTrainer:
-    """The game for "discriminator"; with any other reward it keeps G_beta in step and nothing else."""
+    """The game for "discriminator". With any other reward it only updates G_beta."""
     discriminator, reward_model = None, None
     if settings["reward_model"] == "discriminator":
         discriminator = build_discriminator("cnn", task, filters="light", seed=settings["seed"])
@@ -244,7 +245,7 @@ def _trainer(settings: dict[str, Any], task: Task) -> DiscriminatorTrainer:
         discriminator,
         task,
         reward_model=reward_model,
-        g_steps=max(round(_SEQUENCES_A_ROUND * task.sequence_length / (steps * played["n_envs"])), 1),
+        g_steps=max(round(_SEQUENCES_PER_ROUND * task.sequence_length / (steps * played["n_envs"])), 1),
         d_steps=1,
         k_epochs=1,
         sample_size=512,
@@ -260,18 +261,19 @@ def _measurements(folder: Path) -> list[Row]:
 
 
 class Recorder(BaseCallback):
-    """Measures the distribution that a learner plays: before it learns, on the way, and at its end.
+    """Measures the distribution that a learner plays: before, during and after learning.
 
     Args:
-        task: its oracle and held-out sequences.
-        reward_model: as the environment has it.
-        steps: that the learner will play; `points`: measurements among them.
-        samples: sequences drawn for each, and held-out ones scored.
-        seed: of the samples, with the step.
+        task: gives the oracle and held-out sequences.
+        reward_model: the environment's reward model.
+        steps: steps that the learner will play.
+        points: measurements during these steps.
+        samples: sequences drawn for each measurement, and the largest number of held-out ones.
+        seed: seed of the samples, together with the step.
 
     Attributes:
         rows: a row of text for each measurement: step, reward, fraction, nll_oracle, nll_test (nats per token) and the
-            share of distinct samples. Empty where something is not known or not bounded.
+            share of distinct samples. A cell is empty if its value is not known or not finite.
     """
 
     def __init__(self, task: Task, reward_model: RewardModel, steps: int, points: int, samples: int, seed: int) -> None:
@@ -296,7 +298,7 @@ class Recorder(BaseCallback):
         return True
 
     def measure(self) -> Row:
-        """One row."""
+        """Measure the learner now; one row."""
         generator = generator_of(self.model)
         assert generator is not None
         rng = np.random.default_rng([self.seed, self.num_timesteps])
@@ -315,7 +317,10 @@ class Recorder(BaseCallback):
 
 
 def reward_bounds(task: Task, reward_model: RewardModel) -> tuple[float, float] | None:
-    """Mean reward of uniform tokens and the greatest of all; None where that cannot be enumerated, or moves."""
+    """Mean reward under uniform tokens, and the maximum reward.
+
+    None if the sequences cannot be enumerated or the reward changes during training.
+    """
     moves = isinstance(reward_model, DiscriminatorReward) or hasattr(reward_model, "rng")
     if moves or task.eos_token is not None or task.vocab_size**task.sequence_length > _ENUMERABLE:
         return None

@@ -1,7 +1,7 @@
-"""What measurements of several seeds show: means, tests, curves, verdicts. Pure functions of numbers.
+"""Evaluates measurements of several seeds: means, tests, curves, verdicts. Pure functions of numbers.
 
-The unit of evidence is the seed: the standard error of one generator's samples says nothing about the method. Verdicts
-follow rules that are written here once, and printed with every table that uses them.
+The unit of evidence is the seed: the standard error of one generator's samples says nothing about the method. The rules
+of the verdicts are written here once, and are printed with every table that uses them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Verdict = Literal["reproduced", "not reproduced", "not specified by the paper"]
 
 
 def _short(alpha: float) -> str:
-    """1e-6 as people write it."""
+    """A power of ten in short form, such as 1e-6."""
     return f"{alpha:g}".replace("e-0", "e-")
 
 
@@ -31,24 +31,24 @@ CONFIDENCE = 0.95
 
 ORDER_RULE = (
     f"order: reproduced if the mean NLL_oracle over seeds is lower than the rival's with p < {ALPHA} "
-    f"(Welch's t-test, two-sided; one seed shows nothing)"
+    f"(Welch's t-test, two-sided; one seed is no evidence)"
 )
 HEADLINE_RULE = f"SeqGAN against each rival: the same with p < {_short(PAPER_ALPHA)}, as the paper claims"
 LEVEL_RULE = (
     f"level: reproduced if the mean NLL_oracle is within {LEVEL_TOLERANCE} of the paper's value, SeqGAN's if it is at "
-    "most the paper's; judged on the authors' oracle alone, since another oracle has other levels"
+    "most the paper's; judged only on the authors' oracle, since another oracle has other levels"
 )
 DISTINCT_LEAST = 0.99  # share of different sequences; the oracle and MLE have 1.0000 in 100,000 samples
 CURVE_RULE = (
     f"a point lies below an MLE curve if, at its NLL_test, its {CONFIDENCE:.0%} interval over seeds of NLL_oracle ends "
-    f"below where the curve's begins; it is no answer if under {DISTINCT_LEAST:.0%} of its samples are unique, since "
+    f"below where the curve's begins; it does not count if under {DISTINCT_LEAST:.0%} of its samples are unique, since "
     "repeating one likely sequence with probability p lowers NLL_oracle linearly and raises NLL_test by -log(1 - p) / T"
 )
 
 PAIRED_RULE = (
-    f"a method that starts from the runs of an MLE curve lies below its own if the {CONFIDENCE:.0%} interval over "
-    "seeds of its gain, its seed's curve minus its point, lies above 0; seeds differ more than gains, so this sees "
-    "smaller ones"
+    f"a method that starts from the runs of an MLE curve lies below its own curve if the {CONFIDENCE:.0%} interval "
+    "over seeds of its gain, its seed's curve minus its point, lies above 0; pairing by seed removes the "
+    "variance between seeds, so smaller gains are detected"
 )
 
 
@@ -56,7 +56,7 @@ def scipy(module: str) -> Any:
     """A module of SciPy.
 
     Raises:
-        ImportError: if it is not installed; names the extra.
+        ImportError: if it is not installed; the message names the extra.
     """
     try:
         return import_module(f"scipy.{module}")
@@ -65,12 +65,12 @@ def scipy(module: str) -> Any:
 
 
 def over_seeds(values: Sequence[float]) -> Estimate:
-    """Mean and standard error over seeds; the error of one seed is not a number."""
+    """Mean and standard error over seeds; the error of one seed is NaN."""
     return estimate(np.asarray(values, dtype=np.float64))
 
 
 def interval(values: Sequence[float], confidence: float = CONFIDENCE) -> tuple[float, float]:
-    """Student's interval of the mean over seeds; unbounded for one seed."""
+    """Student's t interval of the mean over seeds; infinite for one seed."""
     mean = over_seeds(values)
     if len(values) < 2:
         return -math.inf, math.inf
@@ -79,7 +79,7 @@ def interval(values: Sequence[float], confidence: float = CONFIDENCE) -> tuple[f
 
 
 def half_interval(values: Sequence[float]) -> float:
-    """Half the length of the interval of the mean over seeds; not a number for one seed."""
+    """Half the length of the interval of the mean over seeds; NaN for one seed."""
     low, high = interval(values)
     return (high - low) / 2 if math.isfinite(high) else math.nan
 
@@ -90,7 +90,9 @@ class WelchTest:
 
     Attributes:
         difference: mean of the first minus mean of the second, nats per token.
-        t: statistic; `degrees`: of freedom; `p`: two-sided. Not numbers if either has one seed, or nothing varies.
+        t: the statistic. All three are NaN if either has only one seed, or if nothing varies.
+        degrees: degrees of freedom.
+        p: two-sided p-value.
     """
 
     difference: float
@@ -100,11 +102,11 @@ class WelchTest:
 
     def is_lower(self, alpha: float = ALPHA) -> bool:
         """Whether the first mean is lower, with p below alpha."""
-        return self.difference < 0 and self.p < alpha  # False for a p that is not a number
+        return self.difference < 0 and self.p < alpha  # False if p is NaN
 
 
 def welch_test(first: Sequence[float], second: Sequence[float]) -> WelchTest:
-    """Welch's t-test, which lets the two have different variances."""
+    """Welch's t-test, which allows different variances."""
     difference = float(np.mean(first) - np.mean(second))
     if min(len(first), len(second)) < 2 or (np.ptp(first) == 0 and np.ptp(second) == 0):
         return WelchTest(difference, math.nan, math.nan, math.nan)
@@ -116,18 +118,18 @@ def welch_test(first: Sequence[float], second: Sequence[float]) -> WelchTest:
 
 
 def order_verdict(test: WelchTest, alpha: float = ALPHA) -> Verdict:
-    """ORDER_RULE, for the test of the method that the paper has lower against its rival."""
+    """The verdict of ORDER_RULE. The test's first method is the one that is lower in the paper."""
     return "reproduced" if test.is_lower(alpha) else "not reproduced"
 
 
 def level_verdict(values: Sequence[float], paper: float | None, is_headline: bool, is_authors_oracle: bool) -> Verdict:
-    """LEVEL_RULE.
+    """The verdict of LEVEL_RULE.
 
     Args:
         values: NLL_oracle of each seed, nats per token.
-        paper: the paper's value, or None where it has none.
-        is_headline: whether lower than the paper's value is as good: for SeqGAN.
-        is_authors_oracle: whether the oracle is the one that the paper's values belong to.
+        paper: the paper's value, or None if it gives none.
+        is_headline: whether a value below the paper's also counts as reproduced, as for SeqGAN.
+        is_authors_oracle: whether the oracle is that of the paper's values.
     """
     if paper is None or not is_authors_oracle:
         return "not specified by the paper"
@@ -138,14 +140,14 @@ def level_verdict(values: Sequence[float], paper: float | None, is_headline: boo
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim of the paper beside what was found; values in nats per token.
+    """A claim of the paper and our result; values in nats per token.
 
     Attributes:
         text: the claim.
-        ours: a level, or a difference of means.
-        paper: the paper's value of the same.
-        p: of the test, if it is one.
-        verdict: by the rule that fits.
+        ours: our level, or our difference of means.
+        paper: the paper's value of it.
+        p: p-value of the test, if there is one.
+        verdict: by the rule for this kind of claim.
     """
 
     text: str
@@ -156,7 +158,7 @@ class Claim:
 
 
 def level_claim(label: str, values: Sequence[float], paper: float, is_headline: bool, is_authors_oracle: bool) -> Claim:
-    """A method's NLL_oracle beside the paper's, by LEVEL_RULE."""
+    """Compare a method's NLL_oracle with the paper's, by LEVEL_RULE."""
     verdict = level_verdict(values, paper, is_headline, is_authors_oracle)
     return Claim(f"{label}: level", over_seeds(values).mean, paper, None, verdict)
 
@@ -170,15 +172,15 @@ def order_claim(
     alpha: float = ALPHA,
     is_the_papers: bool = True,
 ) -> Claim:
-    """The claim that the first has the lower NLL_oracle, by ORDER_RULE.
+    """The claim that the first method has the lower NLL_oracle, by ORDER_RULE.
 
     Args:
-        first: label of the lower one.
+        first: label of the lower method.
         second: label of its rival.
         values: label -> NLL_oracle of each seed.
-        paper: the paper's difference, where it gives one.
-        alpha: what p must be below.
-        is_the_papers: whether the paper claims this.
+        paper: the paper's difference, if it gives one.
+        alpha: p must be below this.
+        is_the_papers: whether this is a claim of the paper.
     """
     test = welch_test(values[first], values[second])
     verdict = order_verdict(test, alpha) if is_the_papers else "not specified by the paper"
@@ -192,9 +194,9 @@ Point = tuple[float, float]  # NLL_test, NLL_oracle, in nats per token
 
 
 def falling_branch(curve: Sequence[Point]) -> list[Point]:
-    """The part of a temperature curve on which NLL_oracle is paid for with NLL_test, from the lowest NLL_test on.
+    """The part of a temperature curve from the lowest NLL_test on: there a lower NLL_oracle costs a higher NLL_test.
 
-    What lies before it, at temperatures above the best one, is worse in both.
+    The part before it, at temperatures above the best one, is worse in both.
 
     Args:
         curve: points in the order of falling temperature.
@@ -210,8 +212,9 @@ def falling_branch(curve: Sequence[Point]) -> list[Point]:
 def value_at(branch: Sequence[Point], nll_test: float) -> float:
     """NLL_oracle of a falling branch at some NLL_test, by monotone cubic interpolation.
 
-    Straight lines would lie above a convex curve, and flatter what is compared with it. Left of the branch this is the
-    value at its beginning: whoever has a lower NLL_test as well must only beat that. Right of it, not a number.
+    Straight lines would lie above a convex curve, and so favour the point that is compared with it. To the left of the
+    branch this is the value at its beginning: a point with a lower NLL_test only has to beat this. To the right it is
+    NaN.
     """
     x, y = (np.array(column) for column in zip(*branch, strict=True))
     if nll_test > x[-1]:
@@ -223,16 +226,16 @@ def value_at(branch: Sequence[Point], nll_test: float) -> float:
 
 @dataclass(frozen=True)
 class CurveComparison:
-    """A method's point against a curve; NLLs in nats per token, intervals over seeds.
+    """Comparison of a method's point with a curve; NLLs in nats per token, intervals over seeds.
 
     Attributes:
         nll_test: the point's mean.
         nll_oracle: the point's mean and interval.
-        curve: the curve's NLL_oracle at that NLL_test, mean and interval; not numbers beyond its right end.
-        gain: how far the point lies below its own seed's curve (curve minus point), mean and interval.
+        curve: the curve's NLL_oracle at this NLL_test, mean and interval; NaN beyond its right end.
+        gain: the distance of the point below its own seed's curve (curve minus point), mean and interval.
         distinct: share of different sequences among its samples, mean.
-        place: "below", "not below", "repeats": below, but by repeating itself; or "beyond": beyond either end of the
-            curve, where nothing can be said.
+        place: "below"; "not below"; "repeats": below, but by repeating itself; "beyond": beyond an end of the curve, so
+            nothing can be said.
     """
 
     nll_test: float
@@ -246,12 +249,12 @@ class CurveComparison:
 def compare_with_curve(
     points: Sequence[Point], curves: Sequence[Sequence[Point]], distinct: Sequence[float]
 ) -> CurveComparison:
-    """CURVE_RULE: where a method's point lies.
+    """The place of a method's point by CURVE_RULE.
 
     Args:
-        points: of the method at one temperature, one a seed.
-        curves: of MLE, one a seed in the same order, each in the order of falling temperature.
-        distinct: share of different sequences among the method's samples, one a seed.
+        points: points of the method at one temperature, one per seed.
+        curves: curves of MLE, one per seed in the same order, each in the order of falling temperature.
+        distinct: share of different sequences among the method's samples, one per seed.
     """
     branches = [falling_branch(curve) for curve in curves]
     nll_test = float(np.mean([x for x, _ in points]))
@@ -270,12 +273,12 @@ def compare_with_curve(
     return CurveComparison(nll_test, point, curve, gain, unique, place)
 
 
-def answer(curve: str, comparisons: Mapping[str, CurveComparison]) -> str:
-    """Whether any point lies below an MLE curve, in one sentence.
+def curve_sentence(curve: str, comparisons: Mapping[str, CurveComparison]) -> str:
+    """One sentence: whether any point lies below an MLE curve.
 
     Args:
         curve: the curve's label.
-        comparisons: label of each point -> where it lies.
+        comparisons: label of a point -> its comparison with the curve.
     """
     below = {label: found for label, found in comparisons.items() if found.place == "below"}
     counts = f"of {len(comparisons)} points, {len(below)} below"
@@ -292,12 +295,12 @@ def answer(curve: str, comparisons: Mapping[str, CurveComparison]) -> str:
     return f"Below the curve of {curve}: {named} ({counts} its ends)."
 
 
-def paired_answer(curve: str, comparisons: Mapping[str, CurveComparison]) -> str:
-    """PAIRED_RULE: what lies below the curve that it came from, in one sentence.
+def paired_sentence(curve: str, comparisons: Mapping[str, CurveComparison]) -> str:
+    """One sentence: which points lie below the curve that their method started from, by PAIRED_RULE.
 
     Args:
         curve: the curve's label.
-        comparisons: label of each point of a method that starts from the curve's runs -> where it lies.
+        comparisons: label of a point -> its comparison, for methods that start from the curve's runs.
     """
     below = {
         label: found

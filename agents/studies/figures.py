@@ -1,7 +1,7 @@
-"""What each result of the paper needs, shows and claims: Table 1, Fig. 2, Fig. 3, and the curves it did not draw.
+"""The results of the paper, with their cells, tables and claims: Table 1, Fig. 2, Fig. 3, and the missing curves.
 
-Each is a class with the cells that must be computed, the rows that were measured (its CSV), and the findings: further
-CSVs and what is printed. Findings are computed once, from the CSV alone.
+Each result is a class. It has the cells to compute, the measured rows (its CSV), and the findings: further CSVs and the
+printed text. Findings are computed once, only from the CSV.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ if TYPE_CHECKING:
 
 _MEASURES = ("nll_oracle", "nll_test", "entropy", "kl_from_oracle", "kl_to_oracle", "distinct")
 _MLE_CURVES = ("mle", "mle_held_out")
-Comparisons = dict[str, dict[tuple[str, float], CurveComparison]]  # curve -> (method, temperature) -> its place
+Comparisons = dict[str, dict[tuple[str, float], CurveComparison]]  # curve -> (method, temperature) -> comparison
 
 
 @dataclass(frozen=True)
 class Findings:
-    """What follows from the measured rows of a figure.
+    """The results that follow from the measured rows of a figure.
 
     Attributes:
         csvs: ending of a CSV's name -> its rows.
-        printed: tables and sentences for people.
+        printed: tables and sentences to print.
     """
 
     csvs: dict[str, DataFrame | list[Row]]
@@ -56,49 +56,48 @@ class Figure(Protocol):
 
     @property
     def study(self) -> Study:
-        """What its cells share."""
+        """The shared part of its cells."""
 
     @property
     def rules(self) -> tuple[str, ...]:
-        """By which its verdicts are given."""
+        """The rules of its verdicts."""
 
     def cells(self) -> list[Cell]:
-        """What must be computed."""
+        """The cells to compute."""
 
     def rows(self) -> list[Row]:
-        """What was measured, once all cells are done."""
+        """The measured rows; all cells must be done."""
 
     def findings(self, measured: DataFrame) -> Findings:
-        """What follows from the CSV of these rows."""
+        """The findings from the CSV of these rows."""
 
 
 def schedule_sentence(study: Study) -> str:
-    """The schedule that a result was made with."""
+    """A sentence about the schedule of a result."""
     config = study.config
     seeds = " ".join(map(str, study.seeds))
     return (
         f"Schedule {study.preset}: {config.pretraining.epochs} MLE epochs, then {config.game.rounds} rounds of g = "
         f"{config.game.g_steps}, d = {config.game.d_steps}, k = {config.game.k_epochs}; seeds {seeds}; "
-        f"{study.samples:,} samples a measurement."
+        f"{study.samples:,} samples per measurement."
     )
 
 
 def scheduled_sampling_sentence(epochs: int) -> str:
-    """How far the curriculum came: its rate falls by 0.002 an epoch, so a short schedule hardly leaves MLE."""
+    """A sentence about the end of the curriculum: the rate falls by 0.002 per epoch; a short schedule is almost MLE."""
     step = METHODS["scheduled_sampling"].settings["pretraining.curriculum_rate_step"]
     rate = max(0.0, 1 - step * (epochs - 1))
-    return (
-        f"Scheduled sampling's last epoch fed the real token with probability {rate:.3f} (it falls by {step} an epoch)."
-    )
+    falls = f"it falls by {step} per epoch"
+    return f"Scheduled sampling fed the real token with probability {rate:.3f} in its last epoch ({falls})."
 
 
 class Table1:
-    """Table 1, with all that it does not show: NLL_test, entropy, both KLs, and the controls.
+    """Table 1, with more than the paper shows: NLL_test, entropy, both KLs, and the controls.
 
     Args:
-        study: what the cells share.
-        methods: names of those to show; none takes the paper's and the controls.
-        is_authors_oracle: whether levels are judged, which belong to the authors' oracle.
+        study: the shared part of the cells.
+        methods: names of the methods to show; if empty, the paper's and the controls.
+        is_authors_oracle: whether to judge levels, which are known only for the authors' oracle.
     """
 
     rules = (evidence.ORDER_RULE, evidence.HEADLINE_RULE, evidence.LEVEL_RULE)
@@ -143,7 +142,7 @@ class Table1:
         return summary
 
     def claims(self, measured: DataFrame) -> list[Claim]:
-        """Levels, the paper's order, its p-values for SeqGAN; and SeqGAN against the controls, of what is shown."""
+        """For the shown methods: levels, the paper's order, its p-values for SeqGAN, and SeqGAN against controls."""
         values = {method.label: values_of(measured, method.name) for method in self.methods}
         order = [METHODS[name] for name in PAPER_ORDER if METHODS[name] in self.methods]
         seqgan = METHODS["seqgan"]
@@ -167,7 +166,7 @@ class Table1:
         table = new_table(
             "Table 1: nats per token, mean over seeds ± standard error; o is the oracle",
             "NLL_oracle alone falls when a generator loses diversity: better means lower at equal or lower "
-            "NLL_test. The paper specifies nothing but NLL_oracle, and no control.",
+            "NLL_test. The paper gives only NLL_oracle, and no controls.",
         )
         table.add_column("method", no_wrap=True)
         for column in ("NLL_oracle", "paper", "NLL_test", "KL(G‖o)", "KL(o‖G)"):
@@ -181,10 +180,10 @@ class Table1:
 
 
 class Fig2:
-    """Fig. 2: learning curves of all methods. MLE and scheduled sampling train on while the others play."""
+    """Fig. 2: learning curves of all methods. MLE and scheduled sampling continue to train while the others play."""
 
     rules = (evidence.ORDER_RULE,)
-    _ORDER = PAPER_ORDER[1:]  # random tokens do not learn
+    _ORDER = PAPER_ORDER[1:]  # without random tokens, which do not learn
 
     def __init__(self, study: Study) -> None:
         self.study = study
@@ -195,7 +194,7 @@ class Fig2:
             self.methods[name] = method if has_game else continued(method, study.config)
 
     def cells(self) -> list[Cell]:
-        """Training alone."""
+        """Only training cells."""
         return self.study.cells(list(self.methods.values()), ())
 
     def rows(self) -> list[Row]:
@@ -209,7 +208,7 @@ class Fig2:
         ]
 
     def claims(self, measured: DataFrame) -> list[Claim]:
-        """The order in which the curves end; and SeqGAN against the controls."""
+        """The order of the curves at their ends, and SeqGAN against the controls."""
         values = {METHODS[name].label: last_values(measured, method=name) for name in self.methods}
         labels = [METHODS[name].label for name in self._ORDER]
         claims = [order_claim(lower, higher, values) for higher, lower in pairwise(labels)]
@@ -219,7 +218,7 @@ class Fig2:
     def findings(self, measured: DataFrame) -> Findings:
         """The claims."""
         claims = self.claims(measured)
-        title = "Fig. 2: where the curves end, NLL_oracle in nats per token"
+        title = "Fig. 2: the ends of the curves, NLL_oracle in nats per token"
         epochs = self.study.config.pretraining.epochs + self.study.config.game.rounds
         printed: list[Table | str] = [
             claims_table(claims, self.rules, title),
@@ -233,9 +232,9 @@ class Fig3:
     """Fig. 3: four schedules (g, d, k).
 
     Args:
-        study: what the cells share.
-        updates: of the generator, for each schedule alike, in whole rounds.
-        is_authors_oracle: whether levels are judged, which belong to the authors' oracle.
+        study: the shared part of the cells.
+        updates: generator updates of each schedule, in whole rounds.
+        is_authors_oracle: whether to judge levels, which are known only for the authors' oracle.
     """
 
     rules = (evidence.ORDER_RULE, evidence.LEVEL_RULE)
@@ -246,7 +245,7 @@ class Fig3:
         self.updates = updates
 
     def cells(self) -> list[Cell]:
-        """Training alone."""
+        """Only training cells."""
         return self.study.cells([schedule.method(self.updates) for schedule in SCHEDULES], ())
 
     def rows(self) -> list[Row]:
@@ -277,7 +276,7 @@ class Fig3:
     def findings(self, measured: DataFrame) -> Findings:
         """The claims."""
         claims = self.claims(measured)
-        title = "Fig. 3: where each (g, d, k) ends, NLL_oracle in nats per token; the paper's off its axes"
+        title = "Fig. 3: the end of each (g, d, k), NLL_oracle in nats per token; the paper's are read off its axes"
         rounds = ", ".join(f"{one.method(self.updates).settings['game.rounds']} of g = {one.g}" for one in SCHEDULES)
         printed: list[Table | str] = [
             claims_table(claims, self.rules, title),
@@ -289,7 +288,7 @@ class Fig3:
 
 
 class Curves:
-    """NLL_oracle against NLL_test over temperatures: does anything beat MLE that is sampled more sharply?"""
+    """NLL_oracle against NLL_test over temperatures: does any method beat MLE at a lower temperature?"""
 
     rules = (evidence.CURVE_RULE, evidence.PAIRED_RULE)
 
@@ -308,7 +307,7 @@ class Curves:
         return self.study.measurements(self.methods)
 
     def comparisons(self, measured: DataFrame) -> Comparisons:
-        """Curve of MLE -> (method, temperature) -> where the point lies."""
+        """Curve of MLE -> (method, temperature) -> comparison of the point with the curve."""
         seeds = list(measured["seed"].unique())
         by_seed = {
             (str(method), float(temperature)): group.set_index("seed").loc[seeds]
@@ -327,7 +326,7 @@ class Curves:
         return found
 
     def findings(self, measured: DataFrame) -> Findings:
-        """A row for each point and curve; whether any point is below, over all seeds and within seeds."""
+        """A row for each point and curve; sentences on whether any point is below, over all seeds and within seeds."""
         comparisons = self.comparisons(measured)
         summary = [
             {"curve": curve, "method": method, "temperature": str(temperature)} | _comparison_row(comparison)
@@ -336,23 +335,23 @@ class Curves:
         ]
         rules = [f"Rule: {rule}." for rule in self.rules]
         printed: list[Table | str] = [
-            *answers(comparisons),
-            *paired_answers(comparisons),
+            *curve_sentences(comparisons),
+            *paired_sentences(comparisons),
             *rules,
             schedule_sentence(self.study),
         ]
         return Findings({"summary": summary}, printed)
 
 
-def answers(comparisons: Comparisons) -> list[str]:
-    """Whether any point is below, a sentence for each curve of MLE."""
-    return [evidence.answer(METHODS[curve].label, _labelled(found)) for curve, found in comparisons.items()]
+def curve_sentences(comparisons: Comparisons) -> list[str]:
+    """A sentence for each curve of MLE: whether any point is below it."""
+    return [evidence.curve_sentence(METHODS[curve].label, _labelled(found)) for curve, found in comparisons.items()]
 
 
-def paired_answers(comparisons: Comparisons) -> list[str]:
+def paired_sentences(comparisons: Comparisons) -> list[str]:
     """The same within seeds, for methods that start from the runs of a curve."""
     return [
-        evidence.paired_answer(
+        evidence.paired_sentence(
             METHODS[curve].label,
             _labelled({key: place for key, place in found.items() if METHODS[key[0]].starts_from == curve}),
         )

@@ -1,8 +1,8 @@
-"""A grid of cells, each computed once: what is done stays done, and a failed cell is reported.
+"""A grid of cells. Each is computed once, finished cells stay finished, and a failed cell is reported.
 
-In: cells (settings x seeds) and a folder. Out: a `GridReport`, and in the folder a subfolder for each cell. A grid that
-was interrupted goes on with the same call. Two grids may use a folder at the same time: each leaves the other's cells
-alone and waits for those that it needs.
+In: cells (settings x seeds) and a folder. Out: a `GridReport`, and in the folder a subfolder for each cell. After an
+interruption the same call continues a grid. Two grids may use a folder at the same time: each leaves cells to the other
+that computes them, and waits for those that it needs.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from agents.runs.console import TerminalConsole
 from agents.studies.cells import Cell, Outcome, check_same_cell, is_done, minutes_of
 from agents.studies.workers import Workers
 
-_PAUSE_SECONDS = 0.5  # before cells of another grid are tried again
-_EVER = 1e9  # seconds; rich estimates the time left from the last 30 s unless told otherwise
+_PAUSE_SECONDS = 0.5  # pause before cells of another grid are tried again
+_EVER = 1e9  # seconds; by default rich estimates the remaining time from only the last 30 s
 
 
 @dataclass
 class GridReport:
-    """How a grid ended.
+    """The result of a grid.
 
     Attributes:
         done: names of the finished cells.
-        computed: those of them that this grid computed itself.
-        failed: name -> why, in one line; the traceback is in the cell's error.txt.
-        not_started: name -> the cell that it waited for and that failed.
+        computed: the finished cells that this grid itself computed.
+        failed: name -> reason, in one line; the traceback is in the cell's error.txt.
+        not_started: name -> the failed cell that it needed.
     """
 
     done: list[str] = field(default_factory=list)
@@ -53,10 +53,10 @@ class _Grid:
         self.folder = folder
         self.console = console
         self.report = GridReport()
-        self.elsewhere: set[str] = set()  # cells of other grids that were told of
+        self.elsewhere: set[str] = set()  # cells of other grids that were already reported
 
     def take(self, cell: Cell, outcome: Outcome) -> None:
-        """Note and print what became of a cell."""
+        """Record and print the outcome of a cell."""
         folder, report = cell.folder(self.folder), self.report
         if outcome.state == "busy":
             if cell.name not in self.elsewhere:
@@ -85,19 +85,19 @@ def run_grid(
     console: Console | None = None,
     show_progress: bool = True,
 ) -> GridReport:
-    """Compute all cells that are not done, each after those that it needs. A failure does not stop the others.
+    """Compute all cells that are not done, each after the cells that it needs. A failure does not stop the others.
 
     Args:
-        cells: in the order of their importance.
-        folder: of the grid; the cells' folders are made in it.
-        workers: where to compute. They start only if something is left to compute, and stop at the end and after
+        cells: the cells, most important first.
+        folder: folder of the grid; the cells' folders are made in it.
+        workers: compute the cells. They start only if something is left to compute, and stop at the end and after
             Ctrl-C.
-        console: where progress goes.
-        show_progress: whether to draw a bar; a line for each cell is printed in any case.
+        console: shows the progress.
+        show_progress: whether to draw a bar; a line for each cell is always printed.
 
     Raises:
-        ValueError: if two cells have the same name, a cell waits for itself or for one that is not in the grid, or the
-            folder holds a cell with other settings. Nothing is computed then.
+        ValueError: if two cells have the same name, if a cell waits for itself or for a cell outside the grid, or if
+            the folder holds a cell with other settings. Nothing is computed then.
     """
     console = console or TerminalConsole()
     ordered = _in_order(cells)
@@ -130,20 +130,20 @@ def run_grid(
                     busy.append(ordered[name])
                 failed = len(grid.report.failed) + len(grid.report.not_started)
                 bar.update(task, completed=len(grid.report.done), failed=failed)
-            left = [cell for cell in left if cell in busy]  # in their order
+            left = [cell for cell in left if cell in busy]  # in the original order
             if left:
                 time.sleep(_PAUSE_SECONDS)
     return grid.report
 
 
 def _in_order(cells: Sequence[Cell]) -> dict[str, Cell]:
-    """Name -> cell, each after those that it needs, else in the given order. Raises what `run_grid` says."""
+    """Name -> cell, each after those that it needs, otherwise in the given order; raises as `run_grid`."""
     named = {cell.name: cell for cell in cells}
     names = [cell.name for cell in cells]
     for cell in cells:
         if names.count(cell.name) > 1:
             raise ValueError(
-                f"cells={cell.name!r} stands {names.count(cell.name)} times in the grid; names must differ"
+                f"cells={cell.name!r} occurs {names.count(cell.name)} times in the grid; names must differ"
             )
         if missing := sorted(set(cell.after) - named.keys()):
             raise ValueError(f"cell {cell.name!r} waits for {missing[0]!r}, which is not in the grid")

@@ -1,7 +1,8 @@
-"""The methods that the paper compares, and the controls that it lacks: each a few settings of one code path.
+"""The methods that the paper compares, and controls that it does not have. Each is a few settings of the same code.
 
-The paper's are random tokens, MLE, scheduled sampling, PG-BLEU and SeqGAN. The controls keep the policy gradient and
-take its information away (a constant, random or shuffled reward), or stop MLE where held-out sequences say so.
+The paper's methods are random tokens, MLE, scheduled sampling, PG-BLEU and SeqGAN. Some controls keep the policy
+gradient, but with a reward without information (constant, random or shuffled). Others stop MLE by the NLL of held-out
+sequences.
 """
 
 from __future__ import annotations
@@ -18,10 +19,10 @@ from agents.setting_paths import changed
 from seqgan_env.measures.measurement import Measurement, Measures
 from seqgan_env.rollout_policies import UniformPolicy
 
-# A method's own temperatures; those of MLE are dense, because they are the curve that the others are set against.
+# Default temperatures of a method. Those of MLE are dense, because its curve is the baseline of all others.
 _TEMPERATURES = (1.1, 1.0, 0.9, 0.8)
 _MLE_TEMPERATURES = (1.2, 1.1, 1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.6)
-# The curve of the best MLE goes on to where the others' NLL_test is.
+# The curve of the best MLE reaches the NLL_test of the other methods.
 _HELD_OUT_TEMPERATURES = (*_MLE_TEMPERATURES, 0.5, 0.45, 0.4)
 
 
@@ -30,13 +31,13 @@ class Method:
     """A way to make a generator.
 
     Attributes:
-        name: in CSVs and folders.
-        label: for people.
-        settings: what it changes in a `SeqGANConfig`: dotted path -> value.
-        starts_from: the method whose pretraining it shares, or None if it does its own.
-        untrained: how to measure a method that trains nothing: called with the measures of the task, the number of
-            samples, their random stream and the device. None for a method that is trained.
-        temperatures: at which it is measured for the curves.
+        name: name in CSVs and folders.
+        label: name in tables and pictures.
+        settings: its changes to a `SeqGANConfig`: dotted path -> value.
+        starts_from: the method whose pretraining it shares; None if it has its own.
+        untrained: measures a method without training; called with the task's measures, the number of samples, their
+            random stream and the device. None for a trained method.
+        temperatures: temperatures of its measurements for the curves.
         paper_nll_oracle: its row in the paper's Table 1, nats per token.
     """
 
@@ -50,11 +51,11 @@ class Method:
 
     @property
     def is_trained(self) -> bool:
-        """Whether there is anything to train."""
+        """Whether the method is trained."""
         return self.untrained is None
 
     def config(self, base: SeqGANConfig, seed: int) -> SeqGANConfig:
-        """Its settings for a seed, all others as in `base`."""
+        """Its settings for a seed; all others are those of `base`."""
         return changed(base, {"seed": seed} | self.settings)
 
 
@@ -117,17 +118,17 @@ METHODS: dict[str, Method] = {
         Method("oracle", "oracle (floor)", untrained=_oracle_itself, temperatures=(1.0,)),
     )
 }
-# Held-out real sequences, measured as if they were samples of a method.
+# Held-out real sequences, measured like samples of a method.
 REAL = Method("real", "real data", untrained=_held_out_sequences, temperatures=(1.0,))
-# From worst to best in NLL_oracle, as the paper has it.
+# From worst to best NLL_oracle in the paper.
 PAPER_ORDER = ("random", "mle", "scheduled_sampling", "pg_bleu", "seqgan")
 CONTROLS = ("shuffled_reward", "random_reward", "constant_reward")
-# What the paper does not have at all; the curves show it, Table 1 only if asked.
+# Methods that the paper does not have. The curves show them, Table 1 only if named.
 IMPROVED = ("best", "best_random_reward")
 
 
 def continued(method: Method, base: SeqGANConfig) -> Method:
-    """A method without a game that trains on for as many epochs as the others play rounds: for Fig. 2's common axis."""
+    """A method without a game, with one more epoch for each round of the others: for the common axis of Fig. 2."""
     epochs = base.pretraining.epochs + base.game.rounds
     return replace(method, name=f"{method.name}_continued", settings=method.settings | {"pretraining.epochs": epochs})
 
@@ -137,10 +138,10 @@ class Schedule:
     """(g, d, k) of Algorithm 1, as in Fig. 3.
 
     Attributes:
-        g: generator updates a round.
-        d: draws of fresh negatives a round.
+        g: generator updates per round.
+        d: draws of fresh negatives per round.
         k: discriminator epochs on each draw.
-        paper_nll_oracle: the level that Fig. 3 shows at its end, read off the axis labels, nats per token.
+        paper_nll_oracle: the level at its end in Fig. 3, read off the axis labels, nats per token.
     """
 
     g: int
@@ -154,7 +155,7 @@ class Schedule:
         return f"({self.g}, {self.d}, {self.k})"
 
     def method(self, updates: int) -> Method:
-        """SeqGAN with this schedule, for about so many generator updates: whole rounds, at least one."""
+        """SeqGAN with this schedule and about `updates` generator updates, in whole rounds, at least one."""
         settings = {
             "game.g_steps": self.g,
             "game.d_steps": self.d,
@@ -165,7 +166,7 @@ class Schedule:
         return Method(f"seqgan_g{self.g}_d{self.d}_k{self.k}", self.label, settings, starts_from="mle")
 
 
-# From worst to best, as the paper has it.
+# From worst to best in the paper.
 SCHEDULES = (
     Schedule(100, 1, 10, 8.94),
     Schedule(30, 1, 30, 8.89),

@@ -1,7 +1,7 @@
-"""Pictures: NLL_oracle beside NLL_test, as the paper's figures with the half that they leave out.
+"""Pictures: the paper's figures with NLL_oracle, and beside it NLL_test, which the paper leaves out.
 
-In: the CSV of a reproduced figure and nothing else. Out: a PNG. A method has the same colour in every
-picture; the colours are those of Okabe and Ito, which colour-blind readers can tell apart, and controls are dashed.
+In: only the CSV of a reproduced figure. Out: a PNG. A method has the same colour in every picture. The colours are
+those of Okabe and Ito, which colour-blind readers can distinguish. Controls are dashed.
 """
 
 from __future__ import annotations
@@ -51,14 +51,14 @@ _BLEUS = ("bleu", "self_bleu")
 
 
 def plot_csv(path: Path, out: Path) -> None:
-    """Draw a figure again from its CSV alone; the columns tell which one it is.
+    """Draw a figure only from its CSV; the columns show which figure it is.
 
     Args:
-        path: of a reproduced figure.
+        path: the CSV of a reproduced figure.
         out: the PNG to write.
 
     Raises:
-        ValueError: if the file is none of these, or its cells are not numbers.
+        ValueError: if the file is not such a CSV, or if its cells are not numbers.
         ImportError: if pandas or SciPy is not installed.
     """
     pandas = tables.pandas()
@@ -92,7 +92,7 @@ def plot_csv(path: Path, out: Path) -> None:
 
 
 def over_seeds(frame: DataFrame, x: str, y: str) -> DataFrame:
-    """Mean, "min" and "max" over seeds of the column `y`, at each value of the column `x`, which is the index."""
+    """ "mean", "min" and "max" of the column `y` over seeds, for each value of the column `x`, which is the index."""
     found: DataFrame = frame.groupby(x)[y].agg(["mean", "min", "max"])
     return found
 
@@ -109,7 +109,7 @@ def _style(method: str) -> dict[str, Any]:
 
 
 def _finish(figure: Any, handles_from: Any, columns: int) -> None:
-    """A legend under the panels, where it covers nothing."""
+    """Draw the legend under the panels, where it covers nothing."""
     handles, labels = handles_from.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False, fontsize=9)
 
@@ -147,7 +147,9 @@ def _plot_methods(frame: DataFrame) -> Any:
             fontsize=9,
         )
     panels[1].set_xlabel("MLE epochs, then adversarial rounds (MLE and scheduled sampling: further epochs)")
-    _title(figure, frame, "Lower is better; in the upper panel alone it is lost diversity. Bands: lowest to highest")
+    _title(
+        figure, frame, "Lower is better; a fall in the upper panel alone is lost diversity. Bands: lowest to highest"
+    )
     _finish(figure, panels[0], 4)
     return figure
 
@@ -174,12 +176,12 @@ def _plot_schedules(frame: DataFrame) -> Any:
 
 
 def _plot_points(frame: DataFrame) -> Any:
-    """Measurements at one temperature as Table 1's, at several as curves."""
+    """Measurements at one temperature like Table 1, at several as curves."""
     return (_plot_table if frame["temperature"].nunique() == 1 else _plot_temperatures)(frame)
 
 
 def _plot_table(frame: DataFrame) -> Any:
-    """Table 1: both NLLs of each method and seed; random tokens and the oracle would leave no room for the others."""
+    """Table 1: both NLLs of each method and seed, without random tokens and the oracle, which need too much room."""
     shown = frame[~frame["method"].isin(["random", "oracle"])]
     methods = list(shown["method"].unique())
     figure = new_figure(8.5, 0.42 * len(methods) + 1.6)
@@ -214,7 +216,7 @@ def _plot_temperatures(frame: DataFrame) -> Any:
         _plot_curve(axes, str(method), own, "nll_test", "nll_oracle", {"elinewidth": 0.9, "alpha": 0.6})
         _name_repetition(axes, str(method), own)
     _name_ends(axes, frame)
-    axes.set_xlabel("NLL_test (nats per token): what the generator has lost")
+    axes.set_xlabel("NLL_test (nats per token): how unlikely real sequences are under the generator")
     axes.set_ylabel("NLL_oracle (nats per token): how unlikely its samples are")
     if has_distances:
         _mark_oracle(axes, float((frame["nll_test"] - frame["kl_to_oracle"]).mean()))
@@ -291,12 +293,12 @@ def _plot_curve(axes: Any, method: str, own: DataFrame, x: str, y: str, bars: di
 
 
 def _both_bleus(order: int) -> tuple[str, str]:
-    """Columns of diversity, the x axis, and of quality, the y axis."""
+    """The columns of the x axis, diversity, and of the y axis, quality."""
     return f"self_bleu{order}", f"bleu{order}"
 
 
 def _plot_quality(frame: DataFrame) -> Any:
-    """Tables 2-4: BLEU against self-BLEU of every method over its temperatures, a panel an order."""
+    """Tables 2-4: BLEU against self-BLEU of every method over its temperatures, one panel per order."""
     figure = new_figure(9, 8.5)
     panels = figure.subplots(2, 2)
     for axes, order in zip(panels.flat, _BLEU_ORDERS, strict=True):
@@ -320,7 +322,7 @@ def _plot_quality(frame: DataFrame) -> Any:
 
 
 def _plot_learners(frame: DataFrame) -> Any:
-    """What each learner wins while it learns, and both NLLs of what it plays: means and intervals over seeds."""
+    """The reward of each learner during learning, and both NLLs of its distribution: means and intervals over seeds."""
     has_optimum = not frame["fraction"].hasnans
     won = ("fraction", "share of the optimum") if has_optimum else ("reward", "mean reward")
     panels_of = [won, *((column, f"{label} (nats per token)") for column, label in PANELS)]
@@ -363,7 +365,7 @@ def _learner_style(learner: str) -> dict[str, Any]:
 
 
 def _half_interval(values: Sequence[float]) -> float:
-    """Half the length of the interval over seeds; 0 for one seed, which has none."""
+    """Half the length of the interval over seeds; 0 for one seed, which has no interval."""
     return half_interval(values) if len(values) > 1 else 0.0
 
 

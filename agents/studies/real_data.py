@@ -1,9 +1,10 @@
-"""The paper's real sequences beside ours: quatrains, speeches, tunes, or a corpus of your own (Tables 2-4).
+"""The paper's results on real sequences, and ours: quatrains, speeches, tunes, or your own corpus (Tables 2-4).
 
-In: a corpus and seeds. Out, as for every figure: cells, measured rows, what follows from them, and what is printed. MLE
-is measured over temperatures, because lowering the temperature raises BLEU for free: a method that beats MLE must beat
-it at the temperature at which MLE is as little diverse, that is, has the same self-BLEU. Departures from the paper: its
-splits, vocabularies, lengths, BLEU smoothing and pairing of melodies are not stated, so orders are judged, not levels.
+In: a corpus and seeds. Out, as for every figure: cells, measured rows, findings, and printed text. MLE is measured over
+temperatures, because a lower temperature alone raises BLEU. So a method must beat MLE at the temperature at which MLE
+has the same diversity, that is, the same self-BLEU.
+Departures from the paper: it does not state its splits, vocabularies, lengths, BLEU smoothing and pairing of melodies.
+So orders are judged, but not levels.
 """
 
 from __future__ import annotations
@@ -38,28 +39,28 @@ _WHERE = ("method", "seed", "temperature")
 
 ORDER_RULE = (
     f"order: reproduced if the mean over seeds is higher than the rival's with p < {ALPHA} (Welch's t-test, two-sided; "
-    "one seed shows nothing)"
+    "one seed is no evidence)"
 )
 MATCHED_RULE = (
     "at the same self-BLEU: each seed's BLEU minus that of its own MLE, at the temperature at which MLE has the same "
     f"self-BLEU (linear between measured temperatures); above if the {CONFIDENCE:.0%} interval over seeds lies above 0"
 )
-LEVEL_RULE = "levels are not judged: the paper's split, vocabulary, smoothing and pairing are not stated"
+LEVEL_RULE = "levels are not judged: the paper does not state its split, vocabulary, smoothing and pairing"
 
 
 @dataclass(frozen=True)
 class RealData:
-    """What the paper has measured on real sequences of a kind.
+    """The paper's results on one kind of real sequences.
 
     Attributes:
-        name: of the result.
-        title: for people.
-        kind: which task makes sequences of a corpus.
-        is_bundled: whether that task brings along a corpus of this kind.
-        orders: of BLEU that the paper gives; the first one is that of the curve and of matched self-BLEU.
+        name: name of the result.
+        title: title of its table.
+        kind: the task that makes sequences from a corpus.
+        is_bundled: whether the task has a bundled corpus of this kind.
+        orders: orders of BLEU in the paper; the first one is used for the curve and for matched self-BLEU.
         paper: method -> column -> the paper's value.
-        options: of the task, beside those that are asked for.
-        differs: what is known to differ from the paper's experiment.
+        options: options of the task, in addition to those of the command.
+        differs: known differences from the paper's experiment.
     """
 
     name: str
@@ -73,7 +74,7 @@ class RealData:
 
     @property
     def order(self) -> int:
-        """n of the BLEU that comes first."""
+        """n of the first BLEU."""
         return self.orders[0]
 
 
@@ -90,7 +91,7 @@ REAL_DATA: dict[str, RealData] = {
             False,
             (2,),
             {"mle": {"bleu2": 0.6670}, "seqgan": {"bleu2": 0.7389}, "real": {"bleu2": 0.746}},
-            {"split_block": 50},  # stanzas of one long poem stand next to each other
+            {"split_block": 50},  # stanzas of one long poem are neighbours
             f"{_UNSTATED} for its 16,394 quatrains; BLEU grows with the number of references.",
         ),
         RealData(
@@ -118,25 +119,24 @@ REAL_DATA: dict[str, RealData] = {
 }
 
 
-# What follows from the rows.
+# Findings from the rows.
 
 
 def numeric_columns(measured: DataFrame) -> list[str]:
-    """What was measured, without the standard errors of single measurements."""
+    """The measured columns, without the standard errors of single measurements."""
     return [name for name in measured if name not in _WHERE and not name.endswith("_se")]
 
 
 def matched_row(curve: DataFrame, target: float, order: int) -> dict[str, Any] | None:
-    """MLE of one seed at the temperature at which it has some self-BLEU, linear between the two measured nearest to it.
+    """MLE of one seed at the temperature with a given self-BLEU, by linear interpolation between measurements.
 
     Args:
         curve: MLE's rows of the seed.
         target: the self-BLEU.
-        order: n of that self-BLEU.
+        order: n of this self-BLEU.
 
     Returns:
-        A row with method `MATCHED`, without standard errors, and with the interpolated temperature; None beyond the
-        curve.
+        A row with method `MATCHED` and the interpolated temperature, without standard errors; None beyond the curve.
     """
     rising = curve.sort_values(f"self_bleu{order}", kind="stable")
     x = rising[f"self_bleu{order}"]
@@ -150,7 +150,7 @@ def matched_row(curve: DataFrame, target: float, order: int) -> dict[str, Any] |
 
 
 def matched_rows(measured: DataFrame, method: str, order: int) -> DataFrame:
-    """MLE at the self-BLEU that a method has at temperature 1, seed by seed; no row if one lies beyond its curve."""
+    """MLE at the self-BLEU of a method at temperature 1, for each seed; no rows if one lies beyond its curve."""
     found = []
     for _, row in at_temperature_one(measured, method).iterrows():
         curve = measured[(measured["method"] == "mle") & (measured["seed"] == row["seed"])]
@@ -162,22 +162,23 @@ def matched_rows(measured: DataFrame, method: str, order: int) -> DataFrame:
 
 
 def at_temperature_one(measured: DataFrame, method: str) -> DataFrame:
-    """A method's rows as it was trained, one for each seed."""
+    """A method's rows at temperature 1, one per seed."""
     own = measured[measured["method"] == method]
     return own if method == MATCHED else own[own["temperature"] == 1]
 
 
 @dataclass(frozen=True)
 class Match:
-    """A method against MLE at the same self-BLEU.
+    """Comparison of a method with MLE at the same self-BLEU.
 
     Attributes:
         method: its name.
-        self_bleu: of the method, mean over seeds.
-        temperature: at which MLE has it, mean over seeds; not a number beyond the curve.
-        bleu: of the method; `mle_bleu`: of MLE there.
-        gain: of each seed, BLEU minus MLE's; empty beyond the curve.
-        place: "above", "not above", or "beyond": beyond MLE's measured temperatures, where nothing can be said.
+        self_bleu: self-BLEU of the method, mean over seeds.
+        temperature: the temperature at which MLE has it, mean over seeds; NaN beyond the curve.
+        bleu: BLEU of the method.
+        mle_bleu: BLEU of MLE at this temperature.
+        gain: BLEU minus that of MLE, for each seed; empty beyond the curve.
+        place: "above"; "not above"; "beyond": beyond MLE's measured temperatures, so nothing can be said.
     """
 
     method: str
@@ -205,14 +206,14 @@ def match(measured: DataFrame, method: str, order: int) -> Match:
 def higher_claim(
     first: str, second: str, measure: str, values: dict[str, list[float]], paper: float | None = None
 ) -> Claim:
-    """The claim that the first has the higher value of a measure, by ORDER_RULE; judged where the paper makes it.
+    """The claim that the first method is higher in a measure, by ORDER_RULE; judged only if the paper makes it.
 
     Args:
-        first: label of the higher one.
+        first: label of the higher method.
         second: label of its rival.
-        measure: for people.
+        measure: name of the measure.
         values: label -> value of each seed.
-        paper: the paper's difference; None where it makes no such claim.
+        paper: the paper's difference; None if it makes no such claim.
     """
     test = welch_test(values[second], values[first])
     verdict = evidence.order_verdict(test) if paper is not None else "not specified by the paper"
@@ -220,7 +221,7 @@ def higher_claim(
 
 
 class RealTable:
-    """Tables 2-4 with what they do not show: diversity, likelihood, copies, a null reward, and MLE sampled sharper."""
+    """Tables 2-4, with more than they show: diversity, likelihood, copies, a null reward, MLE at lower temperatures."""
 
     rules = (ORDER_RULE, MATCHED_RULE, LEVEL_RULE)
 
@@ -246,12 +247,12 @@ class RealTable:
         printed: list[Table | str] = [
             self._quality_table(summary),
             self._diversity_table(summary),
-            *(self.answer(one) for one in matches),
+            *(self.match_sentence(one) for one in matches),
             claims_table(claims, self.rules),
             *([f"What differs: {self.data.differs}"] if self.data.differs else []),
             f"BLEU is the mean of sentence BLEU against {int(real['references']):,} test sequences; self-BLEU "
-            f"and what counts n-grams take {int(real['compared']):,} samples; real data are held-out sequences, "
-            "measured as if they were samples.",
+            f"and n-gram measures take {int(real['compared']):,} samples; real data are held-out sequences, "
+            "measured like samples.",
             schedule_sentence(self.study),
         ]
         matched = pandas().DataFrame([self._match_row(one) for one in matches])
@@ -275,7 +276,7 @@ class RealTable:
         return {"mle": labels.pop("mle"), MATCHED: _MATCHED_LABEL} | labels | {REAL.name: REAL.label}
 
     def matches(self, measured: DataFrame) -> list[Match]:
-        """Each rival of MLE against MLE at the same self-BLEU."""
+        """Comparison of each rival of MLE with MLE at the same self-BLEU."""
         return [match(measured, name, self.data.order) for name in RIVALS]
 
     def _match_row(self, found: Match) -> dict[str, Any]:
@@ -285,7 +286,7 @@ class RealTable:
         return row | dict(zip(("gain", "gain_low", "gain_high"), gain, strict=True)) | {"place": found.place}
 
     def claims(self, measured: DataFrame) -> list[Claim]:
-        """SeqGAN above MLE in the paper's BLEU (judged), and above PG-BLEU and the constant reward (not its claims)."""
+        """SeqGAN above MLE in the paper's BLEU (judged), and above PG-BLEU and the constant reward (not judged)."""
         claims = []
         seqgan = METHODS["seqgan"]
         for order in self.data.orders:
@@ -302,12 +303,12 @@ class RealTable:
                     claims.append(higher_claim(seqgan.label, method.label, f"BLEU-{order}", values, theirs))
         return claims
 
-    def answer(self, found: Match) -> str:
-        """A rival against MLE at the same self-BLEU, in a sentence."""
+    def match_sentence(self, found: Match) -> str:
+        """One sentence: a rival compared with MLE at the same self-BLEU."""
         order, label = self.data.order, METHODS[found.method].label
         start = f"{label} at self-BLEU-{order} {found.self_bleu:.3f}: BLEU-{order} {found.bleu:.3f}"
         if found.place == "beyond":
-            return f"{start}; MLE has no such self-BLEU at the temperatures that were measured."
+            return f"{start}; MLE does not have this self-BLEU at any measured temperature."
         low, high = interval(found.gain)
         bounds = f", {CONFIDENCE:.0%} interval {low:+.3f} to {high:+.3f}" if math.isfinite(low) else ""
         return (
@@ -319,8 +320,8 @@ class RealTable:
         order = self.data.order
         table = new_table(
             f"{self.data.title}: mean over seeds ± standard error, temperature 1",
-            "BLEU alone rises when a generator repeats itself, and self-BLEU shows it. The last line is what real "
-            "sequences score; NLL_test in nats per token. MLE, matched: at the temperature at which MLE repeats itself "
+            "BLEU alone rises when a generator repeats itself, and self-BLEU shows it. The last line is real "
+            "sequences; NLL_test in nats per token. MLE, matched: at the temperature at which MLE repeats itself "
             "as much as SeqGAN.",
         )
         table.add_column("method", no_wrap=True)
@@ -347,15 +348,15 @@ class RealTable:
                 del columns[name]
         caption = (
             "dist-2: different bigrams by all; JSD: divergence of n-gram shares from the test set's, bits; seen-4: "
-            "share of 4-grams that stand in the training set."
+            "share of 4-grams that occur in the training set."
         )
         if is_music:
             paper = ", ".join(f"{METHODS[name].label} {values['mse']}" for name, values in self.data.paper.items())
             caption += (
                 " MSE: squared semitones to the nearest test melody; cover: of each test melody to the nearest sample; "
-                f"random: to a random one. The paper, which does not say which: {paper}."
+                f"random: to a random one. The paper does not say which it gives: {paper}."
             )
-        table = new_table("The same measurements from other sides", caption)
+        table = new_table("Further measures of the same samples", caption)
         table.add_column("method", no_wrap=True)
         for heading in columns.values():
             table.add_column(heading, justify="right", no_wrap=True)
@@ -369,7 +370,7 @@ def _mean(row: Mapping[str, Any], column: str, digits: int = 3, with_error: bool
 
 
 def markdown_table(summary: DataFrame) -> str:
-    """A summary as the table of `docs/real-data.md`, from its CSV alone.
+    """A summary as the table of `docs/real-data.md`, only from its CSV.
 
     Args:
         summary: a `*_summary.csv`.

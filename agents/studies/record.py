@@ -1,4 +1,4 @@
-"""How a result came about: command line, commit, hardware, versions. Written beside each result as JSON.
+"""The record of a result: command line, commit, hardware, versions. It is written beside each result as JSON.
 
 In: options, the cells' folders. Out: a dictionary of plain values.
 """
@@ -25,17 +25,17 @@ from agents.studies.workers import Workers, usable_cores
 from seqgan_env.models.sequence_models import SequenceModel
 
 _VERSIONS = ("seqgan-gym", "torch", "numpy", "scipy", "gymnasium", "stable-baselines3")
-# SHA-256 of the parameters that the authors published; the paper's levels may belong to them, not to another oracle.
+# SHA-256 of the parameters that the authors published. The paper's levels can only belong to this oracle.
 AUTHORS_ORACLE = "5f0d0a498d1169b1dc380387b0d74c023425cdcb65dc032f65df7021256e9d66"
 
 
 def command_line(words: Sequence[str], options: Any, folder: Path) -> str:
-    """The command that has these options.
+    """The command line with these options.
 
     Args:
-        words: that it begins with, such as "seqgan", "compare".
+        words: its first words, such as "seqgan", "compare".
         options: a dataclass; fields with their default value are left out.
-        folder: of the results; always named, as --out.
+        folder: folder of the results; it is always given, as --out.
     """
     found = list(words)
     for field in fields(options):
@@ -54,12 +54,12 @@ def write_record(path: Path, command: str, cells: Iterable[Path], workers: Worke
     """Write the record of a result.
 
     Args:
-        path: of the JSON file.
-        command: that makes the result.
+        path: the JSON file.
+        command: the command that makes the result.
         cells: folders of the finished cells.
-        workers: that computed them.
-        device: where models lived.
-        more: what else the record holds.
+        workers: the workers that computed them.
+        device: device of the models.
+        more: further entries of the record.
     """
     record = {
         "command": command,
@@ -98,7 +98,7 @@ def file_fingerprint(source: str | None) -> str | None:
 
 
 def git_commit() -> str:
-    """The commit of this source tree, "-dirty" where files differ from it; "unknown" outside of a checkout."""
+    """The commit of this source tree, with "-dirty" if files differ from it; "unknown" outside of a checkout."""
     command = ["git", "describe", "--always", "--dirty", "--abbrev=7", "--exclude=*"]
     try:
         found = subprocess.run(
@@ -129,7 +129,7 @@ def cpu_name() -> str:
 
 
 def versions() -> dict[str, str]:
-    """Versions of what the numbers depend on."""
+    """Versions of the software that the numbers depend on."""
     found = {"python": platform.python_version()}
     for name in _VERSIONS:
         try:

@@ -1,9 +1,10 @@
-"""The paper's synthetic results beside ours: Table 1, Figures 2 and 3, and the curves that it did not draw.
+"""Reproduces the paper's synthetic results: Table 1, Figures 2 and 3, and curves that the paper does not have.
 
-In: options. Out: in one folder the cells of all figures, and for each figure a CSV of what was measured, one of what
-follows from it, a JSON record of how it came about, and a picture drawn from the CSV alone. Departures from the paper:
-MLE and scheduled sampling end with their pretraining in Table 1 (in Fig. 2 they go on, as the paper's do); Fig. 3 gives
-every schedule about as many generator updates, because whole rounds of g = 100 cost a hundred times those of g = 1.
+In: options. Out: one folder with the cells of all figures. For each figure it has a CSV of the measurements, CSVs of
+the findings, a JSON record, and a picture drawn only from the CSV.
+Departures from the paper: in Table 1 MLE and scheduled sampling end with their pretraining (in Fig. 2 they continue, as
+in the paper). In Fig. 3 every schedule has about equally many generator updates, because a round with g = 100 costs a
+hundred times one with g = 1.
 """
 
 from __future__ import annotations
@@ -42,24 +43,24 @@ CORPUS_SETTINGS: dict[CorpusKind, SeqGANConfig] = {"text": TEXT, "music": MUSIC}
 
 @dataclass(frozen=True)
 class ReproductionOptions:
-    """What to reproduce with. Field comments are the help texts of the command line."""
+    """Options of a reproduction. The fields' docstrings are the help texts of the command line."""
 
     oracle: str | None = None
     """Oracle: None or a number seeds N(0, 1) parameters; a path loads the authors' .npz or pickle."""
     corpus: str | None = None
-    """For poems, speeches, music, text: file or folder with real sequences; music and text have bundled ones."""
+    """For poems, speeches, music, text: file or folder with real sequences; music and text have a bundled corpus."""
     test_corpus: str | None = None
-    """A test set of its own; by default a part of the corpus is kept for the test."""
+    """A separate test set; by default a part of the corpus is kept for the test."""
     sequence_length: int | None = None
-    """T of real sequences; None: as the task chooses."""
+    """T of real sequences; None: the task's default."""
     too_long: TooLong | None = None
-    """What to do with real sequences longer than T: error, cut or drop; None: as the task chooses."""
+    """What to do with real sequences longer than T: error, cut or drop; None: the task's default."""
     seeds: tuple[int, ...] = ()
-    """Seeds of the runs; 0 1 2 3 4 if none is given (of real sequences 0 1 2), 0 1 with --fast."""
+    """Seeds of the runs; by default 0 1 2 3 4 (0 1 2 for real sequences), 0 1 with --fast."""
     methods: tuple[str, ...] = ()
-    """Of table1: mle, seqgan, constant_reward, best, ...; the paper's and the controls if none is given."""
+    """For table1: mle, seqgan, constant_reward, best, ...; by default the paper's methods and the controls."""
     preset: Preset = "fast"
-    """Schedule: fast (table1: some 25 minutes of a core a seed), paper, or the authors' code of 2016 or 2018 (days)."""
+    """Schedule: fast (table1: some 25 core minutes per seed), paper, or the authors' code of 2016 or 2018 (days)."""
     mle_epochs: int | None = None
     """MLE epochs instead of the preset's."""
     rounds: int | None = None
@@ -67,15 +68,15 @@ class ReproductionOptions:
     fast: bool = False
     """Two seeds and 10,000 samples, to see the shape of the result."""
     samples: int | None = None
-    """Sequences drawn for each measurement; 100,000 as in the paper if not given, 10,000 with --fast or a corpus."""
+    """Sequences drawn for each measurement; by default 100,000 as in the paper, 10,000 with --fast or a corpus."""
     out: Path | None = None
-    """Folder of the results; by default one under runs/ named after preset and oracle. All figures may share it."""
+    """Folder of the results; by default under runs/, named after preset and oracle. All figures may share it."""
     workers: int | None = None
-    """Cells computed at the same time, by default one for each core; 0 computes them in this process, without Ray."""
+    """Cells computed at the same time, by default one per core; 0 computes them in this process, without Ray."""
     ray: bool = False
-    """Compute on the Ray cluster that RAY_ADDRESS or `ray start` names; all its machines must see the folder."""
+    """Compute on the Ray cluster of RAY_ADDRESS or `ray start`; all its machines must see the folder."""
     task: Literal["oracle", "toy"] = "oracle"
-    """oracle, or toy: the 27 sequences of `train toy`, to see every part at work."""
+    """oracle, or toy: the 27 sequences of `train toy`, for a quick look at every part."""
     device: str = "auto"
     """auto (a GPU if there is one), cpu, cuda, cuda:1, ..."""
     progress: bool = True
@@ -86,7 +87,7 @@ class ReproductionOptions:
             raise ValueError(f"seeds={self.seeds} must differ and be at least 0")
         unknown = [method for method in self.methods if method not in METHODS]
         if unknown:
-            raise ValueError(f"methods: {unknown[0]!r} is none; choose of {', '.join(METHODS)}")
+            raise ValueError(f"methods: {unknown[0]!r} is unknown; choose from {', '.join(METHODS)}")
         for name, least in (("samples", 2), ("workers", 0), ("mle_epochs", 1), ("rounds", 1)):
             value = getattr(self, name)
             if value is not None and value < least:
@@ -95,23 +96,23 @@ class ReproductionOptions:
             raise ValueError(f"preset={self.preset!r} is a schedule of the oracle task; leave it out with --task toy")
 
     def config(self) -> SeqGANConfig:
-        """The settings that methods and seeds change."""
+        """The common settings, which methods and seeds then change."""
         base = TOY if self.task == "toy" else PRESETS[self.preset]
         oracle = self.oracle
         if oracle is not None and not oracle.isdigit():
-            oracle = str(Path(oracle).absolute())  # workers may stand elsewhere
+            oracle = str(Path(oracle).absolute())  # workers may have another current folder
         return self._shortened(changed(base, {"task.oracle": oracle}))
 
     def _shortened(self, base: SeqGANConfig) -> SeqGANConfig:
-        """The settings with the epochs and rounds that were asked for."""
+        """The settings with the given epochs and rounds."""
         asked = {"pretraining.epochs": self.mle_epochs, "game.rounds": self.rounds}
         return changed(base, {path: value for path, value in asked.items() if value})
 
     def folder(self, name: FigureName = "table1") -> Path:
-        """Where the results go; the same options give the same folder, so that the same command goes on.
+        """Folder of the results. The same options give the same folder, so the same command continues.
 
         Args:
-            name: of the result; only those of real sequences have a folder each.
+            name: name of the result; each result on real sequences has its own folder.
         """
         if name in REAL_DATA:
             corpus = "" if self.corpus is None else f"-{Path(self.corpus).stem}"
@@ -120,7 +121,7 @@ class ReproductionOptions:
         return self.out or Path("runs") / f"reproduce-{'toy' if self.task == 'toy' else self.preset}{oracle}"
 
     def study(self) -> Study:
-        """The cells' common part."""
+        """The common part of the cells."""
         return Study(
             task=self.task,
             preset="toy" if self.task == "toy" else self.preset,
@@ -135,14 +136,14 @@ class ReproductionOptions:
         """The common part of cells whose real sequences are a corpus.
 
         Raises:
-            ValueError: if there is no corpus, or an option is not for this task.
+            ValueError: if there is no corpus, or if an option does not belong to this task.
         """
         for option, value, default in (("task", self.task, "oracle"), ("preset", self.preset, "fast")):
             if value != default:
-                raise ValueError(f"{option}={value!r} is not for {data.name}, which has its own; leave it out")
+                raise ValueError(f"{option}={value!r} cannot be used for {data.name}, which has its own; leave it out")
         if data.kind == "music" and self.too_long is not None:
             raise ValueError(
-                f"too_long={self.too_long!r} is not for music, whose tunes are cut into windows of T steps"
+                f"too_long={self.too_long!r} cannot be used for music, whose tunes are cut into windows of T steps"
             )
         if self.corpus is None and not data.is_bundled:
             raise ValueError(f"corpus is not given; {data.name} needs one: --corpus FILE")
@@ -165,26 +166,28 @@ class ReproductionOptions:
         )
 
     def device_name(self) -> str:
-        """Where models live; a cluster's GPUs are used if asked for, and are not looked for here."""
+        """Device of the models. A cluster's GPUs are used only if given, since this machine cannot look for them."""
         if self.ray:
             return "cpu" if self.device == "auto" else self.device
         return resolve_device(self.device)
 
     def make_workers(self) -> Workers:
-        """Where the cells are computed."""
+        """The workers that compute the cells."""
         if self.workers == 0 and not self.ray:
             return ThisProcess()
         return RayWorkers(self.workers, on_cluster=self.ray, device=self.device_name())
 
     def figure(self, name: FigureName) -> Figure:
-        """What `name` needs and shows."""
+        """The figure with this name."""
         if name in REAL_DATA:
             return RealTable(self.corpus_study(REAL_DATA[name]), REAL_DATA[name])
         for option in ("corpus", "test_corpus", "sequence_length", "too_long"):
             if (value := getattr(self, option)) is not None:
-                raise ValueError(f"{option}={value!r} is not for {name}; use it with one of {', '.join(REAL_DATA)}")
+                raise ValueError(
+                    f"{option}={value!r} cannot be used for {name}, only for one of {', '.join(REAL_DATA)}"
+                )
         if self.methods and name != "table1":
-            raise ValueError(f"methods={self.methods} is for table1; {name} needs them all")
+            raise ValueError(f"methods={self.methods} is only for table1; {name} needs all methods")
         study = self.study()
         if name == "fig3":
             updates = self.rounds or max(FIG3_UPDATES, study.config.game.rounds)
@@ -194,21 +197,21 @@ class ReproductionOptions:
         return Fig2(study) if name == "fig2" else Curves(study)
 
     def command(self, name: FigureName) -> str:
-        """The command line that these options came from, its folder named."""
+        """The command line of these options, with its folder."""
         return command_line(("seqgan", "reproduce", name), self, self.folder(name))
 
 
 def _absolute(source: str | None) -> str | None:
-    """A path that workers find wherever they stand; what is no path here (hf:NAME) stays as it is."""
+    """An absolute path, which workers find from any folder. A name such as hf:NAME does not change."""
     return source if source is None or not Path(source).exists() else str(Path(source).absolute())
 
 
 def reproduce(name: FigureName, options: ReproductionOptions, console: Console) -> GridReport:
-    """Compute what is missing for a figure; once all is there, write its files and print what they say.
+    """Compute the missing cells of a figure. When all are done, write its files and print its findings.
 
     Raises:
         ValueError: if an option cannot be used, or the folder holds cells with other settings.
-        ImportError: if SciPy, pandas or Ray is needed and missing; before anything is computed.
+        ImportError: if SciPy, pandas or Ray is needed and missing; raised before anything is computed.
     """
     evidence.scipy("stats")
     tables.pandas()
@@ -218,7 +221,7 @@ def reproduce(name: FigureName, options: ReproductionOptions, console: Console) 
     for (
         heading,
         value,
-    ) in study.made_task.description():  # an unusable oracle or corpus is one error here, not one a cell
+    ) in study.made_task.description():  # so an unusable oracle or corpus gives one error here, not one per cell
         console.print(f"{heading}: {value}", highlight=False, markup=False)
     cells = figure.cells()
     console.print(f"results folder: {folder}", highlight=False, soft_wrap=True)
@@ -230,7 +233,8 @@ def reproduce(name: FigureName, options: ReproductionOptions, console: Console) 
     if options.fast:
         seeds = " ".join(map(str, study.seeds))
         console.print(
-            f"Made with --fast: {study.samples:,} samples, seeds {seeds}; for a result leave it out.", highlight=False
+            f"Made with --fast: {study.samples:,} samples, seeds {seeds}; leave it out for a result.",
+            highlight=False,
         )
     console.print(f"results: {folder}/{name}.csv, .png, .json", highlight=False, soft_wrap=True)
     return report
@@ -244,7 +248,7 @@ def write_figure(
     workers: Workers,
     console: Console,
 ) -> None:
-    """Write CSVs, picture and record of a figure whose cells are done, and print what they say."""
+    """Write CSVs, picture and record of a figure whose cells are done, and print its findings."""
     study, folder = figure.study, options.folder(name)
     path = folder / f"{name}.csv"
     tables.write_csv(path, figure.rows())
@@ -253,7 +257,7 @@ def write_figure(
         tables.write_csv(folder / f"{name}_{ending}.csv", rows)
     plot_csv(path, path.with_suffix(".png"))
     config = study.config
-    if options.oracle is not None:  # as it was given, not where it lies on this machine
+    if options.oracle is not None:  # as it was given, without the path on this machine
         config = changed(config, {"task.oracle": options.oracle})
     write_record(
         path.with_suffix(".json"),

@@ -1,8 +1,9 @@
-"""Methods x seeds as the cells of a grid: training, measuring, and gathering the rows that were measured.
+"""Methods x seeds as the cells of a grid: training, measuring, and collecting the measured rows.
 
-A training cell holds a run folder; a method that shares another's pretraining starts from that cell of its seed. A
-measuring cell draws samples of a trained generator at one temperature, from a random stream that is named by method,
-temperature and seed. So figures that need the same generators share them, in whatever order they are made.
+A training cell holds a run folder. A method that shares another's pretraining starts from the other's cell with the
+same seed. A measuring cell draws samples of a trained generator at one temperature. Its random stream is given by
+method, temperature and seed. So figures that need the same generators share them, and the order of the figures does not
+matter.
 """
 
 from __future__ import annotations
@@ -31,24 +32,24 @@ from seqgan_env.tasks.task import Task
 
 _TRAIN = f"{__name__}:train_cell"
 _MEASURE = f"{__name__}:measure_cell"
-# A new setting's default is what was done before it existed. Options of a task are compared as they are.
+# The default of a new setting is the behaviour before it existed. Options of a task are compared directly.
 _DEFAULTS = {"config": {name: value for name, value in asdict(SeqGANConfig().complete()).items() if name != "task"}}
 
 
 @dataclass(frozen=True)
 class Study:
-    """What all cells of a reproduction share.
+    """The shared part of all cells of a reproduction.
 
     Attributes:
         task: name of the task.
         preset: name of the settings that `config` was made from.
-        config: settings that methods and seeds change.
-        seeds: of the runs; the real sequences are the same for all.
+        config: the common settings, which methods and seeds change.
+        seeds: seeds of the runs; the real sequences are the same for all.
         samples: sequences drawn for each measurement.
-        folder: of the cells.
-        device: where models live.
-        corpus: file, folder or data set with real sequences. None is the corpus that the task brings along.
-        corpus_options: further options of a task that reads a corpus, `test_corpus` among them; None for other tasks.
+        folder: folder of the cells.
+        device: device of the models.
+        corpus: file, folder or data set with real sequences; None is the task's bundled corpus.
+        corpus_options: further options of a task with a corpus, such as `test_corpus`; None for other tasks.
     """
 
     task: str
@@ -63,7 +64,7 @@ class Study:
 
     @cached_property
     def made_task(self) -> Task:
-        """Real sequences that the runs learn from, and the oracle where there is one.
+        """The task with the real sequences, and with the oracle if it has one.
 
         Raises:
             ValueError: if an oracle or a corpus cannot be used.
@@ -72,7 +73,7 @@ class Study:
         return task
 
     def _read(self, config: SeqGANConfig) -> SeqGANConfig:
-        """Settings with the options of the corpus, where there is one."""
+        """Settings with the options of the corpus, if there is one."""
         if self.corpus_options is None:
             return config
         return replace(config, task=TASKS[self.task](corpus=self.corpus, **self.corpus_options))
@@ -89,7 +90,7 @@ class Study:
 
     @cached_property
     def sources(self) -> dict[str, Any]:
-        """The corpus' files and fingerprints of their contents: a cell of other contents is another cell."""
+        """The files of the corpus and fingerprints of their contents: other contents make another cell."""
         if self.corpus_options is None:
             return {}
         paths = {"corpus": self.corpus, "test_corpus": self.corpus_options.get("test_corpus")}
@@ -111,18 +112,19 @@ class Study:
         return Cell(f"{method.name}-seed{seed}", _TRAIN, settings | self.sources, after, self.device, _DEFAULTS)
 
     def measuring(self, method: Method, seed: int, temperature: float) -> Cell:
-        """The cell that measures a method; one without training takes its task from the MLE run of its seed."""
+        """The cell that measures a method. A method without training takes its task from the MLE run of its seed."""
         of = self.training(method if method.is_trained else METHODS["mle"], seed).name
         settings = {"method": method.name, "of": of, "temperature": temperature, "samples": self.samples, "seed": seed}
         name = f"{method.name}-seed{seed}-temperature{temperature}-samples{self.samples}"
         return Cell(name, _MEASURE, settings, (of,), self.device)
 
     def cells(self, methods: Sequence[Method], temperatures: Sequence[float] | None = None) -> list[Cell]:
-        """All cells of some methods: what is trained, seed by seed, then what is measured.
+        """All cells of some methods: first training, seed by seed, then measuring.
 
         Args:
-            methods: to be trained.
-            temperatures: at which to measure; None takes each method's own, an empty sequence measures nothing.
+            methods: methods to train and measure.
+            temperatures: temperatures of the measurements; None takes each method's own, and an empty sequence measures
+                nothing.
         """
         training = [self.training(needed, seed) for seed in self.seeds for one in methods for needed in _needed(one)]
         measuring = [
@@ -134,11 +136,11 @@ class Study:
         return list({cell.name: cell for cell in training + measuring}.values())
 
     def run(self, method: Method, seed: int) -> RunFolder:
-        """The run of a training cell that is done."""
+        """The run of a finished training cell."""
         return RunFolder(self.training(method, seed).folder(self.folder) / "run")
 
     def measurements(self, methods: Sequence[Method], temperatures: Sequence[float] | None = None) -> list[Row]:
-        """What the measuring cells found, a row for each method, seed and temperature."""
+        """The results of the measuring cells, a row for each method, seed and temperature."""
         rows = []
         for method in methods:
             for seed in self.seeds:
@@ -149,7 +151,7 @@ class Study:
         return rows
 
     def learning_curve(self, method: Method, seed: int) -> list[Row]:
-        """What was measured while a method trained; of a shared pretraining, only the point where it begins."""
+        """The measurements during the training of a method; of a shared pretraining only the last one."""
         measured = [row for row in self.run(method, seed).metrics() if row["nll_oracle"]]
         if method.starts_from is not None:
             shared = [row for row in measured if row["stage"] == "mle"]
@@ -158,13 +160,13 @@ class Study:
 
 
 def _needed(method: Method) -> list[Method]:
-    """What must be trained for a method, in this order."""
+    """The methods to train for a method, in this order."""
     before = [] if method.starts_from is None else [METHODS[method.starts_from]]
     return [*before, method] if method.is_trained else [METHODS["mle"]]
 
 
 def train_cell(settings: dict[str, Any], folder: Path, device: str) -> None:
-    """Train what is left of a cell's run; progress goes to log.txt."""
+    """Train the rest of a cell's run; write the progress to log.txt."""
     path = folder / "run"
     corpus_options = settings.get("corpus_options")
     if (path / "run.json").is_file():
@@ -183,13 +185,13 @@ def train_cell(settings: dict[str, Any], folder: Path, device: str) -> None:
 
 
 def measure_cell(settings: dict[str, Any], folder: Path, device: str) -> None:
-    """Measure a method with the whole test split and newly drawn samples; the numbers go to row.json."""
+    """Measure a method with the whole test split and newly drawn samples; write the numbers to row.json."""
     run = RunFolder(folder.parent / settings["of"] / "run")
     measures = run.task().measures()
     temperature, samples = settings["temperature"], settings["samples"]
     stream = zlib.crc32(f"{settings['method']} at temperature {temperature}".encode())
     rng = np.random.default_rng([settings["seed"], stream])
-    method = (METHODS | {REAL.name: REAL}).get(settings["method"])  # a schedule of Fig. 3 is not among them
+    method = (METHODS | {REAL.name: REAL}).get(settings["method"])  # None for a schedule of Fig. 3
     if method is not None and method.untrained is not None:
         found = method.untrained(measures, samples, rng, device)
     else:

@@ -1,7 +1,7 @@
-"""Results as tables: CSVs, columns of them, claims with their verdicts, tables for people.
+"""Results as tables: CSVs and their columns, claims with their verdicts, printed tables.
 
-A cell's measurements are rows of text, and are written as they are. What follows from them is computed from the CSV as
-pandas reads it, with numbers where text stands for numbers.
+A cell's measurements are rows of text, which are written without change. Findings are computed from the CSV. pandas
+reads it, and turns text into numbers.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ Row = dict[str, str]  # a line of a CSV: column -> text
 
 
 def pandas() -> Any:
-    """The library.
+    """Import pandas.
 
     Raises:
-        ImportError: if it is not installed; names the extra.
+        ImportError: if it is not installed; the message names the extra.
     """
     try:
         return import_module("pandas")
@@ -38,20 +38,20 @@ def pandas() -> Any:
 
 
 def read_csv(source: Path | io.StringIO) -> DataFrame:
-    """A CSV with numbers where all cells of a column are numbers; an empty cell of those is not a number.
+    """Read a CSV. A column becomes numbers if all its cells are numbers; an empty cell of it is NaN.
 
     Raises:
-        ValueError: if it is no CSV.
+        ValueError: if it is not a CSV.
         OSError: if it cannot be read.
     """
     library = pandas()
-    exact = {} if library.__version__ >= "3" else {"float_precision": "round_trip"}  # from version 3 on the default
+    exact = {} if library.__version__ >= "3" else {"float_precision": "round_trip"}  # the default since version 3
     found: DataFrame = library.read_csv(source, **exact)
     return found
 
 
 def write_csv(path: Path, rows: DataFrame | Sequence[Row]) -> None:
-    """Write a CSV atomically: text as it is, numbers with six decimals, empty cells for what is not finite."""
+    """Write a CSV atomically: text unchanged, numbers with six decimals, values that are not finite as empty cells."""
     frame = pandas().DataFrame(rows).replace([math.inf, -math.inf], math.nan)
     write_atomically(path, frame.to_csv(index=False, float_format="%.6f", lineterminator="\n").encode())
 
@@ -62,7 +62,7 @@ def values_of(frame: DataFrame, method: str, column: str = "nll_oracle") -> list
 
 
 def last_values(frame: DataFrame, **where: Any) -> list[float]:
-    """NLL_oracle of each seed's last row, of the rows that have these cells."""
+    """NLL_oracle of each seed's last row, among the rows with the given cells."""
     for column, cell in where.items():
         frame = frame[frame[column] == cell]
     return [float(value) for value in frame.groupby("seed", sort=False).tail(1)["nll_oracle"]]
@@ -71,7 +71,7 @@ def last_values(frame: DataFrame, **where: Any) -> list[float]:
 def means_and_errors(frame: DataFrame, methods: Sequence[str], columns: Iterable[str]) -> DataFrame:
     """A row for each method: its number of seeds, and mean and standard error over seeds ("_se") of some columns.
 
-    Cells that are not numbers are left out of a mean. The error of one seed is not a number.
+    NaN is left out of a mean. The error of one seed is NaN.
     """
     groups = frame.groupby("method", sort=False)
     found = groups[list(columns)].agg([_mean, _standard_error])
@@ -90,7 +90,7 @@ def _standard_error(values: Series) -> float:
 
 
 def number(value: float | None) -> str:
-    """A CSV's cell; empty for what is not a number or not bounded."""
+    """The cell of a CSV; empty for None, NaN and infinity."""
     return "" if value is None or not math.isfinite(value) else f"{value:.6f}"
 
 
@@ -123,7 +123,7 @@ def claims_table(claims: Sequence[Claim], rules: Sequence[str], title: str = "Th
 
 
 def mean_and_error(row: Mapping[str, Any], column: str, digits: int = 3, with_error: bool = True) -> str:
-    """Such as 9.038 ±0.012; without the error where there is one seed; empty where nothing was measured."""
+    """Text such as 9.038 ±0.012; without the error for one seed; empty if nothing was measured."""
     mean, error = row.get(column, math.nan), row.get(f"{column}_se", math.nan)
     if math.isnan(mean):
         return ""

@@ -1,8 +1,8 @@
-"""Where the cells of a grid are computed: in this process, or by Ray on this machine or on a cluster.
+"""Workers compute the cells of a grid: in this process, or by Ray on this machine or on a cluster.
 
-In: cells, each after those that it needs, and the grid's folder. Out: their outcomes, as they come. On Ray a cell is a
-task; the outcomes of the cells that it needs are its arguments. Ray starts a cell again if its process dies. If the
-master is killed with SIGKILL, cells end at once, and two idle processes of Ray a minute later.
+In: cells, each after those that it needs, and the grid's folder. Out: their outcomes, one by one as cells end. On Ray a
+cell is a task, and the outcomes of the cells that it needs are its arguments. Ray starts a cell again if its process
+dies. If the master is killed with SIGKILL, cells end at once; two idle processes of Ray end a minute later.
 """
 
 from __future__ import annotations
@@ -22,33 +22,33 @@ import torch
 
 from agents.studies.cells import Cell, Outcome, compute
 
-_RETRIES = 2  # of a cell whose process was killed; a cell that raises an error is not tried again
-_OBJECT_STORE_BYTES = 80 << 20  # near Ray's least; results go through files
+_RETRIES = 2  # retries of a cell whose process was killed; a cell that raises an error is not tried again
+_OBJECT_STORE_BYTES = 80 << 20  # near Ray's minimum, because results are in files
 
 
 class Workers(Protocol):
-    """Computes cells, inside of a `with` block. Leaving the block stops what still runs."""
+    """Computes cells inside a `with` block. At the end of the block running cells are stopped."""
 
     @property
     def threads(self) -> int:
         """PyTorch's threads for each cell."""
 
     def __enter__(self) -> Workers:
-        """Start what is needed."""
+        """Start the workers."""
 
     def __exit__(self, *error: object) -> None:
-        """Stop everything. Cells go on from their folders another time."""
+        """Stop everything. Later, cells continue from their folders."""
 
     def outcomes(self, cells: Sequence[Cell], grid: Path) -> Iterator[tuple[str, Outcome]]:
-        """Name and outcome of each cell, as they end. A cell stands after those that it needs."""
+        """Name and outcome of each cell, in the order in which they end; a cell comes after those that it needs."""
 
 
 class ThisProcess:
-    """One cell after the other, here. A debugger can look into a cell."""
+    """Computes one cell after the other in this process, so that a debugger can look into it."""
 
     @property
     def threads(self) -> int:
-        """Those of this process."""
+        """PyTorch's threads of this process."""
         return torch.get_num_threads()
 
     def __enter__(self) -> ThisProcess:
@@ -58,7 +58,7 @@ class ThisProcess:
         pass
 
     def outcomes(self, cells: Sequence[Cell], grid: Path) -> Iterator[tuple[str, Outcome]]:
-        """Compute a cell whenever the next outcome is asked for."""
+        """Compute one cell for each outcome, when it is taken."""
         ended: dict[str, Outcome] = {}
         for cell in cells:
             ended[cell.name] = compute(cell, grid, {name: ended[name] for name in cell.after if name in ended})
@@ -66,15 +66,15 @@ class ThisProcess:
 
 
 class RayWorkers:
-    """Ray on this machine, or the Ray cluster that RAY_ADDRESS or `ray start` names.
+    """Ray on this machine, or on the cluster of RAY_ADDRESS or `ray start`.
 
     All machines of a cluster must see the grid's folder under the same path.
 
     Args:
-        count: cells computed at the same time; None is one for each core. A cluster decides this itself.
-        threads: of PyTorch for each cell. None is an equal share of this machine's cores, and 1 on a cluster.
-        on_cluster: whether to use a cluster that is running.
-        device: where the cells' models live. On a cluster, "cuda" asks for a GPU for each cell. On this machine all
+        count: cells computed at the same time; None is one per core. A cluster decides this itself.
+        threads: PyTorch's threads for each cell. None is an equal share of this machine's cores, and 1 on a cluster.
+        on_cluster: whether to use a running cluster.
+        device: device of the cells' models. On a cluster, "cuda" requests a GPU for each cell. On this machine all
             cells share the GPUs.
 
     Raises:
@@ -95,11 +95,11 @@ class RayWorkers:
         self.on_cluster = on_cluster
         self.device = device
         self._running: dict[Any, Cell] = {}
-        self._folder: str | None = None  # of a local Ray's own files
+        self._folder: str | None = None  # folder of the files of a local Ray
         self._is_ours = False
 
     def __enter__(self) -> RayWorkers:
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray reports its use to its makers unless told not to
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # by default Ray reports its use to its makers
         before = signal.getsignal(signal.SIGTERM)
         self._is_ours = not self._ray.is_initialized()
         if self._is_ours:
@@ -110,11 +110,11 @@ class RayWorkers:
                 self.__exit__()
                 raise
         if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, before)  # Ray sets its own
+            signal.signal(signal.SIGTERM, before)  # Ray has set its own handler
         return self
 
     def _local_options(self) -> dict[str, Any]:
-        # Ray's paths of sockets must be short, so this is /tmp wherever there is one.
+        # Ray's socket paths must be short, so this is /tmp if it exists.
         self._folder = tempfile.mkdtemp(prefix="seqgan-ray-", dir="/tmp" if os.name == "posix" else None)
         options: dict[str, Any] = {
             "address": "local",
@@ -123,7 +123,7 @@ class RayWorkers:
             "object_store_memory": _OBJECT_STORE_BYTES,
             "_temp_dir": self._folder,
         }
-        if self.device.startswith("cuda"):  # else Ray hides the GPUs from cells that ask for none
+        if self.device.startswith("cuda"):  # otherwise Ray hides the GPUs from cells that request none
             options["runtime_env"] = {"env_vars": {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}}
         return options
 
@@ -137,8 +137,8 @@ class RayWorkers:
             shutil.rmtree(self._folder, ignore_errors=True)
 
     def outcomes(self, cells: Sequence[Cell], grid: Path) -> Iterator[tuple[str, Outcome]]:
-        """Send all cells to Ray, and give what has ended. A cell whose process died too often has failed."""
-        # Ray limits OpenMP to as many threads as the task has CPUs.
+        """Send all cells to Ray, and give the outcomes as they end. A cell whose process died too often has failed."""
+        # Ray limits OpenMP's threads to the number of CPUs of the task.
         gpus = float(self.on_cluster and self.device.startswith("cuda"))
         task = self._ray.remote(_compute_on_worker)
         task = task.options(num_cpus=self.threads, num_gpus=gpus, max_retries=_RETRIES)
@@ -159,7 +159,7 @@ class RayWorkers:
         try:
             outcome: Outcome = self._ray.get(reference)
         except self._ray.exceptions.RayError as error:
-            # Ray gives the error of a dead process to all tasks that need its result.
+            # Ray passes the error of a dead process to all tasks that need its result.
             lost = [name for name in cell.after if name in ended and ended[name].is_lost]
             if lost:
                 return Outcome("not started", lost[0])
@@ -169,11 +169,11 @@ class RayWorkers:
 
 
 def _compute_on_worker(cell: Cell, grid: Path, threads: int, names: Sequence[str], *needed: Outcome) -> Outcome:
-    """The Ray task: Ray passes the outcomes of the cells `names` once they are there."""
+    """The Ray task. Ray passes the outcomes of the cells `names` when they exist."""
     torch.set_num_threads(threads)
     return compute(cell, grid, dict(zip(names, needed, strict=True)))
 
 
 def usable_cores() -> int:
-    """Cores that this process may use, which an affinity mask can make fewer than the machine has."""
+    """Number of cores that this process may use. An affinity mask can make it smaller than that of the machine."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

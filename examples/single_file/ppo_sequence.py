@@ -1,9 +1,9 @@
 # python examples/single_file/ppo_sequence.py
-"""PPO on sequences in one file, in CleanRL's manner: Gymnasium, PyTorch and NumPy, no Stable-Baselines3, no `agents`.
+"""PPO on sequences in one file, in CleanRL's style: Gymnasium, PyTorch and NumPy, no Stable-Baselines3, no `agents`.
 
-PPO maximises a sum of rewards, so the environment lays them out as "potential": they sum to R(Y), the reward of the
-whole sequence. R(Y) here is fixed, the geometric mean of an oracle's token probabilities, and enumeration knows the
-best sequence of this small world. `reinforce_sequence.py` plays against a discriminator instead.
+PPO maximises a sum of rewards, so the environment gives "potential" rewards, which sum to R(Y), the reward of the whole
+sequence. Here R(Y) is fixed: the geometric mean of an oracle's token probabilities. Enumeration gives the best sequence
+of this small world. `reinforce_sequence.py` plays against a discriminator instead.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ class Args:
     """PPO (Schulman et al. 2017) on a toy world of sequences."""
 
     seed: int = 0
-    """Of parameters, actions, minibatches and environments."""
+    """Seed of parameters, actions, minibatches and environments."""
     vocab_size: int = 4
     """V: tokens to choose from."""
     sequence_length: int = 6
     """T: steps of an episode, and of each environment between updates."""
     n_rollouts: int = 4
-    """N: completions by which the search values an unfinished sequence."""
+    """N: completions that the search uses to value an unfinished sequence."""
     num_envs: int = 64
     """Sequences generated side by side."""
     num_updates: int = 30
@@ -41,15 +41,15 @@ class Args:
     learning_rate: float = 5e-3
     """Of Adam."""
     gae_lambda: float = 0.95
-    """Of generalised advantage estimation; the discount is 1, as "potential" rewards ask."""
+    """Lambda of generalised advantage estimation; the discount is 1, as "potential" rewards need it."""
     update_epochs: int = 4
     """Passes over each batch."""
     num_minibatches: int = 4
     """Parts of a pass."""
     clip_coef: float = 0.2
-    """How far the probability of an action may move in an update, as a share of it."""
+    """Largest relative change of an action's probability in an update."""
     ent_coef: float = 0.01
-    """Weight of the entropy, nats, in the objective."""
+    """Weight of the entropy (nats) in the objective."""
     vf_coef: float = 0.5
     """Weight of the value's squared error in the loss."""
     max_grad_norm: float = 0.5
@@ -68,7 +68,7 @@ class Agent(nn.Module):
         self.critic = nn.Linear(hidden_size, 1)
 
     def forward(self, obs: Tensor) -> tuple[Categorical, Tensor]:
-        """(B, T) int64 prefixes, PAD behind them -> distributions of the next token, and values (B,)."""
+        """(B, T) int64 prefixes, PAD after them -> distributions of the next token, and values (B,)."""
         start = torch.full_like(obs[:, :1], self.pad_token)
         outputs, _ = self.gru(self.embedding(torch.cat([start, obs], dim=1)))  # (B, T + 1, H)
         hidden = outputs[torch.arange(len(obs)), (obs != self.pad_token).sum(dim=1)]  # after the last token
@@ -144,7 +144,7 @@ def main(args: Args) -> None:
         mean_return = float(rewards.sum(dim=0).mean())  # an episode is a column
         if update == 1 or update % 10 == 0:
             speed = update * size / (time.time() - start)
-            print(f"update {update:3}  mean return {mean_return:.3f}  {speed:,.0f} steps a second")
+            print(f"update {update:3}  mean return {mean_return:.3f}  {speed:,.0f} steps per second")
 
     everything = enumerate_sequences(args.vocab_size, args.sequence_length)
     best = float(envs.unwrapped.mdp.reward_model(everything).max())  # type: ignore[attr-defined]

@@ -1,9 +1,9 @@
 # python examples/single_file/reinforce_sequence.py
-"""SeqGAN in one file, in CleanRL's manner: Gymnasium, PyTorch and NumPy, no Stable-Baselines3, no `agents`.
+"""SeqGAN in one file, in CleanRL's style: Gymnasium, PyTorch and NumPy, no Stable-Baselines3, no `agents`.
 
-REINFORCE learns from "action_value" rewards: each is Q of Eq. 4, the weight of the policy gradient at its step as it
-stands, with discount 0. Between updates the discriminator is trained (Eq. 5), and the generator becomes the roll-out
-policy of the search. In the toy world the generator's distance from the oracle is exact: all sequences are enumerated.
+REINFORCE learns from "action_value" rewards: each is Q of Eq. 4, which is the weight of the policy gradient at its step
+(discount 0). Between updates the discriminator is trained (Eq. 5), and the generator becomes the roll-out policy of the
+search. In the toy world all sequences are enumerated, so the generator's distance from the oracle is exact.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Args:
     """SeqGAN (Yu et al. 2017, Algorithm 1) on a toy world of sequences."""
 
     seed: int = 0
-    """Of parameters, actions, batches and environments."""
+    """Seed of parameters, actions, batches and environments."""
     vocab_size: int = 3
     """V: tokens to choose from."""
     sequence_length: int = 3
@@ -35,19 +35,19 @@ class Args:
     oracle: int = 1
     """Seed of the distribution of the real sequences."""
     n_rollouts: int = 4
-    """N: completions by which the search values an unfinished sequence."""
+    """N: completions that the search uses to value an unfinished sequence."""
     num_envs: int = 64
     """Sequences generated side by side."""
     num_updates: int = 200
     """Rounds of one generator update and `d_steps` of the discriminator."""
     learning_rate: float = 3e-3
-    """Of the generator's Adam; falls linearly to 0, and so ends the two players' circling."""
+    """Learning rate of the generator's Adam. It falls linearly to 0, so that the two players stop circling."""
     max_grad_norm: float = 5.0
     """Global norm to which its gradients are clipped."""
     d_steps: int = 4
-    """Batches of 64 real and 64 generated sequences that the discriminator learns from in a round."""
+    """Discriminator steps per round, each on 64 real and 64 generated sequences."""
     d_learning_rate: float = 3e-3
-    """Of the discriminator's Adam."""
+    """Learning rate of the discriminator's Adam."""
 
 
 class Generator(nn.Module):
@@ -118,7 +118,7 @@ def main(args: Args) -> None:
     real_sequences = task.real_sequences("train")
 
     def generate() -> tuple[Tensor, Tensor]:
-        """A sequence of each environment, (B, T) int64, and the rewards of its steps, (B, T) float32."""
+        """One sequence of each environment, (B, T) int64, and the rewards of its steps, (B, T) float32."""
         state, columns = generator.initial_state(args.num_envs), []
         for _ in range(args.sequence_length):
             tokens = generator.draw(state, torch.rand(args.num_envs, 1)).squeeze(1)
@@ -139,7 +139,7 @@ def main(args: Args) -> None:
     for update in range(1, args.num_updates + 1):
         optimizer.param_groups[0]["lr"] = args.learning_rate * (1 - (update - 1) / args.num_updates)
 
-        # Eq. 7-8: each step's log-probability, weighted with its Q. The batch's mean at a step is a baseline.
+        # Eq. 7-8: each step's log-probability, weighted with its Q. The baseline is the batch's mean at the step.
         envs.unwrapped.set_rollout_policy(copy.deepcopy(generator))  # type: ignore[attr-defined]
         envs.reset()
         sequences, action_values = generate()

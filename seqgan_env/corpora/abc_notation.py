@@ -1,10 +1,10 @@
-"""ABC tunes as text: what abc2midi would read from other files is removed, and so is what it plays beside the notes.
+"""ABC tunes as text: removes directives that read other files, and ornaments that abc2midi would play.
 
-In: bytes of a tune. Out: bytes of a tune, with what was removed.
+In: bytes of a tune. Out: bytes of a tune, and a record of the removed parts.
 
-Files. abc2midi opens the file that %%abc-include names, and the one that the command "ptstress" of %%MIDI names (also
-in I: fields, comments and %%MIDIdef macros). Both are removed, whatever their case and spelling. Nothing else in a tune
-makes it open a file or start a program.
+Files. abc2midi opens the file that %%abc-include names, and the file that the command "ptstress" of %%MIDI names (also
+in I: fields, comments and %%MIDIdef macros). Both are removed, in every case and spelling. Nothing else in a tune makes
+it open a file or start a program.
 
 Ornaments. abc2midi plays them in place of the written note: a trill becomes a run, grace notes take time from the note,
 a staccato note becomes a short one and a rest, a fermata doubles its note. A generator of melodies learns the written
@@ -19,7 +19,8 @@ from dataclasses import dataclass
 
 from seqgan_env.corpora.decoding import BYTE_ORDER_MARK
 
-# scanf ignores white space before each % and between "include" and the name; so does this, which ignores case too.
+# scanf ignores white space before each % and between "include" and the name. So does this pattern; it also ignores
+# case.
 _INCLUDE = re.compile(rb"(?i)^[^\S\n]*%[^\S\n]*%abc-include[^\n]*", re.MULTILINE)
 _STRESS_FILE = re.compile(rb"(?im)^[ \t]*%%[^\n]*ptstress[^\n]*|ptstress[^\n]*")
 _FIELD = re.compile(rb"\s*[ABCDEFGHIKLMNOPQRSTUVdwsWXZ+][ \t]*:(?![:|])")
@@ -30,7 +31,7 @@ _PERFORMANCE = re.compile(
     re.MULTILINE,
 )
 _TEXT_BEGINS, _TEXT_ENDS = re.compile(rb"%%begin(?:text|ps)"), re.compile(rb"%%end(?:text|ps)")
-# A line of music, from left to right: what is kept as it is, then what is an ornament.
+# A line of music, from left to right: first the parts that are kept, then the ornaments.
 _MUSIC = re.compile(
     rb"""(?P<kept>
         %.*                                       # a comment
@@ -51,11 +52,11 @@ _MUSIC = re.compile(
 
 @dataclass(frozen=True)
 class PlainTune:
-    """An ABC tune without what was removed.
+    """An ABC tune, and a record of the removed parts.
 
     Attributes:
-        abc: its bytes.
-        ornaments: marks that were removed; grace notes in one pair of braces are one mark.
+        abc: bytes of the tune without them.
+        ornaments: number of removed marks; grace notes in one pair of braces are one mark.
         refused: the directives that would have read another file.
     """
 
@@ -65,9 +66,11 @@ class PlainTune:
 
 
 def split_tunes(data: bytes) -> tuple[bytes, list[bytes]]:
-    """An ABC file as the header before its first tune, and its tunes, each from X: on; lines end with \\n.
+    """Split an ABC file into the header before its first tune, and its tunes, each from X: on; lines end with \
+    .
 
-    A byte-order mark is left out where a line begins with it, which it also does where files were put together.
+    A byte-order mark at the beginning of a line is left out. It may also stand inside a file that was joined from
+    several.
     """
     data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
     data = re.sub(rb"(?m)^" + BYTE_ORDER_MARK, b"", data)
@@ -76,7 +79,7 @@ def split_tunes(data: bytes) -> tuple[bytes, list[bytes]]:
 
 
 def plain_tune(abc: bytes, keep_ornaments: bool = False) -> PlainTune:
-    """A tune without directives that read files and, if not told otherwise, without ornaments."""
+    """A tune without directives that read files and, by default, without ornaments."""
     refused: list[str] = []
 
     def refuse(match: re.Match[bytes]) -> bytes:

@@ -1,10 +1,10 @@
 """A column of text in a table: JSONL, CSV, TSV and Parquet.
 
-In: a file, and the column's name. Out: an iterable of its rows that may be walked again, which holds a few rows at a
-time. JSONL and CSV are read by Python's standard library, Parquet by pyarrow, which is needed only there.
+In: a file, and the column's name. Out: an iterable of its rows, which may be iterated several times and holds only a
+few rows at a time. Python's standard library reads JSONL and CSV. pyarrow reads Parquet, and is needed only for it.
 
-JSONL has an object on each line. The first row of a CSV names its columns; fields are separated by whichever of comma,
-semicolon and tab the first row has most of.
+JSONL has an object on each line. The first row of a CSV names its columns; fields are separated by comma, semicolon or
+tab: the one that occurs most often in the first row.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from seqgan_env.corpora.decoding import decoded_rows
 TABLES = (".jsonl", ".ndjson", ".csv", ".tsv", ".parquet")
 _TEXT_TYPES = ("string", "large_string", "string_view")  # pyarrow's names
 _PYARROW_ERRORS = (OSError, ValueError, KeyError, NotImplementedError)  # its own errors are of these kinds
-_ROWS = 1_024  # of a Parquet file, that are read at once
+_ROWS = 1_024  # rows of a Parquet file that are read at once
 
 
 class Column:
-    """The rows of one column of a table, as an iterable that may be walked again.
+    """The rows of one column of a table, as an iterable that may be iterated several times.
 
-    Each row is a str, or None where it is empty or the column is missing in a JSONL object.
+    Each row is a str. It is None if it is empty, or if a JSONL object does not have the column.
 
     Args:
         path: a file with one of the suffixes `TABLES`.
@@ -38,8 +38,8 @@ class Column:
         column: the name of the column that is read.
 
     Raises:
-        CorpusError: if the file cannot be read, or has no such column of text; while walking, for a row that is damaged
-            or holds something else than text.
+        CorpusError: if the file cannot be read, or has no such column of text; during the iteration, for a row that is
+            damaged or does not hold text.
         ImportError: for Parquet without pyarrow.
     """
 
@@ -125,7 +125,7 @@ def _csv_records(path: Path) -> Iterator[list[str]]:
         yield from reader
     except csv.Error as error:
         raise CorpusError(
-            f"is not CSV that can be read: {error}; mend the row, or convert the file to JSONL", path, reader.line_num
+            f"is not CSV that can be read: {error}; repair the row, or convert the file to JSONL", path, reader.line_num
         ) from error
 
 
@@ -136,7 +136,7 @@ def _csv_rows(path: Path, column: str) -> Iterator[str | None]:
     for number, record in enumerate(records, start=2):
         if record and len(record) != len(names):
             raise CorpusError(
-                f"row {number} has {len(record)} fields where the header has {len(names)}; put fields that hold the "
+                f"row {number} has {len(record)} fields, but the header has {len(names)}; put fields that contain the "
                 "separator in quotes",
                 path,
             )

@@ -1,8 +1,8 @@
-"""What every corpus of real sequences shares: its files, its split, and the numbers that are told before training.
+"""The shared part of all corpora of real sequences: files, splits, and the numbers that are shown before training.
 
-In: a path, or sequences of anything that compares equal. Out: files, indices per split, a table. What is wrong with a
-file is a `CorpusError`, which names the file and, where there is one, the line and the byte. Nothing is dropped without
-a count in `CorpusStatistics`.
+In: a path, or sequences that can be compared. Out: files, indices per split, a table. A fault of a file raises a
+`CorpusError`, which names the file and, if known, the line and the byte. Everything that is dropped is counted in
+`CorpusStatistics`.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ Parts = dict[Split, npt.NDArray[np.int64]]  # ascending rows of each split
 
 
 class CorpusError(ValueError):
-    """A corpus that cannot be used as asked: where, what is wrong, and the remedy.
+    """A corpus that cannot be used with these options: the place, the fault and the remedy.
 
     Args:
-        message: what is wrong, what was expected, the remedy.
+        message: the fault, the expectation, the remedy.
         source: the file, folder or data set.
         line: counted from 1.
         byte: offset from the file's beginning, counted from 0.
@@ -44,15 +44,15 @@ class CorpusError(ValueError):
 
 @dataclass(frozen=True)
 class CorpusStatistics:
-    """What a corpus holds and what was done to it: plain values, so that `dataclasses.asdict` can be written as JSON.
+    """The contents of a corpus and the changes to it: plain values, which JSON can hold after `dataclasses.asdict`.
 
-    Lengths and rates are those of the sequences that were kept, in tokens, without EOS.
+    Lengths and rates are for the kept sequences, in tokens, without EOS.
     """
 
     source: str
     """The file, folder or data set."""
     unit: str
-    """What a token is, such as "words (auto: separated by spaces)"."""
+    """The kind of token, such as "words (auto: separated by spaces)"."""
     sequences: dict[str, int]
     """Sequences in "train", "validation" and "test"."""
     vocab_size: int
@@ -70,21 +70,21 @@ class CorpusStatistics:
     length_max: int
     """Tokens of the longest sequence."""
     unknown_rate: dict[str, float]
-    """Share of the tokens of each split that are <unk>, 0 to 1; all 0 where there is no <unk>."""
+    """Share of the tokens of each split that are <unk>, 0 to 1; all 0 if there is no <unk>."""
     repeated: int = 0
-    """Sequences that repeat another one of their own split; they stay."""
+    """Sequences that repeat another one of their own split; they are kept."""
     shared: int = 0
-    """Validation and test sequences that occur in an earlier one of train, validation, test."""
+    """Validation and test sequences that also occur in an earlier split, in the order train, validation, test."""
     duplicates: Duplicates = "drop"
-    """What was done with the shared ones: dropped from the later split, or kept."""
+    """Whether the shared sequences were dropped from the later split, or kept."""
     too_long: int = 0
     """Sequences longer than T."""
     too_long_choice: TooLong = "error"
-    """What was done with those: cut or dropped."""
+    """Whether these were cut or dropped."""
     skipped: int = 0
     """Empty lines, rows or files: nothing to learn from."""
     byte_order_marks: int = 0
-    """Byte-order marks (U+FEFF) inside the text, as where files were put together; they were left out."""
+    """Byte-order marks (U+FEFF) inside the text, as in joined files; they were left out."""
 
     def lines(self) -> list[tuple[str, str]]:
         """The rows of a table to print before training: name and value."""
@@ -119,19 +119,18 @@ def draw_parts(
     first_validation: int | None = None,
     first_test: int | None = None,
 ) -> Parts:
-    """The rows of each split, before duplicates are looked for.
+    """Draw the rows of each split, before the search for duplicates.
 
-    The same arguments give the same split on every platform. The rows of a validation set of its own follow those of
-    the corpus. The rows of a test set of its own come last.
+    The same arguments give the same split on every platform. The rows of a separate validation set come after those of
+    the corpus. The rows of a separate test set come last.
 
     Args:
-        group_of: (M,) integers, the group of each sequence; a group never straddles two splits.
+        group_of: (M,) integers, the group of each sequence; a group is never divided between two splits.
         validation: share of the sequences (in whole groups) for validation, above 0.
-        test: the same for the test; without meaning if `first_test` is given.
+        test: the same for the test; not used if `first_test` is given.
         seed: of the draw.
-        first_validation: the first row of a validation set of its own; None: it is drawn from the corpus.
-        first_test: sequences from this index on are a test set of their own, and those before it only train and
-            validation.
+        first_validation: the first row of a separate validation set; None draws it from the corpus.
+        first_test: the first row of a separate test set; None draws it from the corpus.
 
     Returns:
         Ascending rows of each split; none is empty.
@@ -163,13 +162,13 @@ def draw_parts(
 
 
 def resolve_duplicates(keys: IntArray, parts: Parts, duplicates: Duplicates) -> tuple[Parts, int]:
-    """The splits after the choice about sequences that stand in two of them, and how many held-out ones do.
+    """Treat sequences that occur in two splits; return the new splits and the number of such held-out sequences.
 
     Args:
-        keys: (M,) integers; two sequences are equal where their keys are.
+        keys: (M,) integers; two sequences are equal if their keys are.
         parts: rows of each split.
-        duplicates: what to do with a sequence that stands in two splits: "drop" it from the later of train, validation,
-            test; "keep" it; or raise an "error". Equal sequences of one split all stay.
+        duplicates: the treatment of a sequence that occurs in two splits: "drop" it from the later of train,
+            validation, test; "keep" it; or raise an "error". Equal sequences within one split are all kept.
 
     Raises:
         ValueError: for another choice.
@@ -180,12 +179,12 @@ def resolve_duplicates(keys: IntArray, parts: Parts, duplicates: Duplicates) -> 
     shared = shared_between(keys, parts)
     if duplicates == "error" and len(shared):
         raise CorpusError(
-            f"{len(shared)} held-out sequences also stand in an earlier split (the first is sequence {shared[0] + 1}), "
+            f"{len(shared)} held-out sequences also occur in an earlier split (the first is sequence {shared[0] + 1}), "
             'so a test on them would reward memory: choose duplicates="drop" or "keep"'
         )
     if duplicates == "drop" and len(shared):
         parts = {split: rows[~np.isin(rows, shared)] for split, rows in parts.items()}
-        expect_filled(parts, 'its sequences also stand in another split: give others, or choose duplicates="keep"')
+        expect_filled(parts, 'its sequences also occur in another split: give others, or choose duplicates="keep"')
     return parts, len(shared)
 
 
@@ -204,7 +203,7 @@ def repeated_within(keys: IntArray, parts: Parts) -> int:
 
 
 def _draw_split(group_of: IntArray, shares: dict[Split, float], seed: int) -> npt.NDArray[np.int64]:
-    """0, 1 or 2 (train, validation, test) of each sequence: whole groups in random order, while they fit."""
+    """0, 1 or 2 (train, validation, test) for each sequence: whole groups in random order, as long as they fit."""
     _, group_of = np.unique(group_of, return_inverse=True)
     sizes = np.bincount(group_of) if len(group_of) else np.zeros(0, dtype=np.int64)
     # NumPy's compatibility policy freezes RandomState, so a seed means the same split in every version.
@@ -227,7 +226,7 @@ def _draw_split(group_of: IntArray, shares: dict[Split, float], seed: int) -> np
 
 
 def expect_filled(parts: Parts, remedy: str) -> None:
-    """Raise CorpusError for a split without sequences; the remedy ends its message."""
+    """Raise CorpusError for a split without sequences; its message ends with the remedy."""
     for split, rows in parts.items():
         if not len(rows):
             counts = ", ".join(f"{name} {len(part)}" for name, part in parts.items())
@@ -235,20 +234,20 @@ def expect_filled(parts: Parts, remedy: str) -> None:
 
 
 def corpus_files(corpus: str | Path, suffixes: Sequence[str]) -> list[Path]:
-    """The files that a corpus names, each once.
+    """The files of a corpus, each once.
 
-    A path that exists is taken as it is, even if its name holds one of , * ? [. Otherwise the corpus may be a pattern
-    such as "poems/*.txt" ("**" stands for any folders), or several paths and patterns with commas between.
+    A path that exists is used directly, even if its name contains one of , * ? [. Otherwise the corpus may be a pattern
+    such as "poems/*.txt" ("**" stands for any folders), or several paths and patterns, separated by commas.
 
-    Of a folder all files in it and in the folders below it are taken that end in one of `suffixes`, by name. Links to
-    folders are followed, each folder once, so a loop of links ends. Hidden files and folders are left out.
+    From a folder, all files with one of `suffixes` are taken, in the order of their names, also from folders inside it.
+    Links to folders are followed, each folder once, so a loop of links ends. Hidden files and folders are left out.
 
     Args:
-        corpus: a file, whatever its suffix, a folder, a pattern, or several of these.
+        corpus: a file with any suffix, a folder, a pattern, or several of these.
         suffixes: lower case with the dot; a file's suffix is compared in lower case.
 
     Raises:
-        CorpusError: if there is no such file or folder, it cannot be read, or it has no file of this kind.
+        CorpusError: if there is no such file or folder, if it cannot be read, or if it has no file of this kind.
     """
     files: dict[str, Path] = {}
     for path in _named_paths(corpus):
@@ -258,7 +257,7 @@ def corpus_files(corpus: str | Path, suffixes: Sequence[str]) -> list[Path]:
 
 
 def _named_paths(corpus: str | Path) -> list[Path]:
-    """The paths that a corpus names: itself, the matches of a pattern by name, or those of its parts."""
+    """The paths of a corpus: itself, the sorted matches of a pattern, or those of its parts."""
     text = str(corpus)
     try:
         if isinstance(corpus, Path) or Path(text).exists():
@@ -294,7 +293,7 @@ def _files_of(path: Path, suffixes: Sequence[str]) -> list[Path]:
 
 
 def _files_below(folder: Path, visited: set[str]) -> list[Path]:
-    """Files of a folder and the folders in it, by name; `visited` holds the real paths of folders that are done."""
+    """Files of a folder and of the folders in it, sorted; `visited` holds the real paths of finished folders."""
     files = []
     for entry in sorted(folder.iterdir()):
         if entry.name.startswith("."):

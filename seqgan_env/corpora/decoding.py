@@ -1,4 +1,4 @@
-"""From the bytes of a file to text: UTF-8 only, and the place of what is not.
+"""Decodes the bytes of a file as UTF-8; an error names the place.
 
 In: bytes. Out: str, or a `CorpusError` with file, line and byte.
 """
@@ -15,10 +15,10 @@ _LONGEST_ROW = 1 << 26  # bytes of a row of a table
 
 
 def without_byte_order_mark(first: bytes, path: Path) -> bytes:
-    """A file's first bytes, after a UTF-8 byte-order mark if it has one.
+    """A file's first bytes, without a UTF-8 byte-order mark.
 
     Raises:
-        CorpusError: if they are those of UTF-16.
+        CorpusError: if they begin like UTF-16.
     """
     if first[:2] in (b"\xff\xfe", b"\xfe\xff"):
         raise CorpusError("is UTF-16, not UTF-8; convert it: iconv -f UTF-16 -t UTF-8 FILE", path, 1, 0)
@@ -29,7 +29,7 @@ def decode_line(raw: bytes, path: Path, line: int, offset: int) -> str:
     """Text of a line that begins at the byte `offset` of a file, without its end.
 
     Raises:
-        CorpusError: if it holds a NUL byte or is not UTF-8.
+        CorpusError: if it contains a NUL byte or is not UTF-8.
     """
     nul = raw.find(b"\0")
     if nul >= 0:

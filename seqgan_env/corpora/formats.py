@@ -1,7 +1,7 @@
-"""Kinds of files that hold no plain text, told by their suffix: each is refused with the way to convert it.
+"""Kinds of files that hold no plain text, recognised by their suffix. Each is refused, with a way to convert it.
 
-In: a path. Out: nothing, or a `CorpusError`. A suffix that is not listed here says nothing, so such a file is read, and
-its content decides.
+In: a path. Out: nothing, or a `CorpusError`. A file with a suffix that is not listed here is read, and its content
+decides.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ _UNPACK = "is packed; unpack it first, such as: gunzip FILE, unzip FILE, tar -xf
 _DOCUMENT = "is a document with its own format; convert it, such as: pandoc -t plain -o corpus.txt FILE"
 _SHEET = "is a spreadsheet; export it as CSV, and name the column of the text (column, --column)"
 _TABLE = "is a table in a binary format; export it as Parquet, CSV or JSONL, and name the column (column, --column)"
-_ARRAYS = "holds arrays or objects, not text; write the text to a .txt file, a sequence on each line"
+_ARRAYS = "holds arrays or objects, not text; write the text to a .txt file, one sequence per line"
 _PICTURE = "is a picture or a recording, not text; give a UTF-8 text file"
 _MUSIC = "is music, not text; use the music task: seqgan train music --corpus FILE"
 _SCORE = "is a score in another format; export it as MIDI, such as: mscore -o tune.mid FILE"
@@ -24,7 +24,7 @@ _PACKED = (".gz", ".bz2", ".xz", ".zst", ".lz4", ".zip", ".tar", ".tgz", ".7z", 
 _SOUNDS = (".wav", ".mp3", ".ogg", ".flac", ".m4a", ".aac", ".mp4")
 _SCORES = (".musicxml", ".mxl", ".xml", ".mscz", ".mscx", ".krn", ".mei", ".ly", ".gp5", ".sib")
 _NOT_TEXT = {
-    ".json": "is JSON, of which each line must be an object of its own; convert it: jq -c '.[]' FILE > FILE.jsonl, "
+    ".json": "is JSON, but each line must be one object; convert it: jq -c '.[]' FILE > FILE.jsonl, "
     "and name the column of the text (column, --column)",
     ".pdf": "is a PDF document; convert it: pdftotext FILE corpus.txt",
     **dict.fromkeys(_PACKED, _UNPACK),
@@ -44,12 +44,12 @@ _NOT_TUNES = {
 
 
 def expect_text(path: Path) -> None:
-    """Raise CorpusError with the way to convert it if a file's suffix is that of a format which is not plain text."""
+    """Raise CorpusError, with a way to convert it, if a file's suffix is that of a format other than plain text."""
     _expect(path, _NOT_TEXT)
 
 
 def expect_tunes(path: Path) -> None:
-    """Raise CorpusError with the way to convert it if a file's suffix is that of a score or recording not read here."""
+    """Raise CorpusError, with a way to convert it, if a file's suffix is that of another score or recording."""
     _expect(path, _NOT_TUNES)
 
 

@@ -1,14 +1,16 @@
-"""Text, sequence by sequence: from files, folders, tables, a Hugging Face data set or the corpus of this package.
+"""Reads text, sequence by sequence: from files, folders, tables, a Hugging Face data set or the bundled corpus.
 
-In: where the text is, and whether a sequence is a line or a sentence. Out: an iterable of strings, none empty, that can
-be walked any number of times and holds about a megabyte at a time. Files are UTF-8; lines end in \\n, \\r or \\r\\n and
-nothing else. What is not text is a `CorpusError` with file, line and byte. A byte-order mark (U+FEFF) is never part of
-a sequence; those inside the text are counted.
+In: the place of the text, and whether a sequence is a line or a sentence. Out: an iterable of strings, none of them
+empty. It can be iterated any number of times, and holds about a megabyte at a time. Files are UTF-8; lines end only
+with \
+, \\r or \\r\
+. Anything else than text raises a `CorpusError` with file, line and byte. A byte-order mark (U+FEFF) is never part of a
+sequence; marks inside the text are counted.
 
-Sentences. A sentence ends after 。！？｡ and after . ! ? … ؟ ۔ । ॥ ։ ። where white space follows and then anything but a
-lower-case letter; closing quotes and brackets belong to it. A full stop after an initial (J. S. Bach) or one of Mr
-Mrs Ms Dr Prof St ends nothing. An empty line always ends one; other line ends count as a space, and as nothing within
-Chinese and Japanese.
+Sentences. A sentence ends after 。！？｡ and after . ! ? … ؟ ۔ । ॥ ։ ። if white space and then anything but a lower-case
+letter follows. Closing quotes and brackets belong to the sentence. A full stop after an initial (J. S. Bach) or after
+Mr Mrs Ms Dr Prof St does not end a sentence. An empty line always ends one. Other line ends count as a space, but as
+nothing within Chinese and Japanese.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ from seqgan_env.corpora.decoding import decode_line, without_byte_order_mark
 from seqgan_env.corpora.formats import expect_text
 
 SplitBy = Literal["line", "sentence"]
-Piece = tuple[str, bool]  # text, and whether its line ends with it
+Piece = tuple[str, bool]  # a text, and whether it is at the end of its line
 BUNDLED = "python_documentation.txt"
 SUFFIXES = (".txt", ".text")
 _MARK = "\ufeff"
@@ -36,7 +38,7 @@ _LONGEST = 1_000_000  # bytes of a line, characters of a sentence
 _FLUSH = 1 << 18  # characters of running text that are searched for sentences at once
 
 _WIDE, _NARROW, _CLOSERS = "。！？｡", ".!?…؟۔।॥։።", ")\\]}»”’\"'」』）】》"
-# The look-behind lets a run of marks be tried from its beginning only; else a megabyte of dots takes hours.
+# With the look-behind, a run of marks is tried only from its beginning. Without it, a megabyte of dots takes hours.
 _SENTENCE_END = regex.compile(
     rf"[{_WIDE}][{_WIDE}{_NARROW}]*+[{_CLOSERS}]*+|(?<![{_NARROW}])[{_NARROW}]++[{_CLOSERS}]*+(?=\s++[^\s\p{{Ll}}])"
 )
@@ -46,27 +48,27 @@ _LINE_END = regex.compile(r"\r\n|\r|\n")
 
 
 class TextSource:
-    """Sequences of text, as an iterable that may be walked again.
+    """Sequences of text, as an iterable that may be iterated several times.
 
     Args:
-        corpus: a text file; a folder, of which all .txt and .text files are read in the order of their names; a table
-            (.jsonl, .ndjson, .csv, .tsv, .parquet); a pattern such as "poems/*.txt"; several of these with commas
-            between; "hf:NAME,CONFIG:SPLIT:COLUMN" (only NAME is needed), a data set of the Hugging Face hub or a
-            folder that its library can load; None: the sentences of Python's documentation that this package carries.
-        split_by: whether a sequence is a line or a sentence. Each row of a table is a text of its own.
-        max_sequences: stop after so many; None: never.
-        column: the column of a table or data set that holds the text; of a folder, its tables are read then. None: the
-            column "text", or the only one that holds text.
+        corpus: a text file; a folder, from which all .txt and .text files are read in the order of their names; a table
+            (.jsonl, .ndjson, .csv, .tsv, .parquet); a pattern such as "poems/*.txt"; several of these, separated by
+            commas; "hf:NAME,CONFIG:SPLIT:COLUMN" (only NAME is needed), a data set of the Hugging Face hub or a folder
+            that its library can load; None: the bundled sentences of Python's documentation.
+        split_by: whether a sequence is a line or a sentence. Each row of a table is a separate text.
+        max_sequences: stop after this many; None reads all.
+        column: the column of a table or data set that holds the text; with a folder, its tables are then read. None:
+            the column "text", or the only one that holds text.
 
     Attributes:
-        name: for messages and tables.
-        skipped: empty lines or rows that the last walk has passed over; empty lines of running text are not counted.
-        byte_order_marks: of the last walk, those inside the text.
+        name: name of the corpus, for messages and tables.
+        skipped: empty lines or rows that the last iteration skipped; empty lines of running text are not counted.
+        byte_order_marks: marks inside the text that the last iteration met.
 
     Raises:
-        CorpusError: if there is no such corpus, or it is of a kind that is not read; while walking, if it cannot be
+        CorpusError: if there is no such corpus, or if its kind cannot be read; during the iteration, if it cannot be
             read as text.
-        ImportError: without the library that a data set or a Parquet file needs.
+        ImportError: if the library for a data set or a Parquet file is missing.
     """
 
     def __init__(
@@ -107,7 +109,7 @@ class TextSource:
                     self.skipped += 1
 
     def _documents(self) -> Iterator[Iterator[Piece]]:
-        """A text file each, or a row of a table or data set."""
+        """The documents: each is a text file, or a row of a table or data set."""
         for part in self._parts:
             if isinstance(part, Path):
                 yield _file_pieces(part, whole_lines=self.split_by == "line")
@@ -121,7 +123,7 @@ class TextSource:
                     yield ((line, True) for line in _LINE_END.split(row.rstrip("\r\n")))
 
     def _without_marks(self, pieces: Iterator[Piece]) -> Iterator[Piece]:
-        """The pieces without byte-order marks, which are counted."""
+        """Count and remove byte-order marks."""
         for text, ends_line in pieces:
             if _MARK in text:
                 self.byte_order_marks += text.count(_MARK)
@@ -130,10 +132,10 @@ class TextSource:
 
 
 def _readable(file: Path, column: str | None) -> Path | Column:
-    """A text file as it is, or the column of a table.
+    """The path of a text file, or the column of a table.
 
     Raises:
-        CorpusError: for another kind of file, or a column where there can be none.
+        CorpusError: for another kind of file, or for a column of a file without columns.
     """
     if file.suffix.lower() in TABLES:
         return Column(file, column)
@@ -144,7 +146,7 @@ def _readable(file: Path, column: str | None) -> Path | Column:
 
 
 def split_sentences(text: str) -> list[str]:
-    """The sentences of a text without line ends, by the rule above; what follows the last end is one too."""
+    """Split a text without line ends into sentences, by the rule above; the rest after the last end is one, too."""
     sentences, start = [], 0
     for match in _SENTENCE_END.finditer(text):
         if match.group()[0] == "." and _is_abbreviation(text, start, match.start()):
@@ -162,7 +164,7 @@ def _is_abbreviation(text: str, start: int, stop: int) -> bool:
 
 
 def _sentences(pieces: Iterator[Piece], name: str) -> Iterator[str]:
-    """Sentences of running text, whose lines are cut anywhere."""
+    """Sentences of running text; line ends may be anywhere."""
     parts: list[str] = []
     size, at_line_start = 0, True
     for text, ends_line in chain(pieces, [("", True)]):
@@ -182,18 +184,18 @@ def _sentences(pieces: Iterator[Piece], name: str) -> Iterator[str]:
                     f"no sentence ends within {_LONGEST:,} characters, after {rest[:20]!r}; is this prose?", name
                 )
             yield from whole
-            # The space at the end of the rest is lost, and only there: it matters where a line goes on.
+            # Only the space at the end of the rest is lost. It matters if the line goes on.
             spaced = text[-1:].isspace() and not ends_line
             parts, size = [rest + " " if spaced else rest], 0
 
 
 def _joint(before: str, after: str) -> str:
-    """What stands for a line end: a space, or nothing between two characters of a script without spaces."""
+    """The replacement of a line end: a space, or nothing between two characters of a script without spaces."""
     return "" if _UNSPACED_ENDS.fullmatch(before[-1:] + after.lstrip()[:1]) else " "
 
 
 def _file_pieces(path: Path, whole_lines: bool) -> Iterator[Piece]:
-    """A file's lines, decoded; without `whole_lines` long ones come in pieces."""
+    """A file's lines, decoded; without `whole_lines` long lines come in pieces."""
     try:
         with path.open("rb") as file:
             yield from _decoded_pieces(file, path, whole_lines)
@@ -202,7 +204,9 @@ def _file_pieces(path: Path, whole_lines: bool) -> Iterator[Piece]:
 
 
 def _decoded_pieces(file: BinaryIO, path: Path, whole_lines: bool) -> Iterator[Piece]:
-    # bytes.splitlines knows \n, \r and \r\n only; that of str would also cut at a form feed or at U+2028.
+    # bytes.splitlines cuts only at
+    # , \r and \r
+    # ; str.splitlines would also cut at a form feed or at U+2028.
     rest, line = without_byte_order_mark(file.read(3), path), 1
     offset = file.tell() - len(rest)
     while block := file.read(_BLOCK):
@@ -213,7 +217,7 @@ def _decoded_pieces(file: BinaryIO, path: Path, whole_lines: bool) -> Iterator[P
             offset += len(raw)
             line += 1
         if len(rest) > _LONGEST:
-            # Up to the last character, of which some bytes may still be missing.
+            # Without the last character: some of its bytes may still be missing.
             stop = len(rest) - next((back for back in range(1, 5) if rest[-back] & 0xC0 != 0x80), 0)
             text = decode_line(rest[:stop], path, line, offset)
             if whole_lines:
@@ -226,14 +230,14 @@ def _decoded_pieces(file: BinaryIO, path: Path, whole_lines: bool) -> Iterator[P
                 )
             yield text, False
             rest, offset = rest[stop:], offset + stop
-    for raw in rest.splitlines(keepends=True):  # several in a file of three bytes
+    for raw in rest.splitlines(keepends=True):  # a file of three bytes may have several lines
         yield decode_line(raw, path, line, offset), True
         offset += len(raw)
         line += 1
 
 
 def _hugging_face_column(corpus: str, column: str | None) -> Iterable[Any]:
-    """The rows of a column of text of "hf:NAME[,CONFIG][:SPLIT[:COLUMN]]"; a COLUMN there excludes another one."""
+    """The rows of a column of text of "hf:NAME,CONFIG:SPLIT:COLUMN"; raises if COLUMN and `column` differ."""
     try:
         import datasets
     except ImportError as error:
@@ -241,12 +245,12 @@ def _hugging_face_column(corpus: str, column: str | None) -> Iterable[Any]:
     name, _, place = corpus.removeprefix("hf:").partition(":")
     split, _, named = place.partition(":")
     if named and column not in (None, named):
-        raise CorpusError(f"column={column!r} is not the column {named!r} of this name; leave one out", corpus)
+        raise CorpusError(f"column={column!r} differs from the column {named!r} in the corpus; leave one out", corpus)
     column = named or column or ""
     name, _, config = name.partition(",")
     try:
         data = datasets.load_dataset(name, config or None, split=split or "train")
-    except Exception as error:  # the hub, a network and readers of many formats raise almost anything
+    except Exception as error:  # the hub, a network and readers of many formats may raise almost any error
         raise CorpusError(f"cannot be loaded: {type(error).__name__}: {error}", corpus) from error
     texts = [key for key, kind in data.features.items() if getattr(kind, "dtype", "") in ("string", "large_string")]
     if not column:

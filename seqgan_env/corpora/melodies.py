@@ -1,9 +1,9 @@
 """Melodies of a generator as MIDI, as ABC text, and as a picture, the piano roll.
 
 In: (R, T) token ids and the vocabulary of a music task; no corpus is needed. Out: files and text that other programs
-play, and that `tasks.music` reads back as the same tokens if its grid has the same step and the melody does not end in
-a rest. A step is written as a quaver, and the tempo makes it last `step_seconds`. Where the vocabulary has no "hold",
-neighbours of the same pitch become one long note; where it has, each pitch is a note of its own.
+can play. `tasks.music` reads them back as the same tokens, if its grid has the same step and the melody does not end
+with a rest. A step is written as a quaver, and the tempo makes it last `step_seconds`. If the vocabulary has no "hold",
+neighbours of the same pitch become one long note. If it has one, each pitch is a separate note.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from seqgan_env.corpora.tunes import (
 )
 from seqgan_env.vocabulary import Vocabulary
 
-TICKS_PER_STEP = 240  # a quaver of 480 ticks a crotchet
+TICKS_PER_STEP = 240  # a quaver, at 480 ticks per crotchet
 VELOCITY = 90
 STEPS_PER_BAR = 8
 _ABC_LETTERS = ("C", "^C", "D", "^D", "E", "F", "^F", "G", "^G", "A", "^A", "B")
@@ -45,7 +45,7 @@ def melody(sequence: npt.ArrayLike | Tensor, vocabulary: Vocabulary) -> Melody:
 
     Args:
         sequence: (T,) int64, PAD after the end.
-        vocabulary: of a music task.
+        vocabulary: vocabulary of a music task.
 
     Raises:
         ValueError: if its tokens are not notes, "rest" or "hold".
@@ -62,13 +62,13 @@ def midi_bytes(sequence: npt.ArrayLike | Tensor, vocabulary: Vocabulary, step_se
     """One sequence, (T,) int64, as a MIDI file of one track.
 
     Raises:
-        ValueError: for a vocabulary of something else, or a step that MIDI cannot state.
+        ValueError: for a vocabulary of another kind of task, or a step that MIDI cannot represent.
         ImportError: without the extra "music".
     """
     _check_step(step_seconds)
     symusic = symusic_library()
     score = symusic.Score(2 * TICKS_PER_STEP)
-    # A step is a quaver, so a crotchet lasts two; MIDI states it in whole microseconds.
+    # A step is a quaver, so a crotchet lasts two steps. MIDI needs it in whole microseconds.
     score.tempos.append(symusic.Tempo(0, mspq=round(2e6 * step_seconds)))
     track = symusic.Track(name="melody", program=0, is_drum=False)
     for start, steps, key in note_spans(melody(sequence, vocabulary), _has_holds(vocabulary)):
@@ -85,7 +85,7 @@ def write_midi(
     step_seconds: float = 0.4,
     stem: str = "sample",
 ) -> list[Path]:
-    """Each of (R, T) sequences as a file STEM-1.mid, STEM-2.mid, ... of a folder, which is made; returns the files.
+    """Write (R, T) sequences to files STEM-1.mid, STEM-2.mid, ... of a folder, which is made; returns the files.
 
     Raises:
         ValueError, ImportError: as `midi_bytes`.
@@ -108,16 +108,16 @@ def abc_text(
 ) -> str:
     """(R, T) sequences as ABC tunes: quavers in bars of eight, every accidental written out.
 
-    ABC's tempo is a whole number of quavers a minute, so a step of other length sounds rounded.
+    ABC's tempo is a whole number of quavers per minute, so the length of a step may be rounded.
 
     Args:
         sequences: (R, T) int64, PAD after the end.
-        vocabulary: of a music task.
+        vocabulary: vocabulary of a music task.
         step_seconds: how long a step sounds.
-        titles: one a sequence; None numbers them.
+        titles: one per sequence; None numbers them.
 
     Raises:
-        ValueError: for a vocabulary of something else.
+        ValueError: for a vocabulary of another kind of task.
     """
     _check_step(step_seconds)
     rows = np.asarray(sequences)
@@ -136,10 +136,10 @@ def draw_piano_roll(
     step_seconds: float = 0.4,
     titles: Sequence[str] | None = None,
 ) -> Path:
-    """The first twelve of (R, T) sequences as piano rolls below each other in one PNG file; returns it.
+    """Draw the first twelve of (R, T) sequences as piano rolls, one below the other, in one PNG file; returns it.
 
     Raises:
-        ValueError: for a vocabulary of something else, or no sequence.
+        ValueError: for a vocabulary of another kind of task, or without a sequence.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -151,7 +151,7 @@ def draw_piano_roll(
     spans = [note_spans(melody(row, vocabulary), _has_holds(vocabulary)) for row in rows]
     keys = [key for notes in spans for _, _, key in notes] or [KEYS // 2]
     low, high = min(keys) - 2, max(keys) + 2
-    height = max(1.6, 0.075 * (high - low))  # inches a roll
+    height = max(1.6, 0.075 * (high - low))  # inches per roll
     figure = Figure(figsize=(10, 0.8 + (height + 0.35) * len(rows)), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)
     for number, (axes, notes) in enumerate(zip(figure.subplots(len(rows), 1, squeeze=False)[:, 0], spans, strict=True)):
@@ -194,7 +194,7 @@ def _draw_key(figure: Any) -> None:
 
 
 def _draw_roll(axes: Any, notes: Sequence[tuple[int, int, int]], horizon: int, limits: tuple[int, int]) -> None:
-    """One piano roll: rows of black keys shaded, bars ruled, a box a note, coloured by its pitch class."""
+    """One piano roll: shaded rows of black keys, lines between bars, and one box per note, coloured by pitch class."""
     from matplotlib.patches import FancyBboxPatch
 
     low, high = limits
@@ -233,7 +233,7 @@ def _abc_bars(symbols: Melody, has_holds: bool) -> str:
     edges = np.flatnonzero(np.diff(np.concatenate([[0], silence.astype(int), [0]])))
     parts += [(int(start), int(stop - start), None) for start, stop in zip(edges[::2], edges[1::2], strict=True)]
     bars: list[str] = [""] * -(-len(symbols) // STEPS_PER_BAR)
-    altered: list[set[str]] = [set() for _ in bars]  # letters that an accidental of the bar applies to
+    altered: list[set[str]] = [set() for _ in bars]  # letters with an accidental in this bar
     for start, steps, key in sorted(parts, key=lambda part: part[0]):
         while steps:
             bar, place = divmod(start, STEPS_PER_BAR)
@@ -247,7 +247,7 @@ def _abc_bars(symbols: Melody, has_holds: bool) -> str:
 
 
 def _abc_pitch(key: int, altered: set[str]) -> str:
-    """A key in ABC's letters; a natural is written where its bar has altered the letter before."""
+    """A key in ABC's letters; a natural is written if the letter was altered earlier in its bar."""
     octave, pitch_class = divmod(key + MIDI_NOTE_OF_KEY_0, 12)
     letter = _ABC_LETTERS[pitch_class].removeprefix(_ACCIDENTAL)
     accidental = _ACCIDENTAL if pitch_class in _BLACK_KEYS else "=" if letter in altered else ""

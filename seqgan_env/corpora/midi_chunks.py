@@ -1,6 +1,6 @@
-"""The chunks of a MIDI file, for what its reader does not tell: sequences that are independent, notes that never end.
+"""Reads chunks of a MIDI file, for facts that its reader does not give: separate sequences, notes without an end.
 
-In: bytes. Out: bytes, numbers. Nothing here raises for a damaged file; that is left to the reader.
+In: bytes. Out: bytes, numbers. A damaged file raises no error here; the reader raises it.
 """
 
 from __future__ import annotations
@@ -8,14 +8,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 _PERCUSSION = 9  # channel, counted from 0
-_DATA_BYTES = {0xC0: 1, 0xD0: 1}  # of a message, by its kind; the others have two
+_DATA_BYTES = {0xC0: 1, 0xD0: 1}  # data bytes of a message, by its kind; all others have two
 _SYSTEM_COMMON = {0xF1: 1, 0xF2: 2, 0xF3: 1}
 
 
 def independent_sequences(data: bytes) -> list[bytes]:
-    """The sequences of a file of type 2, each as a file of its own; of another type the file itself.
+    """The sequences of a file of type 2, each as a separate file; for another type the file itself.
 
-    The tracks of type 0 and 1 sound together. Those of type 2 are pieces of their own.
+    The tracks of type 0 and 1 sound together. The tracks of type 2 are separate pieces.
     """
     if data[8:10] != b"\0\2":
         return [data]
@@ -24,12 +24,12 @@ def independent_sequences(data: bytes) -> list[bytes]:
 
 
 def count_note_ons(data: bytes) -> int:
-    """The notes that begin in a file, percussion left out, whether they end or not."""
+    """Number of notes that begin in a file, with or without an end; without percussion."""
     return sum(_track_note_ons(data, start, stop) for start, stop in _tracks(data))
 
 
 def _tracks(data: bytes) -> Iterator[tuple[int, int]]:
-    """Where the content of each track begins and ends."""
+    """The beginning and end of the content of each track, as positions in the file."""
     place = 8 + int.from_bytes(data[4:8], "big")
     while place + 8 <= len(data):
         start = place + 8
@@ -64,7 +64,7 @@ def _track_note_ons(data: bytes, place: int, stop: int) -> int:
 
 
 def _variable_length(data: bytes, place: int) -> tuple[int, int]:
-    """A number of seven bits a byte, and the place behind it."""
+    """A number with seven bits per byte, and the place after it."""
     value = 0
     while True:
         byte = data[place]

@@ -1,12 +1,12 @@
 """From a line of text to its tokens and back: characters, words or subwords.
 
-In: lines. Out: token strings, which joined as the segmentation says give the line back, with its white space made
-single spaces (words and subwords).
+In: lines. Out: token strings. Joined as the segmentation says, they give the line back; for words and subwords its
+white space becomes single spaces.
 
 Characters are grapheme clusters (Unicode Standard Annex 29): a letter with its accents, a flag, or a family of emoji is
-one token. Words are what stands between white space; where punctuation is split off, marks carry ‿ on the side where no
-space is, so 'Yes (or no).' is Yes (‿ or no ‿) ‿. and the text comes back exactly. Subwords are byte-pair encodings of
-characters, with ▁ for a space.
+one token. Words are separated by white space. If punctuation is split off, a mark has ‿ on a side without a space: 'Yes
+(or no).' becomes Yes (‿ or no ‿) ‿. So the exact text can be restored. Subwords are byte-pair encodings of characters,
+with ▁ for a space.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Punctuation = Literal["auto", "split", "keep"]
 UNKNOWN = "<unk>"
 ATTACHED = "‿"
 SPACE = "▁"
-SAMPLE_LINES = 2_000  # lines that "auto" looks at
+SAMPLE_LINES = 2_000  # lines that "auto" examines
 
 _CLUSTER = regex.compile(r"\X")
 _WORD = r"[\p{L}\p{M}\p{N}_]++(?:['’\-][\p{L}\p{M}\p{N}_]++|(?<=\p{N})[.,:](?=\p{N})[\p{L}\p{M}\p{N}_]++)*+"
@@ -41,8 +41,8 @@ class Segmentation:
 
     Attributes:
         unit: character, word or subword.
-        splits_punctuation: for words, whether a mark beside a word is a token of its own.
-        description: the choice in words, with its reason where it was made by looking.
+        splits_punctuation: for words, whether a mark next to a word is a separate token.
+        description: the choice in words, with the reason of an automatic one.
     """
 
     unit: Literal["character", "word", "subword"]
@@ -51,18 +51,18 @@ class Segmentation:
 
     @property
     def separator(self) -> str:
-        """What stands between two tokens of a text."""
+        """The string between two tokens of a text."""
         return " " if self.unit == "word" else ""
 
     @property
     def replace(self) -> tuple[tuple[str, str], ...]:
-        """What `Vocabulary.decode` replaces in the joined tokens."""
+        """The replacements that `Vocabulary.decode` makes in the joined tokens."""
         if self.unit == "subword":
             return ((SPACE, " "),)
         return ((" " + ATTACHED, ""), (ATTACHED + " ", "")) if self.splits_punctuation else ()
 
     def pieces(self, part: str) -> list[str]:
-        """Tokens of what cannot be cut at a space any more: a field of a line of words, or a line of characters."""
+        """Tokens of a field, which is not cut at spaces any more: a word with its marks, or a line of characters."""
         if self.unit == "character":
             return list(part) if part.isascii() else _CLUSTER.findall(part)
         if not self.splits_punctuation or part == UNKNOWN:
@@ -77,21 +77,21 @@ class Segmentation:
         return tokens
 
     def fields(self, line: str) -> list[str]:
-        """What `pieces` is to cut: the line's words between white space, or the whole line."""
+        """The fields for `pieces`: the words of the line, or the whole line."""
         return line.split() if self.unit == "word" else [line]
 
 
 def choose_segmentation(lines: Sequence[str], unit: Unit = "auto", punctuation: Punctuation = "auto") -> Segmentation:
-    """The segmentation that is asked for, or that fits some lines.
+    """The given segmentation, or for "auto" one that fits some lines.
 
-    "auto" takes words where at least half of the lines have white space, unless the words would be longer than 30
-    characters on average, or longer than 3 in a script that is written without spaces (Chinese, Japanese, Thai, ...):
-    then characters. Punctuation is split off where marks more often stand at words than alone.
+    "auto" takes words if at least half of the lines have white space. But it takes characters if the words would be
+    longer than 30 characters on average, or longer than 3 in a script without spaces (Chinese, Japanese, Thai, ...).
+    Punctuation is split off if marks occur more often at words than alone.
 
     Args:
-        lines: some of the corpus, at least one.
+        lines: some lines of the corpus, at least one.
         unit: auto, character, word or subword.
-        punctuation: for words: auto, split (marks are tokens) or keep (a token is all between two spaces).
+        punctuation: for words: auto, split (marks are tokens) or keep (a token is everything between two spaces).
     """
     reason = ""
     if unit == "auto":
@@ -119,7 +119,7 @@ def _fitting_unit(lines: Sequence[str]) -> tuple[Literal["character", "word"], s
 
 
 def _marks_are_attached(lines: Iterable[str]) -> bool:
-    """Whether more marks stand at the end of a word than alone."""
+    """Whether marks occur more often at the end of a word than alone."""
     attached = alone = 0
     for line in lines:
         for field in line.split():
@@ -133,11 +133,11 @@ def train_tokenizer(lines: Iterable[str], size: int) -> Any:
 
     Args:
         lines: text to learn merges from.
-        size: of its vocabulary, <unk> included; at most half of it are single characters, the most frequent ones.
+        size: size of its vocabulary, with <unk>. At most half of it are single characters, the most frequent ones.
 
     Raises:
         ImportError: without the tokenizers library.
-        CorpusError: if there is nothing to learn.
+        CorpusError: if there is nothing to learn from.
     """
     try:
         from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers

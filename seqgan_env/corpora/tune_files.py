@@ -1,7 +1,7 @@
-"""The tunes of a music corpus: of its files, and of those of a validation set and a test set of their own.
+"""Reads the tunes of a music corpus, and of a separate validation set and test set.
 
-In: names of files, folders and patterns, and the grid. Out: the tunes in this order, and what is wrong with the files
-and tunes that cannot be used.
+In: names of files, folders and patterns, and the grid. Out: the tunes in this order, and the faults of files and tunes
+that cannot be used.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ from pathlib import Path
 from seqgan_env.corpora.corpus import CorpusError, corpus_files
 from seqgan_env.corpora.tunes import Grid, Tune, read_tunes
 
-SUFFIXES = (".mid", ".midi", ".abc")  # that are read of a folder
+SUFFIXES = (".mid", ".midi", ".abc")  # the suffixes that are read from a folder
 
 
 @dataclass
 class TuneFiles:
-    """What was read.
+    """The result of reading.
 
     Attributes:
-        tunes: of all corpora, one corpus after another.
-        broken: what is wrong with each file or tune that was skipped.
-        files: that were looked at.
-        first: the first tune of each corpus, by the corpus' split.
+        tunes: tunes of all corpora, one corpus after another.
+        broken: the fault of each skipped file or tune.
+        files: all files.
+        first: split -> index of the first tune of its corpus.
     """
 
     tunes: list[Tune] = field(default_factory=list)
@@ -34,7 +34,7 @@ class TuneFiles:
 
     @property
     def are_text(self) -> bool:
-        """Whether no file is MIDI or ABC, so that the grid of the tunes is that of the text."""
+        """Whether no file is MIDI or ABC. The grid of the tunes is then that of the text."""
         return all(file.suffix.lower() not in SUFFIXES for file in self.files)
 
 
@@ -43,11 +43,11 @@ def read_tune_files(corpora: Mapping[str, str | Path | None], grid: Grid, skip_b
 
     Args:
         corpora: split -> file, folder, pattern or several, as in `corpus_files`; None is left out.
-        grid: when a tune is sampled.
-        skip_broken: go on after files and tunes that cannot be used, as long as one of each corpus can.
+        grid: the times at which a tune is sampled.
+        skip_broken: go on after files and tunes that cannot be used, if at least one of each corpus can.
 
     Raises:
-        CorpusError: if no file of a corpus can be used, or one cannot and none may be skipped.
+        CorpusError: if no file of a corpus can be used, or if one cannot be used and skip_broken is False.
         ImportError: for MIDI and ABC without symusic.
     """
     read = TuneFiles()
@@ -59,7 +59,7 @@ def read_tune_files(corpora: Mapping[str, str | Path | None], grid: Grid, skip_b
 
 
 def _read_corpus(corpus: str | Path, grid: Grid, skip_broken: bool, read: TuneFiles) -> None:
-    """Add what one corpus holds to what was read."""
+    """Read one corpus and add it to the result."""
     errors: list[CorpusError] = []
     before = len(read.tunes)
     files = corpus_files(corpus, SUFFIXES)

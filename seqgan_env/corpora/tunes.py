@@ -1,12 +1,14 @@
 """Tunes: from MIDI, ABC and text files to one symbol per step of a grid.
 
 In: bytes of a file. Out: `Tune`s, whose symbols are the piano's keys 1..88 (MIDI note - 20, so A4 = 49), REST and HOLD
-(the note of the step before sounds on); each is a token with a name: "A4", "C#5", "rest", "hold". What is wrong with a
-file is a `CorpusError`. MIDI is parsed by `symusic`, ABC by the program abc2midi that comes with it, in a process of
-its own, because on some damaged input it crashes or never ends. Both are needed only where such a file is read. Before
-that `abc_notation` takes from an ABC tune what would read other files, and its ornaments.
+(the note of the step before continues). Each is a token with a name: "A4", "C#5", "rest", "hold". A fault of a file
+raises a `CorpusError`.
+`symusic` parses MIDI. The program abc2midi, which comes with it, parses ABC. It runs in a separate process, because on
+some damaged input it crashes or never ends. Both are needed only for such files. Before that, `abc_notation` removes
+from an ABC tune its ornaments, and directives that would read other files.
 
-A note counts at a step if it sounds 1/32 of a step after it: abc2midi starts notes a tick late, hands are not exact.
+A note counts at a step if it sounds 1/32 of a step later. The delay is needed because abc2midi starts notes a tick
+late, and players are not exact.
 """
 
 from __future__ import annotations
@@ -35,23 +37,24 @@ REST, HOLD = 0, -1  # symbols beside the keys 1..88
 KEYS = 88
 MIDI_NOTE_OF_KEY_0 = 20
 SYMBOL_NAMES = {REST: "rest", HOLD: "hold"}
-LATE = 1 / 32  # of a step
+LATE = 1 / 32  # share of a step
 MAX_STEPS = 1_000_000  # of one tune; a longer one is a damaged file
 ABC2MIDI_SECONDS = 10.0  # for one tune; it needs about 0.01
-DEFAULT_MICROSECONDS_PER_CROTCHET = 500_000  # MIDI's own: 120 crotchets a minute
+DEFAULT_MICROSECONDS_PER_CROTCHET = 500_000  # MIDI's default: 120 crotchets per minute
 PITCH_CLASSES = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
 _NOTE = re.compile(r"([A-Ga-g])([#b]?)(-?\d{1,2})")
 
 
 @dataclass(frozen=True)
 class Grid:
-    """When a tune is sampled.
+    """The times at which a tune is sampled.
 
     Attributes:
-        step: between two samples, in seconds or crotchets.
+        step: time between two samples, in seconds or crotchets.
         in_beats: whether `step` counts crotchets instead of seconds.
-        from_first_note: whether the first sample is at the first note, or at time 0 so that a leading rest is one.
-        plays_ornaments: whether ornaments of ABC are played as abc2midi does, instead of the notes that are written.
+        from_first_note: whether the first sample is at the first note. Otherwise it is at time 0, and a tune may begin
+            with a rest.
+        plays_ornaments: whether ornaments of ABC are played as abc2midi does, instead of the written notes.
     """
 
     step: float
@@ -67,13 +70,13 @@ class Tune:
     Attributes:
         source: the file, and the place in it.
         symbols: (n,) int64, a key 1..88, REST or HOLD at each step.
-        polyphonic_steps: at which more than one pitch sounds; the highest is the symbol.
-        notes: in the file, percussion left out.
-        missed_notes: of these, the ones that sound at no step.
+        polyphonic_steps: number of steps with more than one pitch; the symbol is the highest.
+        notes: number of notes in the file, without percussion.
+        missed_notes: number of notes that sound at no step.
         repaired: whether abc2midi reported errors in it and went on.
-        lost_notes: of a MIDI file, those that never end or have no length; they are left out.
-        ornaments: of ABC, marks that were removed.
-        refused: of ABC, directives that would have read other files and were removed.
+        lost_notes: for MIDI, number of notes that never end or have no length; they are left out.
+        ornaments: for ABC, number of removed marks.
+        refused: for ABC, removed directives, which would have read other files.
     """
 
     source: str
@@ -140,13 +143,13 @@ def name_symbol(name: str) -> int:
 
 
 def read_tunes(path: Path, grid: Grid) -> tuple[list[Tune], list[CorpusError]]:
-    """The tunes of one file, told by its content, and what is wrong with those of its tunes that cannot be used.
+    """The tunes of one file, and the faults of its tunes that cannot be used; the content shows the kind of file.
 
-    Text holds a tune on each line: keys 1..88, note names, "rest" and "hold", with spaces between; lines that begin
-    with % are comments. It is taken as it stands, whatever the grid. Each sequence of a MIDI file of type 2 is a tune.
+    Text has one tune per line: keys 1..88, note names, "rest" and "hold", separated by spaces; lines that begin with %
+    are comments. The grid does not change it. Each sequence of a MIDI file of type 2 is a tune.
 
     Raises:
-        CorpusError: if the file cannot be read, or nothing in it is a tune.
+        CorpusError: if the file cannot be read, or contains no tune.
         ImportError: for MIDI and ABC if symusic is not installed.
     """
     expect_tunes(path)
@@ -158,14 +161,14 @@ def read_tunes(path: Path, grid: Grid) -> tuple[list[Tune], list[CorpusError]]:
         raise CorpusError("is empty; give a MIDI, ABC or text file", path)
     if data.startswith(b"MThd") or path.suffix.lower() in (".mid", ".midi"):
         return _read_midi(data, str(path), grid)
-    without_byte_order_mark(data, path)  # for the error of UTF-16 alone: marks inside a file are dealt with, too
+    without_byte_order_mark(data, path)  # only for its error for UTF-16; marks inside a file are treated below
     if path.suffix.lower() == ".abc" or re.search(rb"(?m)^(?:\xef\xbb\xbf)?X:", data):
         return _read_abc(data, str(path), grid)
     return _read_text(data, str(path)), []
 
 
 def _read_midi(data: bytes, source: str, grid: Grid) -> tuple[list[Tune], list[CorpusError]]:
-    """The tune of a MIDI file; of type 2, each of its sequences, and what is wrong with the others."""
+    """The tune of a MIDI file, or the sequences of a file of type 2; and the faults of those that cannot be used."""
     parts = independent_sequences(data)
     tunes: list[Tune] = []
     errors: list[CorpusError] = []
@@ -181,7 +184,7 @@ def _read_midi(data: bytes, source: str, grid: Grid) -> tuple[list[Tune], list[C
 
 
 def midi_notes(data: bytes, source: str, in_beats: bool) -> Notes:
-    """The notes of a MIDI file, without percussion; where it states no tempo, 120 crotchets a minute.
+    """The notes of a MIDI file, without percussion. The default tempo is 120 crotchets per minute.
 
     Args:
         data: the file.
@@ -189,12 +192,12 @@ def midi_notes(data: bytes, source: str, in_beats: bool) -> Notes:
         in_beats: times in crotchets instead of seconds.
 
     Raises:
-        CorpusError: if it is damaged, has no pitched note, or has one that is not on the piano.
+        CorpusError: if it is damaged, has no pitched note, or has a note that is not on the piano.
     """
     score_class = symusic_library().Score
     try:
         score = score_class.from_midi(data)
-    except (RuntimeError, ValueError, OverflowError) as error:  # what symusic raises for damaged files
+    except (RuntimeError, ValueError, OverflowError) as error:  # symusic raises these for damaged files
         raise CorpusError(f"is not a MIDI file that can be read: {error}; export it anew", source) from error
     columns = [track.notes.numpy() for track in score.tracks if not track.is_drum]
     percussion = sum(len(track.notes) for track in score.tracks if track.is_drum)
@@ -226,7 +229,7 @@ def _crotchets(ticks: IntArray, ticks_per_crotchet: int, tempos: Any) -> npt.NDA
 
 def _seconds(ticks: IntArray, ticks_per_crotchet: int, tempos: Sequence[tuple[int, int]]) -> npt.NDArray[np.float64]:
     """Times of ticks under a tempo map of (tick, microseconds per crotchet)."""
-    in_order = sorted(tempos, key=lambda tempo: tempo[0])  # of two at one tick the later in the file
+    in_order = sorted(tempos, key=lambda tempo: tempo[0])  # of two at one tick, the later one in the file wins
     changes = dict([(0, DEFAULT_MICROSECONDS_PER_CROTCHET), *in_order])
     at = np.array(list(changes), dtype=np.int64)
     seconds_per_tick = np.array(list(changes.values())) / (1e6 * ticks_per_crotchet)
@@ -236,13 +239,13 @@ def _seconds(ticks: IntArray, ticks_per_crotchet: int, tempos: Sequence[tuple[in
 
 
 def _sample(notes: Notes, grid: Grid, source: str) -> Tune:
-    """The highest pitch that sounds at each step, HOLD where it is the same note as before, REST where none sounds."""
+    """The highest pitch that sounds at each step; HOLD if the note is the same as before, REST if no note sounds."""
     origin = float(notes.starts.min()) if grid.from_first_note else 0.0
     last = (float(notes.ends.max()) - origin) / grid.step
     if not last <= MAX_STEPS:
         raise CorpusError(f"lasts {last:,.0f} steps, more than {MAX_STEPS:,}; it is damaged, or the step small", source)
     n_steps = max(1, int(np.ceil(last - LATE)))
-    # The steps of a note: from the first to before the second.
+    # A note has the steps from `first` to before the second number.
     first, stop = (
         np.clip(np.ceil((times - origin) / grid.step - LATE), 0, n_steps).astype(np.int64)
         for times in (notes.starts, notes.ends)
@@ -268,11 +271,11 @@ def _sample(notes: Notes, grid: Grid, source: str) -> Tune:
 
 
 def _read_abc(data: bytes, source: str, grid: Grid) -> tuple[list[Tune], list[CorpusError]]:
-    """Each tune of an ABC file, and what is wrong with the others."""
+    """The tunes of an ABC file, and the faults of those that cannot be used."""
     header, parts = split_tunes(data)
     if not parts:
         raise CorpusError("holds no ABC tune: no line begins with X:", source)
-    program = os.environ["SYMUSIC_ABC2MIDI"] if symusic_library() else ""  # symusic says in this variable where it is
+    program = os.environ["SYMUSIC_ABC2MIDI"] if symusic_library() else ""  # symusic puts its path into this variable
 
     def read(number: int) -> Tune | CorpusError:
         title = re.match(rb"X:\s*(\w*)", parts[number])
@@ -292,7 +295,7 @@ def _read_abc(data: bytes, source: str, grid: Grid) -> tuple[list[Tune], list[Co
 
 
 def _abc_tune(program: str, plain: PlainTune, grid: Grid, place: str) -> Tune:
-    """One ABC tune on the grid, or a CorpusError that also names a directive which was removed."""
+    """One ABC tune on the grid. A CorpusError also names a removed directive."""
     try:
         midi, repaired = _abc_to_midi(program, plain.abc, place)
         tune = _sample(midi_notes(midi, place, grid.in_beats), grid, place)
@@ -307,9 +310,9 @@ def _abc_to_midi(program: str, abc: bytes, source: str) -> tuple[bytes, bool]:
     """MIDI of one ABC tune without guitar chords, and whether errors were reported.
 
     Raises:
-        CorpusError: if abc2midi crashes, does not end, or makes nothing of it.
+        CorpusError: if abc2midi crashes, does not end, or gives no result.
     """
-    # Without this directive the notes of a chord start one after another.
+    # Without this directive the notes of a chord would start one after another.
     abc = re.sub(rb"(?m)^X:.*$", lambda line: line.group() + b"\n%%MIDI chordattack 0", abc, count=1)
     with tempfile.TemporaryDirectory(prefix="seqgan-abc-") as folder:
         (Path(folder) / "tune.abc").write_bytes(abc)
@@ -322,12 +325,12 @@ def _abc_to_midi(program: str, abc: bytes, source: str) -> tuple[bytes, bool]:
         if ended.returncode != 0 or not midi.is_file():
             said = re.findall(rb"Error[^\n]*", ended.stdout)
             reason = said[0].decode("utf-8", "replace")[:100] if said else f"exit status {ended.returncode}"
-            raise CorpusError(f"abc2midi makes nothing of it ({reason}); repair it", source)
+            raise CorpusError(f"abc2midi cannot read it ({reason}); repair it", source)
         return midi.read_bytes(), b"Error" in ended.stdout
 
 
 def _read_text(data: bytes, source: str) -> list[Tune]:
-    """A tune on each line."""
+    """The tunes of a text, one per line."""
     tunes = []
     known: dict[str, int] = {}
     byte = 0
@@ -366,14 +369,14 @@ def symusic_library() -> Any:
 
 
 def without_rests(symbols: IntArray) -> IntArray:
-    """(n,) symbols in which rests prolong the note before them; those before the first note are left out."""
+    """(n,) symbols in which rests prolong the note before them; rests before the first note are left out."""
     notes = np.flatnonzero(symbols > 0)
     sounding = symbols[notes[0] :] if len(notes) else symbols[:0]
     return np.where(sounding == REST, HOLD, sounding)
 
 
 def without_holds(symbols: IntArray) -> IntArray:
-    """(n,) symbols in which HOLD is replaced by what it holds: a note that lasts n steps is n times its key."""
+    """(n,) symbols in which each HOLD is replaced by its key: a note of n steps becomes n times its key."""
     struck = np.maximum.accumulate(np.where(symbols == HOLD, -1, np.arange(len(symbols))))
     return symbols[np.maximum(struck, 0)]
 
@@ -383,7 +386,7 @@ def note_spans(symbols: IntArray, has_holds: bool) -> list[tuple[int, int, int]]
 
     Args:
         symbols: (n,) keys, REST, HOLD. A HOLD with no note before it is silence.
-        has_holds: whether notes are told apart by HOLD; otherwise equal neighbours are one note.
+        has_holds: whether HOLD marks notes that go on; otherwise equal neighbours are one note.
     """
     spans: list[tuple[int, int, int]] = []
     for step, symbol in enumerate(symbols.tolist()):

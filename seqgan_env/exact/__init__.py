@@ -1,4 +1,4 @@
-"""A small world in which nothing needs to be estimated: see `world`, which is what to read first."""
+"""A small world in which nothing needs to be estimated. Read `world` first."""
 
 from seqgan_env.exact.policies import TablePolicy
 from seqgan_env.exact.sequences import MOST_SEQUENCES, SequenceTree, count_sequences

@@ -1,4 +1,4 @@
-"""Policies of a small world: one that is a table, and the probabilities of one that can only be drawn from."""
+"""Policies of a small world: a table of probabilities, and the probabilities of a policy that can only draw."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from seqgan_env.models.sampling import draw_from_logits
 from seqgan_env.models.sequence_models import State
 from seqgan_env.rollout_policies import RolloutPolicy
 
-_GRID = 1 << 14  # uniforms with which a policy is asked that can draw, but cannot tell its probabilities
+_GRID = 1 << 14  # uniforms for a policy that can draw, but does not give its probabilities
 _GRID_CELLS = 1 << 22  # draws at once
 
 
 class TablePolicy:
-    """A policy whose next-token probabilities stand in a table, a row for each prefix. Made by `ExactWorld.policy`.
+    """A policy with a table of next-token probabilities, one row per prefix. `ExactWorld.policy` makes it.
 
     Args:
         children: (P, V) int64, the number of the prefix that follows each prefix with each token; 0 where it has ended.
@@ -64,7 +64,7 @@ def log_probs_by_drawing(tree: SequenceTree, policy: RolloutPolicy) -> FloatArra
         rows = np.flatnonzero(tree.real[:, t])
         if not len(rows):
             break
-        before, (numbers, first) = numbers, np.unique(tree.prefix[rows, t], return_index=True)  # one row a prefix
+        before, (numbers, first) = numbers, np.unique(tree.prefix[rows, t], return_index=True)  # one row per prefix
         if t:
             parents = np.searchsorted(before, tree.prefix[rows[first], t - 1])
             tokens = torch.from_numpy(tree.tokens[rows[first], t - 1])

@@ -30,7 +30,7 @@ class SequenceTree:
         children: (P, V) int64, the number of the prefix that follows each prefix with each token; 0 where it has ended.
 
     Raises:
-        ValueError: if a size is below 1, EOS is no token, or S is above 200,000.
+        ValueError: if a size is below 1, EOS is not a token, or S is above 200,000.
     """
 
     def __init__(self, vocab_size: int, sequence_length: int, eos_token: int | None = None) -> None:
@@ -55,10 +55,10 @@ class SequenceTree:
 
 
 def count_sequences(vocab_size: int, sequence_length: int, eos_token: int | None = None) -> int:
-    """How many sequences there are: V^T, or with EOS n_1 = V, n_T = 1 + (V - 1) n_{T-1}.
+    """The number of sequences: V^T, or with EOS n_1 = V, n_T = 1 + (V - 1) n_{T-1}.
 
     Raises:
-        ValueError: if a size is below 1, or EOS is no token.
+        ValueError: if a size is below 1, or EOS is not a token.
     """
     for name, size in (("vocab_size", vocab_size), ("sequence_length", sequence_length)):
         if size < 1:
@@ -88,7 +88,7 @@ def _enumerate(vocab_size: int, sequence_length: int, eos_token: int | None) -> 
 
 
 def _number_prefixes(tokens: IntArray, real: npt.NDArray[np.bool_]) -> IntArray:
-    """For each token the number of the prefix before it, (S, T) int64; 0 is the empty prefix, and stands at PAD."""
+    """For each token the number of the prefix before it, (S, T) int64. 0 is the empty prefix, and the value at PAD."""
     numbers = np.zeros(tokens.shape, dtype=np.int64)
     count = 1
     for t in range(1, tokens.shape[1]):

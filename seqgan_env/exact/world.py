@@ -1,7 +1,8 @@
-"""Eq. 1-8 and 13 by enumeration: in a small world every quantity that is estimated elsewhere is known exactly.
+"""Eq. 1-8 and 13 by enumeration: in a small world every quantity is computed exactly instead of estimated.
 
-A world is all sequences that a small task allows. In: policies, rewards. Out: distributions, action values (Eq. 4),
-the objective and its gradient (Eq. 1, 6-7), the best discriminator, NLLs and KLs (Eq. 13), the best policy. For
+A world consists of all sequences that a small task allows. In: policies, rewards. Out: distributions, action values
+(Eq. 4), the objective and its gradient (Eq. 1, 6-7), the best discriminator, NLLs and KLs (Eq. 13), the best policy.
+For
 teaching and for tests: an estimator is compared with the truth in two lines.
 
     world = ExactWorld.of(toy_task())
@@ -31,14 +32,14 @@ from seqgan_env.rollout_policies import RolloutPolicy
 from seqgan_env.tasks.task import Task
 
 Distribution = RolloutPolicy | LikelihoodModel | FloatArray
-"""What has a probability for every sequence: a policy, or the (S,) probabilities themselves."""
+"""A distribution over all sequences: a policy, or the (S,) probabilities themselves."""
 
-_GRADIENT_ROWS = 1 << 14  # sequences that are differentiated at once
+_GRADIENT_ROWS = 1 << 14  # sequences in one gradient computation
 
 
 @dataclass(frozen=True)
 class Moments:
-    """Expectation and standard deviation of one draw, in the unit of what is drawn.
+    """Expectation and standard deviation of one draw, in the unit of the drawn values.
 
     The mean of N independent draws has the standard deviation `deviation / sqrt(N)`.
     """
@@ -48,7 +49,7 @@ class Moments:
 
 
 class ExactWorld:
-    """All sequences of V tokens and T steps, and what can be known of them.
+    """All sequences of V tokens and T steps, with their exact quantities.
 
     Without EOS there are V^T. With EOS a sequence ends after it, or at T: n_1 = V, n_T = 1 + (V - 1) n_{T-1}.
 
@@ -59,10 +60,10 @@ class ExactWorld:
 
     Attributes:
         sequences: (S, T) int64, all sequences in lexicographic order, PAD = V after the end.
-        lengths: (S,) int64, tokens of each sequence, EOS among them.
+        lengths: (S,) int64, tokens of each sequence, with EOS.
 
     Raises:
-        ValueError: if a size is below 1, EOS is no token, or S is above 200,000.
+        ValueError: if a size is below 1, EOS is not a token, or S is above 200,000.
     """
 
     def __init__(self, vocab_size: int, sequence_length: int, eos_token: int | None = None) -> None:
@@ -86,8 +87,8 @@ class ExactWorld:
     def log_probs(self, policy: RolloutPolicy | LikelihoodModel) -> FloatArray:
         """log p(y_t | Y_{1:t-1}) of every token of every sequence in nats, (S, T) float64; 0 at PAD.
 
-        A policy without a likelihood is asked for its draws with 16,384 evenly spaced uniforms at every prefix: each of
-        its probabilities is then right to about 1e-4.
+        A policy without a likelihood draws with 16,384 evenly spaced uniforms at every prefix. Each of its
+        probabilities then has an error of about 1e-4.
 
         Raises:
             ValueError: if the policy has another vocabulary, or its probabilities do not sum to 1.
@@ -102,7 +103,7 @@ class ExactWorld:
         if not abs(total - 1) < 1e-3:
             raise ValueError(
                 f"{type(policy).__name__} gives all {len(self):,} sequences together the probability {total:.4f}; "
-                "expected 1. Look at its log_probs: natural logarithms, one a token, 0 at PAD."
+                "expected 1. Look at its log_probs: natural logarithms, one per token, 0 at PAD."
             )
         return found
 
@@ -115,7 +116,9 @@ class ExactWorld:
         if not isinstance(distribution, np.ndarray):
             return np.exp(self.log_probs(distribution).sum(axis=1))
         if distribution.shape != (len(self),):
-            raise ValueError(f"probabilities have shape {distribution.shape}, expected ({len(self)},), one a sequence")
+            raise ValueError(
+                f"probabilities have shape {distribution.shape}, expected ({len(self)},), one per sequence"
+            )
         total = float(distribution.sum())
         if not (abs(total - 1) < 1e-3 and (distribution >= 0).all()):
             raise ValueError(f"probabilities must be at least 0 and sum to 1, got the sum {total:.4f}")
@@ -141,14 +144,14 @@ class ExactWorld:
 
         Args:
             reward_model: R.
-            rollout_policy: G_beta, which completes the prefix. It needs not give the prefix itself any probability.
+            rollout_policy: G_beta, which completes the prefix. The prefix itself may have probability 0 under it.
 
         Returns:
-            (S, T) float64, for each token of each sequence, in units of the reward; 0 at PAD.
+            (S, T) float64, one value for each token of each sequence, in units of the reward; 0 at PAD.
         """
         own = self.log_probs(rollout_policy)
         later = own[:, ::-1].cumsum(axis=1)[:, ::-1]
-        later = np.concatenate([later[:, 1:], np.zeros((len(self), 1))], axis=1)  # of what follows y_t
+        later = np.concatenate([later[:, 1:], np.zeros((len(self), 1))], axis=1)  # sums over the tokens after y_t
         weighted = np.exp(later) * self.rewards(reward_model)[:, None]
         return np.where(self._tree.real, self._tree.edge_sums(weighted)[self._tree.edge], 0.0)
 
@@ -156,7 +159,7 @@ class ExactWorld:
         """Q of one prefix Y_{1:t} (its last token is the action), with the deviation of R over its completions.
 
         Raises:
-            ValueError: if no sequence of the world begins so.
+            ValueError: if no sequence of the world begins with it.
         """
         rows = self.beginning_with(prefix)
         weights = np.exp(self.log_probs(rollout_policy)[rows, len(prefix) :].sum(axis=1))
@@ -166,7 +169,7 @@ class ExactWorld:
         """Which sequences begin with a prefix, (S,) bool.
 
         Raises:
-            ValueError: if none does.
+            ValueError: if no sequence begins with it.
         """
         wanted = np.asarray(prefix, dtype=np.int64)
         rows = np.zeros(len(self), dtype=bool)
@@ -203,7 +206,7 @@ class ExactWorld:
             ValueError: if the generator's temperature is not 1.
         """
         if generator.temperature != 1.0:
-            raise ValueError(f"generator has temperature={generator.temperature}; its gradient is known at 1 only")
+            raise ValueError(f"generator has temperature={generator.temperature}; its gradient is known only at 1")
         values = self.action_values(reward_model, generator if rollout_policy is None else rollout_policy)
         weights = torch.from_numpy(self.probabilities(generator)[:, None] * values)
         named = {name: part for name, part in generator.named_parameters() if part.requires_grad}
@@ -224,7 +227,7 @@ class ExactWorld:
         return total
 
     def best_sequence(self, reward_model: RewardModel) -> tuple[IntArray, float]:
-        """The sequence of the highest reward, (T,) int64, and that reward; of several the first."""
+        """The sequence with the highest reward, (T,) int64, and this reward; the first one of several."""
         rewards = self.rewards(reward_model)
         best = int(rewards.argmax())
         return self._tree.tokens[best].copy(), float(rewards[best])
@@ -232,9 +235,9 @@ class ExactWorld:
     def best_policy(
         self, reward_model: RewardModel, anchor: Distribution | None = None, weight: float = 1.0
     ) -> TablePolicy:
-        """The policy of the highest J; with an anchor G_0, of the highest J - weight * KL(G || G_0).
+        """The policy with the highest J; with an anchor G_0, with the highest J - weight * KL(G || G_0).
 
-        Without an anchor it writes the best sequence always. With one it is G_0(Y) exp(R(Y) / weight) up to a factor.
+        Without an anchor it always writes the best sequence. With one it is G_0(Y) exp(R(Y) / weight) up to a factor.
 
         Args:
             reward_model: R.
@@ -278,7 +281,7 @@ class ExactWorld:
         """-E_{Y ~ sampled}[log scored(Y)] in nats per token (all nats over all expected tokens) or per sequence.
 
         Eq. 13's NLL_oracle is nll(generator, oracle), NLL_test is nll(oracle, generator), the entropy nll(g, g).
-        Infinite where `scored` gives 0 to what `sampled` draws.
+        It is infinite if `scored` gives probability 0 to a sequence that `sampled` draws.
         """
         if per not in ("token", "sequence"):
             raise ValueError(f"per={per!r} must be 'token' or 'sequence'")
@@ -295,7 +298,7 @@ class ExactWorld:
         return self.nll(p, q, per) - self.entropy(p, per)
 
     def jensen_shannon(self, p: Distribution, q: Distribution) -> float:
-        """JSD(p, q) in nats per sequence: log 2 less `discriminator_loss` of the best D."""
+        """JSD(p, q) in nats per sequence: log 2 minus `discriminator_loss` of the best D."""
         return float(np.log(2)) - self.discriminator_loss(self.best_discriminator(p, q), p, q)
 
 

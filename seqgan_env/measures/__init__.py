@@ -1,1 +1,1 @@
-"""Measuring: likelihoods, BLEU, samples beside real sequences, nearest training sequences."""
+"""Measuring: likelihoods, BLEU, comparison of samples with real sequences, nearest training sequences."""

@@ -1,13 +1,13 @@
-"""BLEU on token ids (Papineni et al. 2002), fast enough to be a reward; and self-BLEU, which shows lost diversity.
+"""BLEU on token ids (Papineni et al. 2002), fast enough for a reward; and self-BLEU, which shows lost diversity.
 
-BLEU-N = BP * (p_1 * ... * p_N)^(1/N). p_n is the share of a hypothesis' n-grams that some reference has too, each at
-most as often as the one reference that has it most often; BP = min(1, exp(1 - r / c)) for c tokens against the closest
-reference length r, the shorter of two as close. In: sequences (R, T) int64, PAD = V after the end, in NumPy arrays;
-EOS is a token like any other. Out: scores in [0, 1].
-
-How: an n-gram's number is the rank of (number of its first n - 1 tokens, last token) among those of the references.
-So numbers are exact, fit 64 bits for any n, and are found for a whole batch by one binary search an order; an n-gram
-whose beginning is unknown is dropped before the search.
+BLEU-N = BP * (p_1 * ... * p_N)^(1/N). p_n is the share of a hypothesis' n-grams that occur in some reference. Each
+n-gram counts at most as often as in the reference that has it most often. BP = min(1, exp(1 - r / c)) for c tokens and
+the closest reference length r (the shorter of two equally close ones).
+In: sequences (R, T) int64, PAD = V after the end, in NumPy arrays; EOS is a token like any other. Out: scores in [0,
+1].
+How: an n-gram's number is the rank of (number of its first n - 1 tokens, last token) among those of the references. So
+numbers are exact and fit 64 bits for any n. One binary search per order finds the numbers of a whole batch. An n-gram
+with an unknown beginning is dropped before the search.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
 
 Smoothing = Literal["none", "epsilon", "skip"]
-"""What an order without a single match counts as.
+"""How an order without any match is counted.
 
 "none": 0, and so the score is 0 (BLEU's definition; sacrebleu's "none", nltk's default since 3.3). "epsilon": 0.1
-matches (nltk's method1; sacrebleu's "floor"). "skip": it is left out, a factor of 1 (nltk's default up to 3.2, and so
-that of the authors' PG-BLEU; the first match in a new order then lowers the score). Without a single matching token a
-score is 0, whatever the smoothing.
+matches (nltk's method1; sacrebleu's "floor"). "skip": the order is left out, as a factor of 1 (nltk's default up to
+3.2, and so also in the authors' PG-BLEU; the first match in a new order then lowers the score). Without any matching
+token a score is 0 for every smoothing.
 """
 
 _EPSILON = 0.1  # matches; the constant of nltk and sacrebleu
@@ -39,9 +39,9 @@ class _Clip:
     """How often each of U n-grams may match.
 
     Attributes:
-        most: (U,) how often the reference that has it most often has it.
-        owner: (U,) which reference that is.
-        second: (U,) how often the next reference has it; 0 where there is no other.
+        most: (U,) the largest count in one reference.
+        owner: (U,) the reference with this count.
+        second: (U,) the second largest count; 0 if no other reference has the n-gram.
     """
 
     most: IntArray
@@ -51,11 +51,13 @@ class _Clip:
 
 @dataclass(frozen=True)
 class _Statistics:
-    """What BLEU is computed from, for R hypotheses and N orders.
+    """The counts for BLEU, for R hypotheses and N orders.
 
     Attributes:
-        matches: (R, N) n-grams that a reference has too, clipped; `totals`: (R, N) n-grams.
-        lengths: (R,) tokens; `closest`: (R,) tokens of the reference that is closest in length.
+        matches: (R, N) number of n-grams that occur in a reference, clipped.
+        totals: (R, N) number of all n-grams.
+        lengths: (R,) tokens.
+        closest: (R,) tokens of the reference with the closest length.
     """
 
     matches: IntArray
@@ -69,7 +71,7 @@ class _Statistics:
 
 
 class BLEU:
-    """BLEU of hypotheses that share one set of references, prepared once; equal weights of orders 1 to N.
+    """BLEU against one set of references, which is prepared once; orders 1 to N have equal weights.
 
     Args:
         references: (M, T) int64, PAD after the end.
@@ -107,8 +109,8 @@ class BLEU:
         """Sentence BLEU of each hypothesis, as nltk's `sentence_bleu`; an empty hypothesis scores 0.
 
         Args:
-            hypotheses: (R, T) int64, PAD after the end; T need not be that of the references. Where a hypothesis is
-                shorter than n tokens, order n counts as one n-gram that does not match.
+            hypotheses: (R, T) int64, PAD after the end; T may differ from that of the references. For a hypothesis with
+                fewer than n tokens, order n counts as one n-gram without a match.
 
         Returns:
             (R,) float64 in [0, 1].
@@ -122,15 +124,15 @@ class BLEU:
             hypotheses: (R, T) int64, PAD after the end.
 
         Returns:
-            (R, N) float64 in [0, 1]; the last column is what `sentences` gives.
+            (R, N) float64 in [0, 1]; the last column equals `sentences`.
         """
         return self._by_order(self._statistics(checked_sequences("hypotheses", hypotheses, self.vocab_size)))
 
     def corpus(self, hypotheses: npt.ArrayLike) -> float:
-        """Corpus BLEU: matches, n-grams and lengths are summed over the hypotheses before the precisions are taken.
+        """Corpus BLEU: matches, n-grams and lengths are summed over the hypotheses before the division.
 
-        As sacrebleu's `corpus_bleu` (divided by 100), and as nltk's where no hypothesis is shorter than N tokens: nltk
-        counts an n-gram where there is none.
+        It equals sacrebleu's `corpus_bleu` (divided by 100). It also equals nltk's if no hypothesis has fewer than N
+        tokens: for a shorter one nltk counts an n-gram that does not exist.
 
         Args:
             hypotheses: (R, T) int64, PAD after the end.
@@ -146,7 +148,7 @@ class BLEU:
         return float(self._score(_Statistics(*summed))[0])
 
     def _statistics(self, tokens: IntArray, leave_own_out: bool = False) -> _Statistics:
-        """Matches and lengths; with `leave_own_out`, hypothesis i is reference i, and is not matched with itself."""
+        """Matches and lengths. With `leave_own_out`, hypothesis i is reference i and is not matched with itself."""
         lengths = (tokens < self.vocab_size).sum(axis=1)
         matches = np.empty((len(tokens), self.max_order), dtype=np.int64)
         ngrams = numbered_ngrams(tokens, self.vocab_size, self.max_order, self._tables)
@@ -173,7 +175,7 @@ class BLEU:
         if self.smoothing == "skip":
             precisions[unmatched] = 1.0
         log_brevity = np.minimum(0.0, 1 - statistics.closest / np.maximum(statistics.lengths, 1))
-        with np.errstate(divide="ignore"):  # log 0 = -inf, whose exponential is the 0 that is meant
+        with np.errstate(divide="ignore"):  # log 0 = -inf, and its exponential is 0, as it should be
             scores: FloatArray = np.exp(log_brevity + np.log(precisions).mean(axis=1))
         scores[unmatched[:, 0]] = 0.0
         return scores
@@ -182,10 +184,10 @@ class BLEU:
 def self_bleu(
     sequences: npt.ArrayLike, vocab_size: int, max_order: int = 4, smoothing: Smoothing = "none"
 ) -> FloatArray:
-    """Self-BLEU (Zhu et al. 2018): sentence BLEU of each sequence against all others; high where diversity is low.
+    """Self-BLEU (Zhu et al. 2018): sentence BLEU of each sequence against all others; high if diversity is low.
 
-    The clip needs the largest count among the *other* sequences. It is the largest of all, or, for the one sequence
-    that has it, the second largest: so time grows with R, not with its square.
+    The clip needs the largest count among the *other* sequences. This is the largest count of all, or the second
+    largest for the sequence that has the largest. So time grows with R, not with its square.
 
     Args:
         sequences: (R, T) int64, PAD after the end.
@@ -194,7 +196,7 @@ def self_bleu(
         smoothing: see `Smoothing`; Texygen's self-BLEU takes "epsilon".
 
     Returns:
-        (R,) float64; the mean is what is usually reported.
+        (R,) float64; papers usually report the mean.
 
     Raises:
         TypeError, ValueError: as `BLEU`, and for fewer than two sequences.
@@ -205,7 +207,7 @@ def self_bleu(
 def self_bleu_by_order(
     sequences: npt.ArrayLike, vocab_size: int, max_order: int = 4, smoothing: Smoothing = "none"
 ) -> FloatArray:
-    """Self-BLEU-1 to self-BLEU-N of each sequence, (R, N) float64; see `self_bleu`, which is its last column."""
+    """Self-BLEU-1 to self-BLEU-N of each sequence, (R, N) float64; the last column is `self_bleu`."""
     tokens = checked_sequences("sequences", sequences, vocab_size)
     if len(tokens) < 2:
         raise ValueError(f"sequences has {len(tokens)} rows; self-BLEU compares each with others and needs at least 2")
@@ -214,11 +216,12 @@ def self_bleu_by_order(
 
 
 def checked_sequences(name: str, sequences: npt.ArrayLike, vocab_size: int) -> IntArray:
-    """Sequences as (R, T) int64, after a look at what could be wrong with them.
+    """Check sequences and return them as (R, T) int64.
 
     Raises:
         TypeError: if they are not integers.
-        ValueError: if they are not (R, T), or tokens lie outside 0..V or follow PAD; names the argument `name`.
+        ValueError: if they are not (R, T), or tokens lie outside 0..V or follow PAD; the message names the argument
+            `name`.
     """
     tokens = np.asarray(sequences)
     if tokens.ndim != 2:
@@ -233,21 +236,21 @@ def checked_sequences(name: str, sequences: npt.ArrayLike, vocab_size: int) -> I
     resumed = (padded[:, :-1] & ~padded[:, 1:]).any(axis=1)
     if resumed.any():
         row = int(np.flatnonzero(resumed)[0])
-        raise ValueError(f"{name}[{row}] = {tokens[row].tolist()} has tokens after PAD; PAD stands after the end only")
+        raise ValueError(f"{name}[{row}] = {tokens[row].tolist()} has tokens after PAD; PAD comes only after the end")
     return tokens.astype(np.int64)
 
 
 def numbered_ngrams(
     tokens: IntArray, vocab_size: int, max_order: int, tables: list[IntArray]
 ) -> Iterator[tuple[IntArray, IntArray]]:
-    """For n = 1..N: row and number of each n-gram that is in the n-th table, in the order of numbers.
+    """For n = 1..N: row and number of each n-gram of the n-th table, in the order of numbers.
 
     Args:
         tokens: (R, T) int64, PAD = V after the end.
         vocab_size: V.
         max_order: N.
-        tables: for each n the (U + 1,) ascending keys V * number of the first n - 1 tokens + last token, then a key
-            that no n-gram has. Missing ones are appended, of all n-grams of `tokens`.
+        tables: for each n the (U + 1,) keys V * number of the first n - 1 tokens + last token, in ascending order, and
+            then a key that no n-gram has. Missing tables are made of all n-grams of `tokens` and appended.
     """
     width = tokens.shape[1] + 1
     flat = np.pad(tokens, ((0, 0), (0, 1)), constant_values=vocab_size).ravel()  # so that no n-gram crosses rows
@@ -257,7 +260,7 @@ def numbered_ngrams(
         last = flat[starts + n]
         inside = last < vocab_size
         starts, keys = starts[inside], numbers[inside] * vocab_size + last[inside]
-        by_key = np.argsort(keys)  # the search below is several times faster when neighbours look in the same place
+        by_key = np.argsort(keys)  # the search below is several times faster if neighbours search in the same place
         starts, keys = starts[by_key], keys[by_key]
         if len(tables) == n:
             tables.append(np.append(np.unique(keys), np.iinfo(np.int64).max))
@@ -275,7 +278,7 @@ def _count(rows: IntArray, numbers: IntArray) -> tuple[IntArray, IntArray, IntAr
 
 
 def _clip(rows: IntArray, numbers: IntArray) -> _Clip:
-    """How often the references, one a row, have each n-gram; every number from 0 to U - 1 occurs."""
+    """How often the references, one per row, have each n-gram; every number from 0 to U - 1 occurs."""
     rows, numbers, counts = _count(rows, numbers)
     by_count = np.lexsort((counts, numbers))
     rows, numbers, counts = rows[by_count], numbers[by_count], counts[by_count]
@@ -285,16 +288,16 @@ def _clip(rows: IntArray, numbers: IntArray) -> _Clip:
 
 
 def _closest_lengths(lengths: IntArray, reference_lengths: IntArray, leave_own_out: bool) -> IntArray:
-    """For each hypothesis the reference length closest to its own, the shorter of two as close, (R,) int64.
+    """For each hypothesis the closest reference length, the shorter of two equally close ones, (R,) int64.
 
     Args:
-        lengths: (R,) of the hypotheses.
+        lengths: (R,) lengths of the hypotheses.
         reference_lengths: (M,).
-        leave_own_out: whether hypothesis i is reference i, and its length does not count for itself.
+        leave_own_out: whether hypothesis i is reference i, so that its own length is left out.
     """
     own, inverse = np.unique(lengths, return_inverse=True)
     available, copies = np.unique(reference_lengths, return_counts=True)
     distances = np.abs(own[:, None] - available).astype(np.float64)
     if leave_own_out:
         distances[(distances == 0) & (copies == 1)] = np.inf
-    return available[distances.argmin(axis=1)][inverse]  # argmin takes the first, that is the shorter, of two minima
+    return available[distances.argmin(axis=1)][inverse]  # of two minima argmin takes the first, the shorter one

@@ -1,12 +1,13 @@
 """Eq. 13 and its companions: how good a generator is, and how diverse.
 
-NLL_oracle = -E_{Y ~ G} log p_oracle(Y) (Eq. 13) rewards quality alone: a generator that repeats one likely sequence
-scores below the oracle's own entropy. NLL_test = -E_{Y ~ data} log G(Y) punishes what is missing. The two never stand
-apart. Further: the entropy H(G), KL(G || oracle) = NLL_oracle - H(G), KL(oracle || G) = NLL_test - H(oracle), and the
-share of distinct samples. In: models and token sequences. Out: nats per token, with standard errors;
-log-probabilities are exact, so Monte Carlo is the only error.
-Where sequences differ in length, "per token" is all nats over all tokens, EOS among them and PAD not: a long sequence
-counts for more than a short one, as in a language model's perplexity, exp(NLL_test).
+NLL_oracle = -E_{Y ~ G} log p_oracle(Y) (Eq. 13) rewards only quality: a generator that repeats one likely sequence
+scores below the oracle's own entropy. NLL_test = -E_{Y ~ data} log G(Y) punishes missing sequences. The two are always
+shown together. Further measures: the entropy H(G), KL(G || oracle) = NLL_oracle - H(G), KL(oracle || G) = NLL_test -
+H(oracle), and the share of distinct samples.
+In: models and token sequences. Out: nats per token, with standard errors. Log-probabilities are exact, so the only
+error is Monte Carlo.
+If sequences differ in length, "per token" means all nats divided by all tokens, with EOS and without PAD. So a long
+sequence counts more than a short one, as in a language model's perplexity, exp(NLL_test).
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from seqgan_env.rollout_policies import RolloutPolicy, sample_sequences
 
 @runtime_checkable
 class LikelihoodModel(Protocol):
-    """A model whose likelihood is known exactly: sequence models, the uniform policy."""
+    """A model with an exact likelihood, such as a sequence model or the uniform policy."""
 
     vocab_size: int
 
@@ -33,7 +34,7 @@ class LikelihoodModel(Protocol):
 
 @dataclass(frozen=True)
 class Estimate:
-    """A Monte-Carlo mean and its standard error, both in nats per token unless said otherwise."""
+    """A Monte-Carlo mean and its standard error, both in nats per token unless another unit is given."""
 
     mean: float
     standard_error: float
@@ -48,16 +49,16 @@ class Estimate:
 
 @dataclass(frozen=True)
 class GeneratorMetrics:
-    """What is measured of a generator; every field in nats per token but the last two.
+    """Measurements of a generator; all fields are in nats per token except the last two.
 
     Attributes:
         nll_oracle: Eq. 13 on its own samples; None without an oracle.
-        nll_test: on held-out real sequences; None where the generator has no likelihood.
-        entropy: H(G), the NLL of its own samples under itself; None where it has no likelihood.
+        nll_test: on held-out real sequences; None if the generator has no likelihood.
+        entropy: H(G), the generator's NLL on its own samples; None if it has no likelihood.
         kl_from_oracle: KL(G || oracle) = NLL_oracle - H(G), estimated sample by sample.
         kl_to_oracle: KL(oracle || G) = NLL_test - H(oracle), estimated sequence by sequence on the test set.
         distinct: share of different sequences among the samples.
-        n_samples: how many were drawn.
+        n_samples: number of samples.
     """
 
     nll_oracle: Estimate | None
@@ -70,7 +71,7 @@ class GeneratorMetrics:
 
     @property
     def perplexity(self) -> float | None:
-        """exp(NLL_test): among how many equally likely tokens the generator seems to choose on held-out sequences."""
+        """exp(NLL_test): the generator's uncertainty on held-out sequences, as a number of equally likely tokens."""
         return None if self.nll_test is None else float(np.exp(self.nll_test.mean))
 
 
@@ -81,7 +82,7 @@ def negative_log_likelihood(model: LikelihoodModel, sequences: Tensor) -> np.nda
 
 
 def token_counts(sequences: Tensor, vocab_size: int) -> np.ndarray:
-    """Tokens of each sequence, EOS among them, (M,) int64; 1 for an empty one, whose likelihood is 1."""
+    """Tokens of each sequence with EOS, (M,) int64; 1 for an empty sequence, whose likelihood is 1."""
     return (sequences < vocab_size).sum(dim=1).clamp(min=1).cpu().numpy()
 
 
@@ -94,9 +95,9 @@ def estimate(values: np.ndarray, tokens: np.ndarray | None = None) -> Estimate:
     """Mean and standard error of independent values, (M,).
 
     Args:
-        values: one a sequence.
-        tokens: (M,) the weights of the mean, where values are means over so many tokens each. The mean then is a ratio
-            of two sums that both vary, and its error that of the linearised ratio; equal weights change nothing.
+        values: one value per sequence.
+        tokens: (M,) weights of the mean, if each value is a mean over so many tokens. The mean is then a ratio of two
+            random sums, and its error is that of the linearised ratio. Equal weights change nothing.
     """
     weights = np.ones(len(values)) if tokens is None else tokens / tokens.mean()
     mean = float((weights * values).mean())
@@ -118,7 +119,7 @@ def measure_generator(
     """Draw samples and measure them.
 
     Args:
-        generator: G; without a likelihood (an n-gram policy, say) only NLL_oracle and `distinct` can be known.
+        generator: G; if it has no likelihood (such as an n-gram policy), only NLL_oracle and `distinct` are measured.
         test_sequences: (M, T) int64, held-out real sequences; T also sets the samples' length.
         rng: source of all randomness.
         oracle: the known distribution, or None.
@@ -137,7 +138,7 @@ def measure_generator(
 def measure_samples(
     generator: RolloutPolicy, samples: Tensor, test_sequences: Tensor, oracle: LikelihoodModel | None = None
 ) -> GeneratorMetrics:
-    """The same of samples that are drawn already, (R, T) int64."""
+    """The same measurements for given samples, (R, T) int64."""
     sampled_tokens = token_counts(samples, generator.vocab_size)
     tested_tokens = token_counts(test_sequences, generator.vocab_size)
     oracle_nll = None if oracle is None else negative_log_likelihood(oracle, samples)
@@ -161,7 +162,7 @@ def measure_samples(
 
 
 def real_metrics(samples: Tensor, vocab_size: int, oracle: LikelihoodModel | None = None) -> GeneratorMetrics:
-    """Real sequences (R, T) int64 measured as if a generator without a likelihood had drawn them."""
+    """Measure real sequences (R, T) int64 like samples of a generator without a likelihood."""
     nll = None if oracle is None else negative_log_likelihood(oracle, samples)
     return GeneratorMetrics(
         nll_oracle=None if nll is None else estimate(nll, token_counts(samples, vocab_size)),

@@ -1,6 +1,6 @@
 """Measures of a task whose distribution may be known: NLL_oracle, NLL_test, entropy and both KLs (Eq. 13).
 
-In: a task, generators. Out: `Measurement`s and the closing table with random tokens and the oracle beside the methods.
+In: a task, generators. Out: `Measurement`s, and the closing table with the methods, random tokens and the oracle.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ class LikelihoodMeasures:
     """Measures generators by likelihoods; see `measurement.Measures`.
 
     Args:
-        task: what the generators were trained on.
-        held_out: how many test sequences to use at most; None is all. The closing table always uses all.
+        task: the task that the generators were trained on.
+        held_out: the largest number of test sequences to use; None uses all. The closing table always uses all.
     """
 
     likelihood_columns: tuple[str, ...] = (
@@ -59,7 +59,7 @@ class LikelihoodMeasures:
 
     @property
     def panels(self) -> tuple[tuple[str, str], ...]:
-        """Both NLLs; without an oracle NLL_test alone."""
+        """Both NLLs; without an oracle only NLL_test."""
         test = (("nll_test", "NLL_test"),)
         return test if self.task.oracle is None else (("nll_oracle", "NLL_oracle"), *test)
 
@@ -68,10 +68,10 @@ class LikelihoodMeasures:
         """The sentence above the panels."""
         if self.task.oracle is None:
             return "Lower is better"
-        return "Lower is better in both panels; lower in the first alone is lost diversity"
+        return "Lower is better in both panels; a fall in the first one alone means lost diversity"
 
     def prepare(self) -> None:
-        """Nothing is made in advance."""
+        """Nothing needs to be prepared."""
 
     def measure(
         self, generator: RolloutPolicy, n_samples: int, rng: np.random.Generator, tested: Tensor | None = None
@@ -85,7 +85,7 @@ class LikelihoodMeasures:
         return Measurement(measure_samples(generator, samples, test, task.oracle), None, samples)
 
     def measure_on_the_way(self, generator: RolloutPolicy, n_samples: int, rng: np.random.Generator) -> Measurement:
-        """The same with as many test sequences as samples: sequences of one oracle are all alike."""
+        """The same, with only as many test sequences as samples: sequences of one oracle are interchangeable."""
         return self.measure(generator, n_samples, rng, self.test[:n_samples])
 
     def real_data(self, n_samples: int, rng: np.random.Generator) -> Measurement:
@@ -95,7 +95,7 @@ class LikelihoodMeasures:
         return Measurement(real_metrics(samples, self.task.vocab_size, self.task.oracle), None, samples)
 
     def trial_samples(self, n_samples: int) -> int:
-        """A few are enough: the time is proportional to their number."""
+        """A few are enough, since the time is proportional to their number."""
         return _TRIAL_SAMPLES
 
     def closing_rows(
@@ -120,7 +120,7 @@ class LikelihoodMeasures:
             means = cells_of((m.entropy, m.kl_from_oracle, m.kl_to_oracle), ".3f")
             cells.append((row.method, *with_errors, *means, f"{m.distinct:.4f}"))
         return TableText(
-            f"nats per token, ± standard error, {rows[0].metrics.n_samples:,} samples a line; o is the oracle",
+            f"nats per token, ± standard error, {rows[0].metrics.n_samples:,} samples per line; o is the oracle",
             "NLL_oracle alone falls when a generator loses diversity, as MLE at\n"
             "lower temperatures shows; better means lower at equal or lower NLL_test.",
             ("NLL_oracle", "NLL_test", "H(G)", "KL(G‖o)", "KL(o‖G)", "unique"),

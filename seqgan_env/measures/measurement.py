@@ -1,7 +1,7 @@
-"""What a task's measures give: measurements, the lines of the closing table, and the names of their columns.
+"""The results of a task's measures: measurements, the lines of the closing table, and the names of their columns.
 
-Two classes measure: `LikelihoodMeasures` where the distribution of the real sequences may be known, and
-`SampleMeasures` where they come from a corpus. Both have the methods and attributes of the protocol `Measures`.
+Two classes measure. `LikelihoodMeasures` is for tasks whose distribution may be known, `SampleMeasures` for tasks with
+a corpus. Both have the methods and attributes of the protocol `Measures`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Streams = Callable[[int], np.random.Generator]
 
 
 class RealSequences(Protocol):
-    """The part of a task that is measured against; `tasks.task.Task` has all of it."""
+    """The part of a task that measures need; `tasks.task.Task` has all of it."""
 
     vocab_size: int
     sequence_length: int
@@ -37,16 +37,16 @@ class RealSequences(Protocol):
         """(M, T) int64, PAD after the end."""
 
     def some_sequences(self, split: Literal["train", "validation", "test"], at_most: int | None, /) -> Tensor:
-        """At most so many of them."""
+        """At most `at_most` of them."""
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """What was measured of one generator.
+    """The measurements of one generator.
 
     Attributes:
         metrics: likelihoods, and the share of different samples.
-        corpus: BLEU and other comparisons with a corpus; None where there is no corpus.
+        corpus: BLEU and other comparisons with a corpus; None for a task without a corpus.
         samples: (R, T) int64, the sequences that were measured.
     """
 
@@ -55,7 +55,7 @@ class Measurement:
     samples: Tensor = field(compare=False, repr=False)
 
     def headline(self) -> str:
-        """The numbers to watch while training: quality beside diversity, NLL_oracle beside NLL_test."""
+        """The numbers to watch during training: quality and diversity, NLL_oracle and NLL_test."""
         m, parts = self.metrics, []
         if m.nll_oracle is not None:
             parts.append(f"NLL_oracle {m.nll_oracle.mean:.3f}")
@@ -65,9 +65,9 @@ class Measurement:
         return "  ".join(parts)
 
     def columns(self) -> dict[str, str]:
-        """Column of a CSV -> text of each mean and standard error; empty where a number is not known.
+        """Column of a CSV -> text of each mean and standard error; empty if a number is not known.
 
-        A corpus has no oracle, so it has no columns of one.
+        A corpus has no oracle, so the columns of an oracle are missing.
         """
         columns = {}
         for name in LIKELIHOODS:
@@ -85,7 +85,7 @@ class Measurement:
         return columns
 
     def numbers(self) -> dict[str, float | int | None]:
-        """Column of metrics.csv -> number, for every mean and standard error that is known."""
+        """Column of metrics.csv -> number, for every known mean and standard error."""
         found: dict[str, float | int | None] = {"distinct": self.metrics.distinct}
         for name in LIKELIHOODS:
             value: Estimate | None = getattr(self.metrics, name)
@@ -98,7 +98,7 @@ class Measurement:
 
 @dataclass(frozen=True)
 class TableRow:
-    """A line of the closing table: the name of a method and what was measured of it."""
+    """A line of the closing table: the name of a method and its measurements."""
 
     method: str
     measurement: Measurement
@@ -116,12 +116,12 @@ class TableRow:
 
 @dataclass(frozen=True)
 class TableText:
-    """The closing table as text for people.
+    """The closing table as text.
 
     Attributes:
-        title: above it.
-        caption: below it.
-        columns: headings, without that of the method.
+        title: the text above the table.
+        caption: the text below the table.
+        columns: headings, without that of the first column, the method.
         cells: a tuple for each line: the method, then one cell for each column.
         gap: spaces between two columns.
     """
@@ -138,7 +138,7 @@ class Measures(Protocol):
 
     @property
     def task(self) -> RealSequences:
-        """What is measured against."""
+        """The task to measure against."""
 
     @property
     def test(self) -> Tensor:
@@ -150,7 +150,7 @@ class Measures(Protocol):
 
     @property
     def sample_columns(self) -> tuple[str, ...]:
-        """Names of further columns, which stand last in metrics.csv."""
+        """Names of further columns, the last ones of metrics.csv."""
 
     @property
     def panels_note(self) -> str:
@@ -158,14 +158,14 @@ class Measures(Protocol):
 
     @property
     def writes_curve(self) -> bool:
-        """Whether several temperatures are a curve of quality against diversity, with a CSV of its own."""
+        """Whether results at several temperatures form a curve of quality against diversity, with a CSV of its own."""
 
     @property
     def panels(self) -> tuple[tuple[str, str], ...]:
         """Column and label of each panel of the learning curve."""
 
     def prepare(self) -> None:
-        """Make what is made once for all measurements, such as the n-grams of the references."""
+        """Prepare the data that all measurements share, such as the n-grams of the references."""
 
     def measure(
         self, generator: RolloutPolicy, n_samples: int, rng: np.random.Generator, tested: Tensor | None = None
@@ -174,37 +174,37 @@ class Measures(Protocol):
 
         Args:
             generator: G.
-            n_samples: how many to draw.
+            n_samples: how many samples to draw.
             rng: source of all randomness.
             tested: (M, T) int64, test sequences for NLL_test; None takes `test`.
         """
 
     def measure_on_the_way(self, generator: RolloutPolicy, n_samples: int, rng: np.random.Generator) -> Measurement:
-        """The same while training, with no more test sequences than it needs."""
+        """The same during training, with no more test sequences than needed."""
 
     def real_data(self, n_samples: int, rng: np.random.Generator) -> Measurement:
-        """Validation sequences measured as if they were samples, to show the values of real data."""
+        """Measure validation sequences like samples, to show the values of real data."""
 
     def trial_samples(self, n_samples: int) -> int:
-        """How many samples to measure for an estimate of the time that `n_samples` take."""
+        """How many samples to measure to estimate the time for `n_samples`."""
 
     def closing_rows(
         self, methods: Methods, n_samples: int, rng: Streams, mle: SequenceModel | None = None
     ) -> list[TableRow]:
-        """The closing table's lines: the methods, and what they are to be compared with.
+        """The lines of the closing table: the methods, and other generators or data to compare them with.
 
         Args:
             methods: name and generator of each method, in order.
             n_samples: how many sequences to draw for each line.
             rng: number of a line -> its random stream.
-            mle: the generator after MLE, if a game followed.
+            mle: the generator after MLE; None if no game followed.
         """
 
     def table(self, rows: Sequence[TableRow]) -> TableText:
-        """Those lines for people."""
+        """The lines as text."""
 
     def floor(self, rows: Sequence[TableRow]) -> float | None:
-        """The oracle's entropy in nats per token, if one of the lines is the oracle's."""
+        """The oracle's entropy in nats per token; None if no line is the oracle's."""
 
 
 def cells_of(values: Sequence[Any], form: str) -> list[str]:

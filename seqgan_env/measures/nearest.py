@@ -1,8 +1,9 @@
-"""What a generator may have copied: to each sample the training sequence that is most like it.
+"""For each sample, finds the most similar training sequence, to detect copying.
 
-Likeness is the mean over n = 1 to 4 of the share of the sample's different n-grams that the other sequence has too: 1
-where it holds all of them, as a copy does, 0 where it shares no token. In: sequences (R, T) int64, PAD = V after the
-end, in NumPy arrays. Out: a row of the training set and the likeness of each sample.
+The similarity is a mean over n = 1 to 4. For each n it is the share of the sample's different n-grams that also occur
+in the other sequence. It is 1 if all occur, as in a copy, and 0 if no token is shared.
+In: sequences (R, T) int64, PAD = V after the end, in NumPy arrays. Out: for each sample, a row of the training set and
+the similarity.
 """
 
 from __future__ import annotations
@@ -19,21 +20,21 @@ _BLOCK = 20_000  # training sequences whose n-grams are in memory at once
 def nearest_sequences(
     samples: npt.ArrayLike, real: npt.ArrayLike, vocab_size: int, eos_token: int | None = None
 ) -> tuple[IntArray, FloatArray]:
-    """To each sample the real sequence that is most like it, the first of several.
+    """For each sample, find the most similar real sequence, the first one of several.
 
-    Time grows with the samples times the real sequences; memory does not grow with the real sequences.
+    Time grows with the number of samples times the number of real sequences. Memory does not grow with the latter.
 
     Args:
         samples: (R, T) int64, PAD after the end.
-        real: (M, T') int64, likewise.
+        real: (M, T') int64, PAD after the end.
         vocab_size: V.
-        eos_token: left out wherever it stands, or None: all sequences end.
+        eos_token: this token is left out everywhere, because every sequence has it; None: no such token.
 
     Returns:
-        Rows of `real`, (R,) int64, and the likeness, (R,) float64 in [0, 1]; 0 for a sample without tokens.
+        Rows of `real`, (R,) int64, and the similarity, (R,) float64 in [0, 1]; 0 for a sample without tokens.
 
     Raises:
-        TypeError, ValueError: if there are no real sequences, or either is not (R, T) of this vocabulary.
+        TypeError, ValueError: if there are no real sequences, or if an array is not (R, T) or not of this vocabulary.
     """
     samples, real = checked_sequences("samples", samples, vocab_size), np.asarray(real)
     if not len(real):
@@ -43,7 +44,7 @@ def nearest_sequences(
     sizes = [np.bincount(rows, minlength=len(samples)) for rows, _ in of_samples]
     orders = np.maximum(sum((size > 0).astype(np.int64) for size in sizes), 1)  # a short sample has no long n-grams
     nearest = np.zeros(len(samples), dtype=np.int64)
-    likeness = np.full(len(samples), -1.0)
+    similarity = np.full(len(samples), -1.0)
     for start in range(0, len(real), _BLOCK):
         block = _without(eos_token, checked_sequences("real", real[start : start + _BLOCK], vocab_size), vocab_size)
         found = np.zeros((len(samples), len(block)))
@@ -57,9 +58,9 @@ def nearest_sequences(
                 found[row] += np.bincount(theirs[own[their_numbers]], minlength=len(block)) / size[row]
         best = found.argmax(axis=1)
         value = found[np.arange(len(samples)), best] / orders
-        better = value > likeness
-        nearest[better], likeness[better] = best[better] + start, value[better]
-    return nearest, likeness
+        better = value > similarity
+        nearest[better], similarity[better] = best[better] + start, value[better]
+    return nearest, similarity
 
 
 def _without(eos_token: int | None, tokens: IntArray, vocab_size: int) -> IntArray:
@@ -67,7 +68,7 @@ def _without(eos_token: int | None, tokens: IntArray, vocab_size: int) -> IntArr
 
 
 def _different(tokens: IntArray, vocab_size: int, tables: list[IntArray]) -> list[tuple[IntArray, IntArray]]:
-    """For each n: row and number of the different n-grams of each row that are in the n-th table (or make it)."""
+    """For each n: row and number of each row's different n-grams in the n-th table, which is made if missing."""
     found = []
     for rows, numbers in numbered_ngrams(tokens, vocab_size, _MAX_ORDER, tables):
         size = int(numbers.max(initial=0)) + 1

@@ -1,8 +1,8 @@
 """Measures of a task whose real sequences are a corpus: BLEU, self-BLEU, copies, perplexity (Tables 2-4).
 
-In: a task, generators. Out: `Measurement`s, and the closing table with real sequences beside the methods. A generator
-at a lower temperature has a higher BLEU and less diversity. So MLE stands there too at the temperature at which it is
-as little diverse as the method.
+In: a task, generators. Out: `Measurement`s, and the closing table with the methods and real sequences. A generator at a
+lower temperature has a higher BLEU and less diversity. So the table also has MLE at the temperature at which its
+diversity equals that of the method.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from seqgan_env.measures.samples import CorpusReference
 from seqgan_env.models.sequence_models import SequenceModel
 from seqgan_env.rollout_policies import RolloutPolicy, sample_sequences
 
-_REFERENCE_SEED = 0  # the same references for everything that is measured on a corpus
-_COLDEST, _HOTTEST, _HALVINGS = 0.2, 2.0, 8  # of the search for a temperature
-_MATCHED = "*"  # marks MLE at the temperature at which it is as little diverse as the line above
+_REFERENCE_SEED = 0  # all measurements on a corpus have the same references
+_COLDEST, _HOTTEST, _HALVINGS = 0.2, 2.0, 8  # for the search for a temperature
+_MATCHED = "*"  # marks MLE at the temperature at which its diversity equals that of the line above
 
 
 class SampleMeasures:
     """Measures generators by their samples and by NLL_test; see `measurement.Measures`.
 
     Args:
-        task: what the generators were trained on.
-        held_out: how many test sequences to use at most; None is all.
+        task: the task that the generators were trained on.
+        held_out: the largest number of test sequences to use; None uses all.
         pitches: (V,) the MIDI note of each token of music, see `CorpusReference`; None for text.
-        order: n of the BLEU that the paper gives for the task, by which temperatures are matched.
+        order: n of the BLEU-n that the paper gives for the task. Temperatures are matched by self-BLEU-n.
     """
 
     likelihood_columns: tuple[str, ...] = ("nll_test", "nll_test_se", "entropy", "distinct")
@@ -48,7 +48,7 @@ class SampleMeasures:
         ("bleu2", "BLEU-2"),
         ("self_bleu2", "self-BLEU-2"),
     )
-    panels_note = "NLL: lower is better; BLEU: higher, but not where self-BLEU rises with it"
+    panels_note = "NLL: lower is better; BLEU: higher is better, unless self-BLEU rises with it"
     writes_curve = True
 
     def __init__(
@@ -91,7 +91,7 @@ class SampleMeasures:
         _ = self.reference
 
     def compared(self, samples: int) -> int:
-        """How many sequences are compared with each other: the same number of samples as of real sequences."""
+        """How many sequences are compared with each other: equally many samples and real sequences."""
         real = len(self.task.real_sequences("validation"))
         return max(2, min(samples, real, len(self.reference.references)))
 
@@ -105,15 +105,15 @@ class SampleMeasures:
         return self._measured(measure_samples(generator, samples, test, task.oracle), samples)
 
     def measure_on_the_way(self, generator: RolloutPolicy, n_samples: int, rng: np.random.Generator) -> Measurement:
-        """The same: the lines of a corpus differ, so all test sequences are used."""
+        """The same: all test sequences are used, because the lines of a corpus differ."""
         return self.measure(generator, n_samples, rng)
 
     def trial_samples(self, n_samples: int) -> int:
-        """All: the time is not proportional to their number."""
+        """All of them, because the time is not proportional to their number."""
         return n_samples
 
     def real_data(self, n_samples: int, rng: np.random.Generator) -> Measurement:
-        """Validation sequences measured as if they were samples, to show the values of real data."""
+        """Measure validation sequences like samples, to show the values of real data."""
         held_out = self.task.real_sequences("validation")
         samples = held_out[torch.from_numpy(rng.permutation(len(held_out))[:n_samples])]
         return self._measured(real_metrics(samples, self.task.vocab_size, self.task.oracle), samples)
@@ -124,15 +124,15 @@ class SampleMeasures:
     def matched_temperature(
         self, generator: SequenceModel, self_bleu: float, n_samples: int, rng: np.random.Generator
     ) -> float | None:
-        """The temperature at which a generator repeats itself as much as another one does.
+        """The temperature at which a generator repeats itself as much as another one.
 
-        BLEU rises for free as the temperature falls, so quality is compared at one diversity. The temperature is found
+        A lower temperature alone raises BLEU, so quality must be compared at equal diversity. The temperature is found
         by halving an interval, with the same uniforms at each temperature.
 
         Args:
-            generator: whose temperature is asked for.
-            self_bleu: of the other one, of order `order`, among as many samples.
-            n_samples: to draw at each temperature.
+            generator: the generator whose temperature is changed.
+            self_bleu: self-BLEU of the other generator, of order `order`, among equally many samples.
+            n_samples: how many samples to draw at each temperature.
             rng: source of all randomness.
 
         Returns:
@@ -154,7 +154,7 @@ class SampleMeasures:
     def closing_rows(
         self, methods: Methods, n_samples: int, rng: Streams, mle: SequenceModel | None = None
     ) -> list[TableRow]:
-        """The methods, MLE at the temperature at which it repeats itself as the last method does, and real data."""
+        """The methods, MLE at the temperature at which it repeats itself as much as the last method, and real data."""
         rows = [
             TableRow(name, self.measure(generator, n_samples, rng(number)))
             for number, (name, generator) in enumerate(methods)
@@ -182,7 +182,7 @@ class SampleMeasures:
         if any(row.method.endswith(_MATCHED) for row in rows):
             caption += f"\n{_MATCHED} the temperature at which MLE repeats itself as much as the line above"
         return TableText(
-            f"{rows[0].metrics.n_samples:,} samples a line against {first.references:,} test sequences; "
+            f"{rows[0].metrics.n_samples:,} samples per line against {first.references:,} test sequences; "
             "± standard error",
             caption,
             ("NLL_test", "ppl", "BLEU-2", "-3", "-4", "self-2", "MSE" if is_music else "dist-2", "copied"),
@@ -191,7 +191,7 @@ class SampleMeasures:
         )
 
     def floor(self, rows: Sequence[TableRow]) -> float | None:
-        """None: nobody knows the distribution of a corpus."""
+        """None, because the distribution of a corpus is not known."""
         return None
 
 
@@ -207,7 +207,7 @@ def _cells(row: TableRow) -> tuple[str, ...]:
 
 
 def _crossing(falling: Callable[[float], float], low: float, high: float) -> float | None:
-    """Where a falling function is 0, to one part in 2^8 of the interval, or None if it is not 0 inside."""
+    """The zero of a falling function, to 1/2^8 of the interval; None if there is none inside."""
     if falling(low) < 0 or falling(high) > 0:
         return None
     for _ in range(_HALVINGS):

@@ -1,18 +1,19 @@
-"""How samples compare with real sequences: quality, diversity and memory, none of them alone.
+"""Compares samples with real sequences: quality, diversity and memory, always together.
 
-BLEU against the whole test set as references (Tables 2-4) rewards quality and nothing else: one real sentence repeated
-for ever scores 1. So beside it stand self-BLEU and distinct-n, which show lost diversity; the Jensen-Shannon divergence
-of n-gram shares, which is low for neither junk nor repetition; and what stands in the training set already, whole or in
-n-grams. For music the mean squared error of pitches (Table 4), in three pairings, because the paper states none.
+BLEU against the whole test set as references (Tables 2-4) rewards only quality: one real sentence, repeated for ever,
+scores 1. So there are further measures:
+- self-BLEU and distinct-n show lost diversity;
+- the Jensen-Shannon divergence of n-gram shares is high both for junk and for repetition;
+- copies show which samples, or which of their n-grams, occur in the training set;
+- for music, the mean squared error of pitches (Table 4) is given in three pairings, because the paper states none.
 
-In: sequences (R, T) int64, PAD = V after the end. EOS and PAD are left out of everything here: they are no part of the
-text. `<unk>`, rests and holds are tokens like any other (two unknown words match), except in the squared error. Out:
-`CorpusMetrics`.
-NLL_test and its exponential, the perplexity, are those of `metrics`.
+In: sequences (R, T) int64, PAD = V after the end. EOS and PAD are always left out: they are not part of the text.
+`<unk>`, rests and holds are tokens like any other (two unknown words match), except in the squared error. Out:
+`CorpusMetrics`. NLL_test and its exponential, the perplexity, are in `likelihood`.
 
-Distinct-n, self-BLEU, divergence and coverage depend on how many sequences are compared, so they take as many samples
-as there are references (or the number that is asked for), the first ones. Held-out real sequences, measured as if they
-were samples, show what each measure says of the truth.
+Distinct-n, self-BLEU, divergence and coverage depend on the number of sequences. So they take as many samples as there
+are references (or a given number), the first ones. Held-out real sequences, measured like samples, show the value of
+each measure for real data.
 """
 
 from __future__ import annotations
@@ -47,17 +48,18 @@ _LONGEST = max(BLEU_ORDERS)
 
 @dataclass(frozen=True)
 class MelodyMetrics:
-    """Mean squared differences of pitch, in semitones squared, averaged over the steps at which both sound.
+    """Mean squared differences of pitch, in semitones squared, averaged over the steps at which both melodies sound.
 
-    The paper gives an MSE without saying which melodies are compared. None of the three is a measure of quality:
-    compare each with that of real melodies, not with 0.
+    The paper gives an MSE but does not say which melodies it compares. None of the three measures quality: compare each
+    with its value for real melodies, not with 0.
 
     Attributes:
         nearest: of each sample to the nearest reference. A melody that stays on one note is near to some reference.
-        coverage: of each reference to the nearest sample; high where samples leave out what the references have.
-        random_pair: of each sample to a random reference, in expectation. It depends on mean and variance of the pitch
-            at each step alone, and is least for the mean pitch, held throughout.
-        silent: share of the samples without any pitch; they are in none of the three.
+        coverage: of each reference to the nearest sample. It is high if samples lack something that the references
+            have.
+        random_pair: of each sample to a random reference, in expectation. It depends only on mean and variance of the
+            pitch at each step. It is smallest for a melody that stays on the mean pitch.
+        silent: share of the samples without any pitch; they are left out of the other three.
     """
 
     nearest: Estimate
@@ -68,21 +70,22 @@ class MelodyMetrics:
 
 @dataclass(frozen=True)
 class CorpusMetrics:
-    """What is measured of samples; errors are standard errors over sequences.
+    """Measurements of samples; errors are standard errors over sequences.
 
     Attributes:
         bleu: order n of `BLEU_ORDERS` -> mean sentence BLEU-n against all references, in [0, 1].
-        self_bleu: the same against all other samples. Their scores share references, so its error is only rough.
-        distinct: n -> share of different n-grams among all, in (0, 1]; not a number where there are none.
+        self_bleu: the same against all other samples. These scores share their references, so the error is only rough.
+        distinct: n -> number of different n-grams divided by that of all n-grams, in (0, 1]; NaN if there are none.
         divergence: n -> Jensen-Shannon divergence of the n-gram shares of samples and references, in bits, 0 to 1.
-        seen_ngrams: n -> share of the n-grams that stand in the training set; not a number where there are none.
-        copied: share of the samples that stand in the training set, whole.
+        seen_ngrams: n -> share of the n-grams that occur in the training set; NaN if there are none.
+        copied: share of the samples that occur in the training set as a whole.
         unknown: share of the tokens that are <unk>.
-        unigram_entropy: of the shares of tokens, in nats.
+        unigram_entropy: entropy of the shares of tokens, in nats.
         length: tokens without EOS.
-        melody: for music; None where tokens have no pitch.
-        samples: how many were measured; `references`: against how many; `compared`: how many samples were taken for
-            what depends on their number.
+        melody: for music; None if tokens have no pitch.
+        samples: number of measured samples.
+        references: number of references.
+        compared: number of samples in the measures that depend on this number.
     """
 
     bleu: dict[int, Estimate]
@@ -124,24 +127,25 @@ class CorpusMetrics:
 
 
 class CorpusReference:
-    """Real sequences, prepared once, that any number of sample sets are measured against.
+    """Real sequences, prepared once, for the comparison with any number of sample sets.
 
     Args:
-        train: (M, T) int64, PAD after the end; what the generator has learnt from.
+        train: (M, T) int64, PAD after the end; the generator's training sequences.
         test: (K, T) int64, the references.
         vocab_size: V.
-        eos_token: left out wherever it stands, or None.
-        unknown_token: <unk>, or None where there is none.
-        pitches: (V,) the MIDI note of each token, not a number for tokens that have none (rests, holds, EOS); None
-            where it is not music.
-        smoothing: of BLEU, see `measures.bleu.Smoothing`. The paper names none; "epsilon" (nltk's method1) is
-            what Texygen and its successors take, and tells sequences apart whose longest n-grams do not match.
-        max_references: of a larger test set so many are drawn.
-        rng: draws them, and the training sequences whose n-grams are known (at most
-            `MAX_TRAINING_NGRAM_SEQUENCES`; copies are looked for in all).
+        eos_token: this token is left out everywhere; None: no such token.
+        unknown_token: <unk>, or None if there is none.
+        pitches: (V,) the MIDI note of each token, NaN for tokens without a note (rests, holds, EOS); None if this is
+            not music.
+        smoothing: of BLEU, see `measures.bleu.Smoothing`. The paper names none. "epsilon" (nltk's method1) is used by
+            Texygen and its successors, and separates sequences whose longest n-grams do not match.
+        max_references: from a larger test set so many are drawn.
+        rng: draws them, and the training sequences whose n-grams are stored (at most `MAX_TRAINING_NGRAM_SEQUENCES`;
+            copies are searched in all).
 
     Raises:
-        TypeError, ValueError: if sequences are not what `BLEU` takes, a set is empty, or `pitches` has not V entries.
+        TypeError, ValueError: if `BLEU` does not accept the sequences, if a set is empty, or if `pitches` does not have
+            V entries.
     """
 
     def __init__(
@@ -179,7 +183,7 @@ class CorpusReference:
             self._pitches = np.asarray(pitches, dtype=np.float64)
             if self._pitches.shape != (vocab_size,):
                 raise ValueError(
-                    f"pitches has shape {self._pitches.shape}, expected ({vocab_size},): a MIDI note or nan a token"
+                    f"pitches has shape {self._pitches.shape}, expected ({vocab_size},): one MIDI note or nan per token"
                 )
 
     def measure(self, samples: npt.ArrayLike | Tensor, compared: int | None = None) -> CorpusMetrics:
@@ -187,12 +191,12 @@ class CorpusReference:
 
         Args:
             samples: (R, T) int64, PAD after the end, in random order.
-            compared: how many of them to take for what depends on their number; None takes as many as there are
-                references, or all if they are fewer.
+            compared: how many of them to use in measures that depend on this number; None takes as many as there are
+                references, or all if there are fewer.
 
         Raises:
-            TypeError, ValueError: for samples that are not sequences of this vocabulary, fewer than two of them, or
-                `compared` outside of 2..R.
+            TypeError, ValueError: for samples that are not sequences of this vocabulary, for fewer than two samples, or
+                for `compared` outside of 2..R.
         """
         tokens = self._text("samples", samples)
         if len(tokens) < 2:
@@ -222,7 +226,7 @@ class CorpusReference:
         )
 
     def _text(self, name: str, sequences: npt.ArrayLike | Tensor) -> IntArray:
-        """Sequences (R, T) int64 as text: PAD in the place of EOS."""
+        """Sequences (R, T) int64 as text: EOS becomes PAD."""
         array = sequences.cpu().numpy() if isinstance(sequences, Tensor) else sequences
         tokens = checked_sequences(name, array, self.vocab_size)
         return tokens if self.eos_token is None else np.where(tokens == self.eos_token, self.vocab_size, tokens)
@@ -232,7 +236,7 @@ class CorpusReference:
         return lengths
 
     def _is_copied(self, tokens: IntArray) -> npt.NDArray[np.bool_]:
-        """Whether each sample stands in the training set; rows are compared by hash, then byte by byte."""
+        """Whether each sample occurs in the training set; rows are compared by hash, then byte by byte."""
         width = max(tokens.shape[1], self._train.shape[1])
         keys = [row.tobytes() for row in _widened(tokens, width, self.vocab_size)]
         wanted = set(keys)
@@ -269,7 +273,7 @@ class CorpusReference:
 
 
 def _estimate_of_finite(values: FloatArray) -> Estimate:
-    """Without those of silent melodies; not a number if all are."""
+    """The estimate without NaN, the values of silent melodies; NaN if all are silent."""
     finite = values[np.isfinite(values)]
     return estimate(finite) if len(finite) else Estimate(math.nan, math.nan)
 
@@ -278,7 +282,7 @@ def _estimate_of_finite(values: FloatArray) -> Estimate:
 
 
 def distinct_ngrams(tokens: IntArray, vocab_size: int) -> dict[int, float]:
-    """Distinct-n (Li et al. 2016) for n in `DISTINCT_ORDERS`: different n-grams by all n-grams of all sequences.
+    """Distinct-n (Li et al. 2016) for n in `DISTINCT_ORDERS`: different n-grams divided by all n-grams.
 
     Args:
         tokens: (R, T) int64, PAD = V after the end.
@@ -293,15 +297,15 @@ def ngram_divergence(first: IntArray, second: IntArray, vocab_size: int) -> dict
     """Jensen-Shannon divergence of the n-gram shares of two sets, for n in `DIVERGENCE_ORDERS`.
 
     H((p + q) / 2) - (H(p) + H(q)) / 2 with entropies in bits: 0 if all shares are equal, 1 if no n-gram is in both.
-    Two finite samples of one distribution are above 0, the further the fewer and longer their n-grams.
+    Two finite samples of one distribution have a value above 0. It is larger for fewer and for longer n-grams.
 
     Args:
         first: (R, T) int64, PAD = V after the end.
-        second: (K, T') int64, likewise.
+        second: (K, T') int64, PAD = V after the end.
         vocab_size: V.
 
     Returns:
-        n -> bits; not a number where a set has no n-gram.
+        n -> bits; NaN if a set has no n-gram.
     """
     width = max(first.shape[1], second.shape[1])
     both = np.concatenate([_widened(part, width, vocab_size) for part in (first, second)])
@@ -316,12 +320,12 @@ def ngram_divergence(first: IntArray, second: IntArray, vocab_size: int) -> dict
 
 
 def _jensen_shannon(first: IntArray, second: IntArray) -> float:
-    """In bits, of two arrays of counts over the same things."""
+    """Jensen-Shannon divergence in bits, of two arrays of counts over the same items."""
     if not first.sum() or not second.sum():
         return math.nan
     p, q = first / first.sum(), second / second.sum()
     nats = _entropy((p + q) / 2) - (_entropy(p) + _entropy(q)) / 2
-    return min(1.0, max(0.0, nats / math.log(2)))  # rounding alone leaves the interval
+    return min(1.0, max(0.0, nats / math.log(2)))  # only rounding can leave the interval
 
 
 def _entropy(weights: IntArray | FloatArray) -> float:
@@ -336,7 +340,7 @@ def _share(part: int, whole: int) -> float:
 
 
 def _drawn(tokens: IntArray, most: int, rng: np.random.Generator) -> IntArray:
-    """All rows, or so many of them, drawn without replacement, in their order."""
+    """All rows, or at most `most` of them, drawn without replacement, in their original order."""
     if len(tokens) <= most:
         return tokens
     return tokens[np.sort(rng.choice(len(tokens), most, replace=False))]
@@ -350,13 +354,13 @@ def _widened(tokens: IntArray, width: int, pad: int) -> IntArray:
 
 
 def melodies(tokens: IntArray, pitches: FloatArray) -> FloatArray:
-    """Pitch at each step, (R, T) float64; not a number from the end on, and throughout a sequence without any pitch.
+    """Pitch at each step, (R, T) float64; NaN from the end on, and everywhere in a sequence without any pitch.
 
-    A token without a pitch (rest, hold) keeps the pitch before it; those at the beginning take the first one.
+    A token without a pitch (rest, hold) keeps the pitch before it. Such tokens at the beginning take the first pitch.
 
     Args:
         tokens: (R, T) int64, PAD = V after the end.
-        pitches: (V,) MIDI notes; not a number for tokens that have none.
+        pitches: (V,) MIDI notes; NaN for tokens without a note.
     """
     sounding = np.append(pitches, np.nan)[tokens]
     has_pitch = ~np.isnan(sounding)
@@ -368,13 +372,13 @@ def melodies(tokens: IntArray, pitches: FloatArray) -> FloatArray:
 
 
 def squared_differences(first: FloatArray, second: FloatArray) -> FloatArray:
-    """Mean squared difference of pitch of every pair over the steps that both have, (R, K) float64, semitones squared.
+    """Mean squared difference of pitch of every pair over their common steps, (R, K) float64, semitones squared.
 
     Infinite for a pair without a common step. Pitches are whole numbers, so all sums are exact.
 
     Args:
-        first: (R, T) as `melodies` gives them.
-        second: (K, T') likewise.
+        first: (R, T), made by `melodies`.
+        second: (K, T'), made by `melodies`.
     """
     width = min(first.shape[1], second.shape[1])
     a, b = np.nan_to_num(first[:, :width]), np.nan_to_num(second[:, :width])

@@ -1,9 +1,9 @@
-"""Attention: the Transformer block of generators and discriminators, and the memory that a generator's state carries.
+"""Attention: the Transformer block of generators and discriminators, and the memory in a generator's state.
 
-In: vectors (B, T, W) of whole sequences, or (R, W) of one more step with what was remembered of the steps before.
-Two ways to the same numbers, as with recurrent models: all steps at once, or step by step without recomputing.
-Departure from Vaswani et al. 2017: layer norms stand before attention and feed-forward layer, which trains without a
-warm-up. Queries, keys and values have no bias: softmax does not see a bias of the keys, so it would never learn.
+In: vectors (B, T, W) of whole sequences, or (R, W) of one more step with the memory of the steps before.
+As with recurrent models, two ways give the same numbers: all steps at once, or step by step without recomputing.
+Departure from Vaswani et al. 2017: layer norms come before attention and feed-forward layer, so that training needs no
+warm-up. Queries, keys and values have no bias: a bias of the keys does not change the softmax, so it would never learn.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from seqgan_env.models.parameters import blank_module, layer_norm
 
 
 class TransformerBlock(nn.Module):
-    """x + attention(norm(x)), then x + feed_forward(norm(x)). Parameters are for the owner to draw.
+    """x + attention(norm(x)), then x + feed_forward(norm(x)). The owner draws the parameters.
 
     Args:
         width: W, of the vectors.
-        heads: of attention; W must be a multiple.
+        heads: attention heads; W must be a multiple of them.
 
     Raises:
         ValueError: if the heads do not share the width evenly.
@@ -45,8 +45,8 @@ class TransformerBlock(nn.Module):
 
         Args:
             x: (B, T, W).
-            visible: (B, T) bool, the steps that may be attended to; None is causal, every step sees itself and those
-                before it.
+            visible: (B, T) bool, the steps that may be attended to; None is causal: every step sees itself and the
+                steps before it.
 
         Returns:
             (B, T, W).
@@ -61,8 +61,8 @@ class TransformerBlock(nn.Module):
 
         Args:
             x: (R, W).
-            memory: (R, 2, T, W), keys and values of the steps before; written to.
-            slot: (R,) int64 in 0..T-1, where each row's step stands.
+            memory: (R, 2, T, W), keys and values of the steps before; changed in place.
+            slot: (R,) int64 in 0..T-1, the slot of each row's step.
 
         Returns:
             (R, W).
@@ -95,6 +95,6 @@ def remember(memory: Tensor, slot: Tensor, values: Tensor) -> None:
 
 
 def visible_slots(slot: Tensor) -> Tensor:
-    """Slots up to each row's own: (R,) int64 -> (R, S) bool, S no larger than the longest row needs."""
+    """Mask of the slots up to each row's own: (R,) int64 -> (R, S) bool; S is just enough for the longest row."""
     count = int(slot.max()) + 1 if slot.numel() else 0
     return torch.arange(count, dtype=torch.int64, device=slot.device) <= slot.unsqueeze(1)

@@ -1,9 +1,9 @@
 """Eq. 9-10 with models that look back: a Transformer, and an LSTM with soft attention over its own past.
 
-The paper says that its generator may have soft attention. In: tokens (B, T) int64. Out: as every `SequenceModel`.
-Their state remembers each fed token in a slot of its own, so rows of one batch may have prefixes of different lengths;
-a step reads the slots and recomputes none. The number of slots is fixed, so that states of any two steps have the same
-shape, and rows of one can be put into the other.
+The paper says that its generator may have soft attention. In: tokens (B, T) int64. Out: as for every `SequenceModel`.
+The state holds each fed token in its own slot. So rows of one batch may have prefixes of different lengths, and a step
+reads the slots without recomputing them. The number of slots is fixed. So states of any two steps have the same shape,
+and rows of one can be copied into the other.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from seqgan_env.models.sequence_models import LSTMSequenceModel, SequenceModel, 
 
 
 class PrefixMemory:
-    """What models that look back share: a state (h_t, fed, memory, ...) with a slot for each of T fed tokens.
+    """The shared part of models that look back: a state (h_t, fed, memory, ...) with a slot for each of T fed tokens.
 
-    `fed` (R,) int64 counts the start symbol too. A finished sequence may be fed on, as the environment does with rows
-    that do not step; what comes of it may be thrown away, but not read.
+    `fed` (R,) int64 counts the start symbol, too. A finished sequence may be fed further, as the environment does with
+    rows that do not step. The resulting state must not be read.
 
     Attributes:
         sequence_length: T, the longest sequence.
@@ -53,7 +53,7 @@ class PrefixMemory:
         )
 
     def _slot(self, state: State) -> Tensor:
-        """Where the next token is remembered, (R,); beyond the end it overwrites the last."""
+        """The slot of the next token, (R,). After the end, tokens overwrite the last slot."""
         return state[1].clamp(max=self.sequence_length - 1)
 
 
@@ -67,10 +67,10 @@ class TransformerSequenceModel(PrefixMemory, SequenceModel):
         embedding_size: E; embeddings are projected to H.
         hidden_size: H, the width of all layers.
         init_std: parameters are drawn from N(0, init_std^2); layer norms start at 1 and 0.
-        seed: of that draw.
+        seed: seed of this draw.
         sequence_length: T, the longest sequence.
         layers: Transformer blocks.
-        heads: of attention in each block; H must be a multiple.
+        heads: attention heads in each block; H must be a multiple of them.
 
     Raises:
         ValueError: if a size is below 1, or `heads` does not divide H.
@@ -108,7 +108,7 @@ class TransformerSequenceModel(PrefixMemory, SequenceModel):
     @torch.no_grad()
     def advance(self, state: State, tokens: Tensor) -> State:
         _, fed, memory = state
-        memory = memory.clone()  # the state before stays as it is
+        memory = memory.clone()  # the old state must not change
         slot = self._slot(state)
         x = torch.addmm(self.positions[slot], self.embedding[tokens], self.input_weight)
         for layer, block in enumerate(cast(Iterable[TransformerBlock], self.blocks)):
@@ -126,8 +126,9 @@ class TransformerSequenceModel(PrefixMemory, SequenceModel):
 class AttentionLSTMSequenceModel(PrefixMemory, LSTMSequenceModel):
     """Eq. 9-10 with an LSTM that attends to its own states h_1..h_t (Luong et al. 2015, "general" score).
 
-    a_s = softmax_s(h_t W_a h_s / sqrt(H)) over s <= t, and the output layer reads tanh([sum_s a_s h_s, h_t] W_c). What
-    was attended to is not fed back, so teacher forcing is the LSTM's fused call and one attention over all steps.
+    a_s = softmax_s(h_t W_a h_s / sqrt(H)) over s <= t, and the output layer reads tanh([sum_s a_s h_s, h_t] W_c). The
+    result of the attention is not fed back. So teacher forcing needs only the LSTM's fused call and one attention over
+    all steps.
     State: tanh(...) (R, H), fed (R,), all h_s (R, T, H), and the LSTM's h and c (R, H) each.
 
     Args:
@@ -149,7 +150,7 @@ class AttentionLSTMSequenceModel(PrefixMemory, LSTMSequenceModel):
         self.sequence_length = sequence_length
         self.query_weight = blank(hidden_size, hidden_size)
         self.mix_weight = blank(2 * hidden_size, hidden_size)
-        self._draw_parameters(init_std, seed)  # all anew, now that there are two more
+        self._draw_parameters(init_std, seed)  # all again, since there are two more now
 
     def initial_state(self, batch_size: int) -> State:
         zeros = self._zeros(batch_size, self.hidden_size)
@@ -161,7 +162,7 @@ class AttentionLSTMSequenceModel(PrefixMemory, LSTMSequenceModel):
     def advance(self, state: State, tokens: Tensor) -> State:
         _, fed, memory, *lstm_state = state
         h, c = super().advance(tuple(lstm_state), tokens)
-        memory = memory.clone()  # the state before stays as it is
+        memory = memory.clone()  # the old state must not change
         slot = self._slot(state)
         remember(memory, slot, h)
         visible = visible_slots(slot)  # (R, S)
@@ -174,7 +175,7 @@ class AttentionLSTMSequenceModel(PrefixMemory, LSTMSequenceModel):
         return self._attend(h, h)
 
     def _attend(self, h: Tensor, memory: Tensor, visible: Tensor | None = None) -> Tensor:
-        """(B, Q, H) states that attend to (B, S, H) by a mask (B, Q, S), causally if None -> (B, Q, H)."""
+        """(B, Q, H) states attend to (B, S, H) by a mask (B, Q, S), or causally if it is None -> (B, Q, H)."""
         context = nn.functional.scaled_dot_product_attention(
             h @ self.query_weight, memory, memory, visible, is_causal=visible is None
         )

@@ -1,9 +1,9 @@
 """Discriminators D_phi that read every token in the context of both sides: RCNN, bidirectional GRU, Transformer.
 
-The paper names RCNN beside the CNN. All here embed the tokens, encode each step in its context, take the
-maximum over the steps as Eq. 11 does, and end as the CNN does: dropout and a linear layer, with L2 on that layer.
+The paper names RCNN beside the CNN. All of them embed the tokens, encode each step in its context, and take the maximum
+over the steps as in Eq. 11. They end like the CNN: dropout and a linear layer, with L2 on this layer.
 In: tokens (B, T) int64, PAD = V after the end. Out: logits (B,).
-PAD is never read: a padded sequence scores as one of its own length, whatever T is.
+PAD is never read: a padded sequence has the same score as without padding, for every T.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from seqgan_env.models.parameters import blank, blank_module, layer_norm, seeded
 
 
 class ContextDiscriminator(Discriminator):
-    """Embedding, `encode` of a subclass, maximum over the steps that were read, dropout, linear.
+    """Embedding, `encode` of a subclass, maximum over the read steps, dropout, linear.
 
     Args:
         vocab_size: V.
         sequence_length: T.
-        feature_size: F, of what `encode` returns.
+        feature_size: F, the number of features that `encode` returns.
         embedding_size: E.
         dropout: probability of dropping a feature.
         l2: weight of the output layer's squared norm in the loss.
-        sizes: of a subclass, by name; checked to be at least 1.
+        sizes: sizes of a subclass, by name; each must be at least 1.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class ContextDiscriminator(Discriminator):
         self.output = blank_module(nn.Linear, feature_size, 1)
 
     def _draw_parameters(self, seed: int) -> None:
-        """Embedding U(-1, 1) as the CNN's; matrices Xavier-uniform; biases 0; layer norms 1 and 0."""
+        """Embedding U(-1, 1) as in the CNN; matrices Xavier-uniform; biases 0; layer norms 1 and 0."""
         generator = seeded(seed)
         for name, parameter in self.named_parameters():
             if parameter.dim() > 1:
@@ -67,10 +67,10 @@ class ContextDiscriminator(Discriminator):
 
         Args:
             embedded: (B, T, E).
-            real: (B, T) bool, the steps to read: a sequence's tokens, and the first step even where it is PAD.
+            real: (B, T) bool, the steps to read: a sequence's tokens, and always the first step, even if it is PAD.
 
         Returns:
-            (B, T, F); whatever it holds where `real` is False is left out.
+            (B, T, F); values where `real` is False are not used.
         """
 
     def forward(self, sequences: Tensor) -> Tensor:
@@ -86,13 +86,13 @@ class ContextDiscriminator(Discriminator):
 
 
 def read_both_ways(network: nn.RNNBase, embedded: Tensor, real: Tensor, start: Tensor | None = None) -> Tensor:
-    """States of a bidirectional network that begins at each sequence's own ends: (B, T, E) -> (B, T, 2H).
+    """States of a bidirectional network, from each sequence's own two ends: (B, T, E) -> (B, T, 2H).
 
     Args:
         network: batch first, bidirectional, one layer.
         embedded: (B, T, E).
-        real: (B, T) bool, the steps to read, a first one at least.
-        start: (2, H) states before the first and behind the last token; None is zeros.
+        real: (B, T) bool, the steps to read; at least the first one.
+        start: (2, H) states before the first and after the last token; None is zeros.
     """
     lengths = real.sum(dim=1).cpu()
     packed = pack_padded_sequence(embedded, lengths, batch_first=True, enforce_sorted=False)
@@ -108,7 +108,7 @@ class GRUDiscriminator(ContextDiscriminator):
         vocab_size: V.
         sequence_length: T.
         embedding_size: E.
-        hidden_size: H of each direction.
+        hidden_size: H, of each direction.
         dropout: probability of dropping a feature.
         l2: weight of the output layer's squared norm in the loss.
         seed: of the initial parameters.
@@ -135,16 +135,16 @@ class GRUDiscriminator(ContextDiscriminator):
 
 
 class RCNNDiscriminator(ContextDiscriminator):
-    """Recurrent convolutional network (Lai et al. 2015): each token between what stands left and right of it.
+    """Recurrent convolutional network (Lai et al. 2015): each token with its left and right context.
 
-    l_i = tanh(W_l l_{i-1} + W_sl e_{i-1} + b_l), r_i = tanh(W_r r_{i+1} + W_sr e_{i+1} + b_r), where l_1 and r_T
-    are learned; a step's features are tanh(W [l_i, e_i, r_i] + b).
+    l_i = tanh(W_l l_{i-1} + W_sl e_{i-1} + b_l), r_i = tanh(W_r r_{i+1} + W_sr e_{i+1} + b_r), where l_1 and r_T are
+    learned. A step's features are tanh(W [l_i, e_i, r_i] + b).
 
     Args:
         vocab_size: V.
         sequence_length: T.
         embedding_size: E.
-        hidden_size: H of each context.
+        hidden_size: H, of each context.
         feature_size: F.
         dropout: probability of dropping a feature.
         l2: weight of the output layer's squared norm in the loss.
@@ -188,7 +188,7 @@ class TransformerDiscriminator(ContextDiscriminator):
         sequence_length: T.
         embedding_size: E, the width of all layers.
         layers: Transformer blocks.
-        heads: of attention in each block; E must be a multiple.
+        heads: attention heads in each block; E must be a multiple of them.
         dropout: probability of dropping a feature.
         l2: weight of the output layer's squared norm in the loss.
         seed: of the initial parameters.

@@ -17,14 +17,14 @@ from seqgan_env.models.discriminators import Discriminator
 class DiscriminatorEnsemble(Discriminator):
     """Discriminators of any kinds that score as one, by the mean of their logits.
 
-    Each learns for itself, with its own loss of Eq. 5 on the same batches; what makes them differ is architecture,
-    initial parameters and dropout. What they have memorised differs too, and partly cancels in the mean.
+    Each member learns alone, with its own loss of Eq. 5 on the same batches. They differ in architecture, initial
+    parameters and dropout. They also memorise different things, and these errors partly cancel in the mean.
 
     Args:
-        members: one or more, for the same vocabulary and length; used as they are, and not copied.
+        members: one or more discriminators for the same vocabulary and length; they are not copied.
 
     Raises:
-        ValueError: if there are none, one stands there twice, or their sizes differ.
+        ValueError: if there are no members, if one is given twice, or if their sizes differ.
     """
 
     def __init__(self, members: Sequence[Discriminator]) -> None:

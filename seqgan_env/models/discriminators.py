@@ -1,9 +1,9 @@
 """Eq. 11-12: discriminators D_phi, the probability that a sequence is real.
 
-In: tokens (B, T) int64, PAD = V after the end. Out: logits (B,); D(Y) = sigmoid(logit). They are float32, or of the
+In: tokens (B, T) int64, PAD = V after the end. Out: logits (B,); D(Y) = sigmoid(logit). They are float32, or have the
 dtype that a discriminator was converted to.
-Departures: a sigmoid as in the paper (Eq. 12), where the authors' code ends in an equivalent two-way softmax; L2 on the
-output layer only, as in the authors' code (the paper does not say which weights).
+Departures: a sigmoid as in the paper (Eq. 12); the authors' code ends in an equivalent two-way softmax. L2 is on the
+output layer only, as in the authors' code; the paper does not say on which weights.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ PAPER_FILTERS_20: Filters = (
     *((7, 100), (8, 100), (9, 100), (10, 100), (15, 160), (20, 160)),
 )
 PAPER_FILTERS_32: Filters = (*PAPER_FILTERS_20[:10], (16, 160), (24, 160), (32, 160))
-# A fifth of the arithmetic: the short windows carry most of the signal at these sizes.
+# A fifth of the arithmetic. At these sizes the short windows carry most of the signal.
 LIGHT_FILTERS: Filters = ((1, 64), (2, 128), (3, 128), (4, 64), (5, 64))
-# Counts of tokens and of pairs, nearly: what still generalises when D learns from some thousand sequences.
+# Almost only counts of tokens and pairs: they still generalise when D learns from a few thousand sequences.
 SHORT_FILTERS: Filters = ((1, 100), (2, 400))
 
 _SCORE_BATCH = 256
-# Token tables of scoring are not built beyond this size.
+# Larger token tables are not built for scoring.
 _TABLE_BYTES = 1 << 30
 
 
 def named_filters(name: str, sequence_length: int) -> Filters:
-    """The filters of a preset, "paper", "light" or "short", without windows longer than the sequences.
+    """The filters of a preset, "paper", "light" or "short", without windows that are longer than the sequences.
 
     Raises:
         ValueError: for another name, or if sequence_length < 1.
@@ -59,7 +59,7 @@ class Discriminator(nn.Module, ABC):
     Args:
         vocab_size: V.
         sequence_length: T.
-        sizes: of a subclass, by name; they too must be at least 1.
+        sizes: sizes of a subclass, by name; each must be at least 1.
 
     Attributes:
         vocab_size: V; token V is PAD.
@@ -75,25 +75,25 @@ class Discriminator(nn.Module, ABC):
 
     @property
     def device(self) -> torch.device:
-        """Where the parameters live."""
+        """The device of the parameters."""
         return next(self.parameters()).device
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the parameters: float32 unless the discriminator was converted."""
+        """The dtype of the parameters: float32 unless the discriminator was converted."""
         return next(self.parameters()).dtype
 
     @abstractmethod
     def forward(self, sequences: Tensor) -> Tensor:
-        """Logits that each sequence is real: (B, T) int64 -> (B,). Differentiable; dropout when training."""
+        """Logits that each sequence is real: (B, T) int64 -> (B,). Differentiable; with dropout in training mode."""
 
     def member_logits(self, sequences: Tensor) -> Tensor:
-        """What Eq. 5 is learned from, (M, B): the logits of each of M members. This one is alone, M = 1."""
+        """The logits of each of M members, (M, B), for the loss of Eq. 5. A single discriminator has M = 1."""
         logits: Tensor = self(sequences)
         return logits[None]
 
     def penalty(self) -> Tensor:
-        """Regularisation added to the loss of Eq. 5, a scalar; 0 unless a subclass has one."""
+        """Regularisation term of the loss of Eq. 5, a scalar; 0 unless a subclass has one."""
         return torch.zeros((), dtype=self.dtype, device=self.device)
 
     @torch.no_grad()
@@ -130,7 +130,7 @@ class Highway(nn.Module):
     def __init__(self, size: int) -> None:
         super().__init__()
         self.size = size
-        # W_H and W_T side by side: one matrix product. Input first: a sixth faster than nn.Linear's order.
+        # W_H and W_T side by side need one matrix product. Input first is a sixth faster than nn.Linear's order.
         self.weight = blank(size, 2 * size)
         self.bias = blank(2 * size)
 
@@ -144,8 +144,8 @@ class CNNDiscriminator(Discriminator):
     """Eq. 11-12: token embedding, convolutions of several windows, max over time, highway, dropout, linear.
 
     c_i = relu(w * E_{i:i+l-1} + b);  feature = max_i c_i;  D(Y) = sigmoid(W_o highway(features) + b_o).
-    Windows lie inside a sequence; one that is shorter than a window has one, with zeros behind its end. So a padded
-    sequence scores as one of its own length, whatever T is.
+    Windows lie inside a sequence. A sequence that is shorter than a window has one window, with zeros after its end. So
+    a padded sequence has the same score as without padding, for every T.
 
     Args:
         vocab_size: V.
@@ -199,12 +199,12 @@ class CNNDiscriminator(Discriminator):
         return self._head(self.windows(embedded, self._lengths(sequences)))
 
     def _lengths(self, sequences: Tensor) -> Tensor | None:
-        """Tokens of each sequence, (B,) int64; None where none ends before T, which spares the work."""
+        """Tokens of each sequence, (B,) int64. None if no sequence ends before T, which saves work."""
         ends_early = bool((sequences[:, -1] == self.vocab_size).any())
         return (sequences != self.vocab_size).sum(dim=1) if ends_early else None
 
     def _head(self, pooled: Tensor) -> Tensor:
-        """relu, highway, dropout, linear. relu and max commute, so relu runs once, on the pooled features."""
+        """relu, highway, dropout, linear. relu and max can be swapped, so relu runs once, on the pooled features."""
         features = self.dropout(self.highway(F.relu(pooled)))
         return self.output(features).squeeze(1)
 
@@ -216,8 +216,8 @@ class CNNDiscriminator(Discriminator):
     def score(self, sequences: Tensor) -> Tensor:
         """Logits without gradient and dropout: (R, T) int64 -> (R,).
 
-        On CPU, once a call scores more tokens than the tables have rows, looking windows up beats multiplying about
-        three times. The choice depends on this call alone, so that results do not depend on earlier calls.
+        On CPU, looking windows up is about three times as fast as multiplying, if a call scores more tokens than the
+        tables have rows. The choice depends only on this call, so results do not depend on earlier calls.
         """
         worth_it = sequences.numel() > self.vocab_size and self.windows.table_bytes(self.vocab_size + 1) <= _TABLE_BYTES
         if not worth_it or self.device.type != "cpu" or self.embedding.weight.dtype != torch.float32:

@@ -1,10 +1,10 @@
 """The output layer of Eq. 10, p(y_t | x_1..x_t) = softmax(c + V h_t), in cache-sized blocks.
 
-A batch of R hidden states has R*V logits: at V = 5,000 that is far more than any cache holds, and writing them to
-memory costs more than computing them. Everything here walks over blocks of rows whose logits fit in the L2 cache.
-In: hidden states (R, H) of the model's dtype. Out: drawn tokens, or log-probabilities in nats, with a gradient where
-asked. A float64 model is computed in float64, any other in float32: 16-bit sums over V tokens would be wrong.
-Departure from the paper: none. The equations are the plain ones; only the order of the work differs.
+A batch of R hidden states has R*V logits. At V = 5,000 they do not fit into any cache, and writing them to memory costs
+more than computing them. So all functions here work on blocks of rows whose logits fit into the L2 cache.
+In: hidden states (R, H) of the model's dtype. Out: drawn tokens, or log-probabilities in nats, with a gradient if
+needed. A float64 model is computed in float64, any other in float32: 16-bit sums over V tokens would be wrong.
+Departure from the paper: none. The equations are the same; only the order of the work differs.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from torch import Tensor, nn
 
 from seqgan_env.arguments import check_number
 
-# Logits of one block: small enough for a CPU's caches, large enough that the calls cost little beside the arithmetic
-# (measured: 8 to 16 MiB are best at V = 5,000, and 16 with two threads); on a GPU enough rows to fill it.
+# Logits of one block: small enough for a CPU's caches, and large enough that calls cost little compared with the
+# arithmetic (measured: 8 to 16 MiB are best at V = 5,000, and 16 with two threads). On a GPU: enough rows to fill it.
 _BLOCK_BYTES = {"cpu": 16 << 20, "cuda": 256 << 20}
 # exp(x) neither overflows nor underflows float32 (and V-term sums stay finite) while |x| is below this.
 _SAFE_EXPONENT = 60.0
-# Temperatures at which float32 logits keep their digits; at 1e-8 rounding alone is worth several nats.
+# At these temperatures float32 logits keep their digits; at 1e-8 rounding alone would change several nats.
 LOWEST_TEMPERATURE, HIGHEST_TEMPERATURE = 1e-3, 1e3
 
 
@@ -34,20 +34,21 @@ def exp_logit_blocks(
 
     Args:
         hidden: (R, H), no gradient.
-        weight: (V, H); `bias`: (V,); of the dtype of `hidden`.
+        weight: (V, H), with the dtype of `hidden`.
+        bias: (V,), with the same dtype.
         temperature: logits are divided by it; 1 is the model itself.
-        columns_multiple: columns of zero mass are appended until their number is a multiple of this.
+        columns_multiple: columns with mass zero are appended until the number of columns is a multiple of this.
 
     Yields:
         (rows, mass, shift): a slice of the R rows; its (rows, V or more) masses, float32 or float64, in a buffer that
-        the next block overwrites; and the (rows, 1) shift that was subtracted from the logits. The shift is None where
-        none was needed, because a bound on |logits| (Cauchy-Schwarz) shows that exp is safe.
+        the next block overwrites; and the (rows, 1) shift that was subtracted from the logits. The shift is None if a
+        bound on |logits| (Cauchy-Schwarz) shows that exp is safe without one.
     """
     rows_total, vocab_size = hidden.shape[0], weight.shape[0]
     if rows_total == 0:
         return
     hidden, weight, bias = _of_one_dtype(hidden, weight, bias)
-    # The bias as one more column: a product with a separate bias would write every logit twice.
+    # The bias is one more column: a product with a separate bias would write every logit twice.
     weight = torch.cat([weight, bias.unsqueeze(1)], dim=1)
     if temperature != 1.0:
         weight = weight / temperature
@@ -55,7 +56,7 @@ def exp_logit_blocks(
     bound = weight.norm(dim=1).max() * hidden.norm(dim=1).max()
     needs_shift = not bool(bound < _SAFE_EXPONENT)  # `not <`: a NaN takes the careful path as well
     columns = -(-vocab_size // columns_multiple) * columns_multiple
-    if columns > vocab_size:  # computed like the others, so that rows have no gaps: threads share them better
+    if columns > vocab_size:  # computed like the others, so that rows have no gaps; threads then share them better
         weight = nn.functional.pad(weight, (0, 0, 0, columns - vocab_size))
     block_bytes = _BLOCK_BYTES.get(hidden.device.type, _BLOCK_BYTES["cpu"])
     most_rows = max(1, block_bytes // (4 * columns))
@@ -75,7 +76,7 @@ def exp_logit_blocks(
             yield rows, mass, shift
 
 
-# Memory for a block that this thread is not using: megabytes allocated anew cost more time than the arithmetic in them.
+# A block of memory that this thread does not use at the moment. Allocating it anew costs more than the arithmetic.
 _idle = threading.local()
 
 
@@ -92,11 +93,11 @@ def _scratch(size: int, like: Tensor) -> Iterator[Tensor]:
 
 
 class WeightedLogLikelihood(torch.autograd.Function):
-    """sum_r weights_r * log softmax(bias + weight hidden_r)[targets_r], without ever holding (R, V) logits.
+    """sum_r weights_r * log softmax(bias + weight hidden_r)[targets_r], without storing (R, V) logits.
 
-    The weights are known before the backward pass (1/R for MLE, the reward for REINFORCE), so the gradient
-    weights_r * (onehot - softmax) is formed while a block of logits is still in the cache: three matrix products
-    instead of the four that recomputing the logits would take.
+    The weights are known before the backward pass (1/R for MLE, the reward for REINFORCE). So the gradient weights_r *
+    (onehot - softmax) is computed while a block of logits is still in the cache. This takes three matrix products;
+    recomputing the logits would take four.
     """
 
     @staticmethod
@@ -138,8 +139,8 @@ class WeightedLogLikelihood(torch.autograd.Function):
 
 
 def _of_one_dtype(hidden: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The three in float32, or in float64 where one of them is."""
-    if hidden.dtype is weight.dtype is torch.float32:  # nearly always; no time for the others
+    """All three as float32, or as float64 if one of them is float64."""
+    if hidden.dtype is weight.dtype is torch.float32:  # the usual case, without further checks
         return hidden, weight, bias
     dtype = torch.promote_types(torch.promote_types(hidden.dtype, weight.dtype), torch.float32)
     return hidden.to(dtype), weight.to(dtype), bias.to(dtype)
@@ -164,12 +165,12 @@ class OutputLayer(nn.Module):
         self.bias = nn.Parameter(torch.zeros(vocab_size, dtype=torch.float32, device="cpu"))
 
     def forward(self, hidden: Tensor) -> Tensor:
-        """Logits (..., V) of hidden states (..., H), in full. For small batches and for gradients of any kind."""
+        """All logits (..., V) of hidden states (..., H), for small batches and for any kind of gradient."""
         return nn.functional.linear(hidden.to(self.weight.dtype), self.weight, self.bias)
 
     @torch.no_grad()
     def log_probs(self, hidden: Tensor, targets: Tensor, temperature: float = 1.0) -> Tensor:
-        """log p(targets_r | hidden_r) in nats, (R,) float32 (float64 of a float64 model), in blocks, without gradient.
+        """log p(targets_r | hidden_r) in nats, (R,) float32 (float64 for a float64 model), in blocks, without gradient.
 
         Args:
             hidden: (R, H), of the layer's dtype.
@@ -190,7 +191,7 @@ class OutputLayer(nn.Module):
         Args:
             hidden: (R, H), of the layer's dtype, with gradient.
             targets: (R,) int64 in 0..V-1.
-            weights: (R,) constant floats; rows of weight 0 are left out of the work.
+            weights: (R,) constant floats; rows with weight 0 are skipped.
         """
         kept = weights != 0
         if not bool(kept.all()):
@@ -207,6 +208,6 @@ class OutputLayer(nn.Module):
 
 
 def check_temperature(temperature: float) -> None:
-    """Raise ValueError unless temperature lies where float32 logits can be divided by it."""
-    hint = "1 samples the model itself; the likeliest tokens alone are what predict(deterministic=True) gives"
+    """Raise ValueError if float32 logits cannot be divided by the temperature without losing their digits."""
+    hint = "1 samples the model itself; predict(deterministic=True) gives the most likely tokens"
     check_number("temperature", temperature, at_least=LOWEST_TEMPERATURE, at_most=HIGHEST_TEMPERATURE, hint=hint)

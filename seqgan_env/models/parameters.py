@@ -1,8 +1,8 @@
-"""Parameters that are the same whatever the program around them has set.
+"""Parameters that do not depend on the settings of the program around them.
 
-They begin as float32 on the CPU: neither `torch.set_default_dtype` nor `torch.set_default_device` changes what a seed
-means. Move or convert a model afterwards, by `model.to("cuda")` or `model.double()`. Nothing is drawn here, so that the
-global random stream stays where it is; the owner draws every number from a generator of its own.
+They begin as float32 on the CPU. Neither `torch.set_default_dtype` nor `torch.set_default_device` changes the result of
+a seed. Move or convert a model afterwards, by `model.to("cuda")` or `model.double()`. Nothing is drawn here, so the
+global random stream does not advance. The owner draws every number from its own generator.
 In: shapes, or a class of modules. Out: parameters without values.
 """
 
@@ -17,12 +17,12 @@ Module = TypeVar("Module", bound=nn.Module)
 
 
 def blank(*shape: int) -> nn.Parameter:
-    """A parameter whose values are not set."""
+    """A parameter without values."""
     return nn.Parameter(torch.empty(shape, dtype=torch.float32, device="cpu"))
 
 
 def blank_module(kind: type[Module], *arguments: Any, **options: Any) -> Module:
-    """A module of PyTorch's whose parameters are not set: its own initialisation draws from the global stream."""
+    """A PyTorch module without parameter values, because its own initialisation draws from the global stream."""
     return kind(*arguments, **options, dtype=torch.float32, device="meta").to_empty(device="cpu")
 
 
@@ -32,10 +32,10 @@ def layer_norm(width: int) -> nn.LayerNorm:
 
 
 def seeded(seed: int) -> torch.Generator:
-    """A random stream of our own, on the CPU, where parameters are drawn."""
+    """A separate random stream on the CPU, for drawing parameters."""
     return torch.Generator(device="cpu").manual_seed(seed)
 
 
 def at_least_float32(tensor: Tensor) -> Tensor:
-    """The tensor itself, or a 16-bit one in float32: sums over a vocabulary need more digits than it has."""
+    """The tensor, with 16-bit numbers converted to float32: sums over a vocabulary need more than 16 bits."""
     return tensor.float() if tensor.dtype in (torch.bfloat16, torch.float16) else tensor

@@ -1,10 +1,11 @@
 """Drawing next tokens from hidden states: the hot loop of sampling and of Monte-Carlo search.
 
 A token is drawn by inverse CDF from one uniform number, in two levels: first a segment of 64 neighbouring tokens, then
-the token in it. The draw is a function of the uniforms alone, so who owns the random stream owns the result.
-In: hidden states (R, H), uniforms (R, N) in [0, 1). Out: int64 tokens (R, N), always in 0..V-1: where masses are NaN or
-infinite there is no such token, and that is an error.
-Departure from the authors' code: no multinomial over the whole (rows, V) matrix; equal in distribution, far cheaper.
+the token in it. The draw is a function of the uniforms only, so the owner of the random stream decides the result.
+In: hidden states (R, H), uniforms (R, N) in [0, 1). Out: int64 tokens (R, N), always in 0..V-1. If masses are NaN or
+infinite there is no such token, and an error is raised.
+Departure from the authors' code: no multinomial over the whole (rows, V) matrix. The distribution is the same, at far
+less cost.
 """
 
 from __future__ import annotations
@@ -19,10 +20,10 @@ _SEGMENT = 64
 
 
 def draw_from_masses(masses: Tensor, uniforms: Tensor) -> Tensor:
-    """Draw token ids with probability proportional to non-negative masses; a token of mass 0 is never drawn.
+    """Draw token ids with probabilities proportional to non-negative masses; a token with mass 0 is never drawn.
 
     Args:
-        masses: (R, K) float32 or float64, at least one positive per row; K a multiple of 64, or below 64.
+        masses: (R, K) float32 or float64, at least one positive per row; K is a multiple of 64, or below 64.
         uniforms: (R, N) float32 in [0, 1).
 
     Returns:
@@ -42,7 +43,7 @@ def draw_from_masses(masses: Tensor, uniforms: Tensor) -> Tensor:
     _check_totals(cdf[:, -1])
     position = uniforms * cdf[:, -1:]  # (R, N)
     segment = _inverse_cdf(cdf, position)
-    rest = position - (cdf.gather(1, segment) - segment_masses.gather(1, segment))  # how far into the segment
+    rest = position - (cdf.gather(1, segment) - segment_masses.gather(1, segment))  # position inside the segment
     inside = segments.gather(1, segment.unsqueeze(2).expand(-1, -1, _SEGMENT)).flatten(0, 1).cumsum(dim=1)  # (R*N, 64)
     token = _inverse_cdf(inside, rest.reshape(-1, 1).clamp_(min=0))
     return segment * _SEGMENT + token.view(segment.shape)
@@ -51,11 +52,11 @@ def draw_from_masses(masses: Tensor, uniforms: Tensor) -> Tensor:
 def _check_totals(totals: Tensor) -> None:
     """Raise ValueError unless all totals (R,) are positive and finite; NaN anywhere in a row makes its total NaN."""
     if len(totals):
-        least, greatest = torch.aminmax(totals)  # NaN wins, and no comparison with NaN holds
+        least, greatest = torch.aminmax(totals)  # both are NaN if any total is, and a comparison with NaN is False
         if not (least.item() > 0 and greatest.item() < torch.inf):
             raise ValueError(
                 "next tokens cannot be drawn: the model gives probabilities that are NaN, infinite or all 0. Its "
-                "parameters have probably diverged; go back to an earlier checkpoint with a smaller learning rate"
+                "parameters have probably diverged; continue from an earlier checkpoint with a smaller learning rate"
             )
 
 
@@ -64,8 +65,8 @@ def _inverse_cdf(cdf: Tensor, position: Tensor) -> Tensor:
 
     Args:
         cdf: (R, K), non-decreasing, with a positive finite total.
-        position: (R, N) masses of its dtype. Those that rounding carried to the row's total or beyond are taken back
-            below it, so that no draw passes the last token of positive mass.
+        position: (R, N) masses, with the dtype of `cdf`. Rounding may lift a position to the row's total or beyond. It
+            is then moved back below the total, so no draw passes the last token with positive mass.
 
     Returns:
         (R, N) int64.
@@ -82,14 +83,14 @@ def draw_tokens(layer: OutputLayer, hidden: Tensor, uniforms: Tensor, temperatur
     Args:
         layer: the output layer of Eq. 10.
         hidden: (R, H), of the layer's dtype.
-        uniforms: (R, N) float32 in [0, 1): N draws share the one set of logits of their row.
+        uniforms: (R, N) float32 in [0, 1); the N draws of a row share its logits.
         temperature: divides the logits; below 1 sharpens.
 
     Returns:
         (R, N) int64 in 0..V-1.
 
     Raises:
-        ValueError: if the layer or the states hold NaN or infinity.
+        ValueError: if the layer or the states contain NaN or infinity.
     """
     tokens = torch.empty(uniforms.shape, dtype=torch.int64, device=hidden.device)
     multiple = 1 if layer.weight.shape[0] <= _SEGMENT else _SEGMENT
@@ -100,7 +101,7 @@ def draw_tokens(layer: OutputLayer, hidden: Tensor, uniforms: Tensor, temperatur
 
 @torch.no_grad()
 def draw_from_logits(logits: Tensor, uniforms: Tensor) -> Tensor:
-    """Draw from softmax(logits), for models without an output layer of ours.
+    """Draw from softmax(logits), for models without an `OutputLayer`.
 
     Args:
         logits: (R, V) floats; -inf is a token that is never drawn.
@@ -110,7 +111,7 @@ def draw_from_logits(logits: Tensor, uniforms: Tensor) -> Tensor:
         (R, N) int64 in 0..V-1.
 
     Raises:
-        ValueError: if a row holds NaN or +inf, or -inf alone.
+        ValueError: if a row contains NaN or +inf, or nothing but -inf.
     """
     masses = torch.softmax(at_least_float32(logits), dim=1)
     if masses.shape[1] > _SEGMENT:

@@ -3,7 +3,7 @@
 Eq. 9: h_t = g(h_{t-1}, x_t).  Eq. 10: p(y_t | x_1..x_t) = softmax(c + V h_t).
 In: tokens (B, T) int64. Out: states, drawn tokens, log-probabilities in nats.
 As in the authors' code, token 0 is fed first as the start symbol and is also an ordinary token.
-Models begin in float32 on the CPU; `.double()`, `.bfloat16()` and `.to(device)` convert and move them, states follow.
+Models begin in float32 on the CPU. `.double()`, `.bfloat16()` and `.to(device)` convert and move them and their states.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ _SCORE_BATCH = 1024
 
 
 class SequenceModel(nn.Module, ABC):
-    """A next-token distribution with a state that can be carried along and forked.
+    """A next-token distribution with a state that can be updated token by token, and forked.
 
-    Subclasses give `initial_state`, `advance`, `features` and `hidden_states`; every tensor of a state has the batch in
-    dimension 0, so forking is `repeat_interleave` and selecting rows is indexing. Every sequence model is a
+    Subclasses define `initial_state`, `advance`, `features` and `hidden_states`. Every tensor of a state has the batch
+    in dimension 0. So forking is `repeat_interleave`, and selecting rows is indexing. Every sequence model is a
     `RolloutPolicy`.
 
     Args:
         vocab_size: V.
         hidden_size: H.
-        sizes: of a subclass, by name; they too must be at least 1.
+        sizes: sizes of a subclass, by name; each must be at least 1.
 
     Attributes:
         vocab_size: V.
@@ -55,12 +55,12 @@ class SequenceModel(nn.Module, ABC):
 
     @property
     def device(self) -> torch.device:
-        """Where the parameters, and so all states and tokens, live."""
+        """The device of the parameters, and so of all states and tokens."""
         return self.output.weight.device
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the parameters, and so of all states: float32 unless the model was converted."""
+        """The dtype of the parameters, and so of all states: float32 unless the model was converted."""
         return self.output.weight.dtype
 
     def _zeros(self, *shape: int) -> Tensor:
@@ -79,12 +79,12 @@ class SequenceModel(nn.Module, ABC):
         self.output.reset_parameters(std, generator)
 
     def _after_start(self, blank: State) -> State:
-        """The state that the start symbol leaves behind in a state of zeros."""
+        """The state after the start symbol, starting from a state of zeros."""
         return self.advance(blank, torch.full((len(blank[0]),), START_TOKEN, dtype=torch.int64, device=self.device))
 
     @abstractmethod
     def initial_state(self, batch_size: int) -> State:
-        """State of `batch_size` empty prefixes: what the start symbol leaves behind."""
+        """State of `batch_size` empty prefixes: the state after the start symbol."""
 
     @abstractmethod
     def advance(self, state: State, tokens: Tensor) -> State:
@@ -99,14 +99,14 @@ class SequenceModel(nn.Module, ABC):
         """Eq. 9 over whole sequences, teacher-forced and differentiable.
 
         Args:
-            inputs: (B, T) int64; what is fed before each step. Column 0 is the start symbol.
+            inputs: (B, T) int64, the token that is fed before each step. Column 0 is the start symbol.
 
         Returns:
             (B, T, H), of the model's dtype; step t predicts token y_t.
         """
 
     def at_temperature(self, temperature: float) -> SequenceModel:
-        """The same model, sharing its parameters, that draws and scores with logits / temperature (<1: sharper).
+        """The same model with shared parameters; it draws and scores with logits / temperature (<1: sharper).
 
         Raises:
             ValueError: if the temperature is not in 0.001..1000.
@@ -129,7 +129,7 @@ class SequenceModel(nn.Module, ABC):
             sequences: (B, T) int64, PAD after the end.
 
         Returns:
-            (B, T) float32; float64 of a float64 model.
+            (B, T) float32; float64 for a float64 model.
         """
         return torch.cat([self._batch_log_probs(batch) for batch in sequences.to(self.device).split(_SCORE_BATCH)])
 
@@ -143,12 +143,12 @@ class SequenceModel(nn.Module, ABC):
     def weighted_log_likelihood(self, sequences: Tensor, weights: Tensor, inputs: Tensor | None = None) -> Tensor:
         """sum_{b,t} weights_{b,t} log p(y_{b,t} | y_{b,1..t-1}): a differentiable scalar in nats.
 
-        MLE has equal weights, the policy gradient (Eq. 6-8) has action values as weights.
+        MLE has equal weights; the policy gradient (Eq. 6-8) has action values as weights.
 
         Args:
             sequences: (B, T) int64 targets, PAD after the end.
             weights: (B, T) floats, constants; ignored at PAD.
-            inputs: (B, T) int64 fed tokens, if not the targets shifted right (scheduled sampling).
+            inputs: (B, T) int64, the fed tokens (scheduled sampling); None feeds the targets, shifted right.
         """
         inputs = shift_right(sequences, self.vocab_size) if inputs is None else inputs
         hidden = self.hidden_states(inputs)
@@ -157,21 +157,21 @@ class SequenceModel(nn.Module, ABC):
 
 
 def shift_right(sequences: Tensor, vocab_size: int) -> Tensor:
-    """Teacher forcing: the start symbol, then y_1..y_{T-1}; PAD becomes the start symbol, where it is never scored."""
+    """Teacher forcing: the start symbol, then y_1..y_{T-1}; PAD becomes the start symbol, and is never scored."""
     inputs = torch.full_like(sequences, START_TOKEN)
     inputs[:, 1:] = sequences[:, :-1]
     return inputs.masked_fill_(inputs >= vocab_size, START_TOKEN)
 
 
 class RecurrentSequenceModel(SequenceModel):
-    """What LSTM and GRU share: an embedding, and for each gate matrices W and U and a bias b of x W + h U + b.
+    """The shared part of LSTM and GRU: an embedding, and for each gate W, U and b of x W + h U + b.
 
     Args:
         vocab_size: V.
         embedding_size: E (paper's code: 32).
         hidden_size: H (paper's code: 32).
         init_std: parameters are drawn from N(0, init_std^2): 0.1 for a generator (authors' code), 1 for an oracle.
-        seed: of that draw.
+        seed: seed of this draw.
     """
 
     GATES: ClassVar[int]
@@ -186,7 +186,7 @@ class RecurrentSequenceModel(SequenceModel):
     ) -> None:
         super().__init__(vocab_size, hidden_size, embedding_size=embedding_size)
         self.embedding = blank(vocab_size, embedding_size)
-        # Columns hold the gates side by side: one matrix product computes all of them.
+        # The columns hold all gates side by side, so one matrix product computes them.
         self.input_weight = blank(embedding_size, self.GATES * hidden_size)
         self.recurrent_weight = blank(hidden_size, self.GATES * hidden_size)
         self.gate_bias = blank(self.GATES * hidden_size)
@@ -218,7 +218,7 @@ class LSTMSequenceModel(RecurrentSequenceModel):
         return o * torch.tanh(c), c
 
     def hidden_states(self, inputs: Tensor) -> Tensor:
-        # PyTorch's LSTM has the gates in the order i, f, c, o, in rows, and a second bias.
+        # PyTorch's LSTM has the gates in rows, in the order i, f, c, o, and a second bias.
         bias = self._in_torch_order(self.gate_bias)
         weights = [self._in_torch_order(weight).t() for weight in (self.input_weight, self.recurrent_weight)]
         embedded = nn.functional.embedding(inputs.t(), self.embedding)  # (T, B, E)
@@ -232,7 +232,7 @@ class LSTMSequenceModel(RecurrentSequenceModel):
         i, f, o, c = gates.chunk(4, dim=-1)
         return torch.cat([i, f, c, o], dim=-1)
 
-    # The authors' files name each gate's matrices separately; the order is that of their pickle.
+    # The authors' files hold each gate's matrices separately. This is the order of their pickle.
     ARRAY_NAMES: Sequence[str] = (
         *("embeddings", "Wi", "Ui", "bi", "Wf", "Uf", "bf", "Wog", "Uog", "bog", "Wc", "Uc", "bc", "Wo", "bo"),
     )
@@ -281,13 +281,13 @@ class GRUSequenceModel(RecurrentSequenceModel):
     """Eq. 9-10 with g a gated recurrent unit (Cho et al. 2014), with three quarters of an LSTM's matrices.
 
     r, z = sigmoid(x W + h U + b) each, n = tanh(x W_n + b_n + r (h U_n)), h' = (1 - z) n + z h.
-    The columns of the matrices hold the gates in the order r, z, n. As in cuDNN, r acts behind U_n.
-    PyTorch's GRU adds a second bias to h U. That of n stands inside r (h U_n + b'_n), so it cannot be a part of b_n:
-    `recurrent_bias` holds it. `torch_weights.from_torch` reads PyTorch's own weights.
+    The columns of the matrices hold the gates in the order r, z, n. As in cuDNN, r is applied after U_n. PyTorch's GRU
+    adds a second bias to h U. For n it is inside r (h U_n + b'_n), so it cannot be part of b_n; `recurrent_bias` holds
+    it. `torch_weights.from_torch` reads PyTorch's own weights.
 
     Args:
         vocab_size, embedding_size, hidden_size, init_std, seed: as `RecurrentSequenceModel`.
-        recurrent_bias: whether there is a second bias, of h U.
+        recurrent_bias: whether there is a second bias, added to h U.
     """
 
     GATES = 3
@@ -304,7 +304,7 @@ class GRUSequenceModel(RecurrentSequenceModel):
         super().__init__(vocab_size, embedding_size, hidden_size, init_std, seed)
         if recurrent_bias:
             self.recurrent_bias = blank(self.GATES * hidden_size)
-            self._draw_parameters(init_std, seed)  # all anew, now that there is one more
+            self._draw_parameters(init_std, seed)  # all again, since there is one more now
 
     def _second_bias(self) -> Tensor | None:
         return self._parameters.get("recurrent_bias")

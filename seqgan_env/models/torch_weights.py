@@ -1,11 +1,11 @@
 """PyTorch's own recurrent language models, `nn.LSTM` and `nn.GRU`, as the sequence models of Eq. 9-10, and back.
 
-A model that was trained elsewhere can be an oracle, a generator or a roll-out policy. PyTorch keeps the gates in rows,
-in the order i, f, c, o of an LSTM, and has two biases. An LSTM's two always stand side by side, so their sum says the
-same; a GRU's second one is kept apart, see `GRUSequenceModel`.
-In: embedding, network and output layer. Out: a `SequenceModel` with copies of their numbers, of their dtype and on
-their device; or the other way round. Token 0 is fed first, from a state of zeros: a network that was trained with
-another start symbol gives the first token another distribution.
+So a model that was trained elsewhere can be an oracle, a generator or a roll-out policy. PyTorch keeps the gates in
+rows, for an LSTM in the order i, f, c, o, and has two biases. The two biases of an LSTM are always added, so their sum
+is enough. A GRU's second bias is kept apart, see `GRUSequenceModel`.
+In: embedding, network and output layer. Out: a `SequenceModel` with copies of their numbers, with the same dtype and on
+the same device; or the other way round. Token 0 is fed first, from a state of zeros. For a network that was trained
+with another start symbol, the distribution of the first token is therefore different.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from seqgan_env.models.sequence_models import GRUSequenceModel, LSTMSequenceMode
 def from_torch(
     embedding: nn.Embedding, network: nn.LSTM | nn.GRU, output: nn.Linear
 ) -> LSTMSequenceModel | GRUSequenceModel:
-    """The sequence model that computes `output(network(embedding(tokens)))`, its numbers copied.
+    """The sequence model that computes `output(network(embedding(tokens)))`, with copied numbers.
 
     Args:
-        embedding: of V tokens.
-        network: one layer, one direction, no projection. Whether it is batch first makes no difference.
-        output: logits of V tokens.
+        embedding: the embedding of V tokens.
+        network: one layer, one direction, no projection; with or without batch_first.
+        output: gives the logits of V tokens.
 
     Raises:
         TypeError: if a part is of another kind.
-        ValueError: if the network has another form, or the sizes do not fit each other.
+        ValueError: if the network has another form, or if the sizes do not fit together.
     """
     _check_parts(embedding, network, output)
     sizes = (output.out_features, embedding.embedding_dim, network.hidden_size)
@@ -92,7 +92,7 @@ def to_torch(model: LSTMSequenceModel | GRUSequenceModel) -> tuple[nn.Embedding,
 
 
 def _lstm_columns(rows: Tensor) -> Tensor:
-    """(4 H, ...) with PyTorch's gates i, f, c, o in rows -> (..., 4 H) with ours, i, f, o, c, in columns."""
+    """(4 H, ...) with PyTorch's gates i, f, c, o in rows -> (..., 4 H) with our order i, f, o, c in columns."""
     i, f, c, o = rows.chunk(4, dim=0)
     return torch.cat([i, f, o, c], dim=0).t()
 
@@ -120,7 +120,7 @@ def _check_parts(embedding: nn.Embedding, network: nn.LSTM | nn.GRU, output: nn.
         )
     if embedding.max_norm is not None:
         raise ValueError(
-            f"embedding has max_norm={embedding.max_norm}, which changes its rows as they are read; set it to None"
+            f"embedding has max_norm={embedding.max_norm}, which changes its rows when they are read; set it to None"
         )
     for name, size, needed in (
         ("embedding.num_embeddings", embedding.num_embeddings, output.out_features),

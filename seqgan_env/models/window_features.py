@@ -1,13 +1,13 @@
-"""Eq. 11: what filters of several lengths find in a sequence, f_k = max_i (b_k + w_k . E_{i:i+l-1}).
+"""Eq. 11: features of a sequence by filters of several lengths, f_k = max_i (b_k + w_k . E_{i:i+l-1}).
 
-In: embeddings or tokens. Out: features (R, F), before the relu (relu and max commute).
-Two ways to the same numbers. Training multiplies: all windows of a length times all filters of that length is one large
-product, and the backward pass adds up the windows that stood at a maximum. Scoring looks up: tokens are discrete, so a
-filter's response is a sum of rows of a table, embedding times filter, and windows in a prefix that neighbouring
-sequences share are looked up once.
-Windows lie wholly inside a sequence: behind its end there is nothing to find, however long the others are. A sequence
-shorter than a window has one, at its beginning, in which PAD adds nothing.
-Departure from the paper: none; only the order of the work differs from convolving.
+In: embeddings or tokens. Out: features (R, F), before the relu (relu and max can be swapped).
+Two ways give the same numbers. Training multiplies: all windows of a length times all filters of this length are one
+large product, and the backward pass adds up the windows at the maxima. Scoring looks up: tokens are discrete, so a
+filter's response is a sum of rows of a table, embedding times filter. If neighbouring sequences share a prefix, its
+windows are looked up once.
+Windows never extend past the end of a sequence, so padding does not affect the result. A sequence that is shorter than
+a window has one window, at its beginning, in which PAD adds nothing.
+Departure from the paper: none; only the order of the work differs from a convolution.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ class WindowMaxima(torch.autograd.Function):
 
     Only windows that lie inside the sequence count, see `beyond_the_end`.
 
-    Written out because the maximum passes a gradient to one window of a sequence and filter alone: the backward pass
-    adds up these windows, where PyTorch's convolution multiplies by a matrix that is almost all zeros.
+    The backward pass is written by hand. The maximum passes a gradient to only one window for each sequence and filter.
+    It is enough to add up these windows, but PyTorch's convolution multiplies by a matrix that is almost all zeros.
     """
 
     @staticmethod
@@ -70,7 +70,8 @@ class WindowMaxima(torch.autograd.Function):
             rows = chosen.t().unsqueeze(1) + offsets[:window]  # (count, window, B)
             weights = grad.t().unsqueeze(1).expand_as(rows)
             grad_kernels.append(_weighted_sums(tokens, rows.flatten(0, 1), weights.flatten(0, 1)).view_as(kernel))
-            # A window += sum_k grad_bk * w_k over the filters that chose it: runs in the order of the windows.
+            # Each window += sum_k grad_bk * w_k over the filters that chose it; these are runs in the order of the
+            # windows.
             order = _argsort(chosen.flatten())
             run_lengths = torch.bincount(chosen.flatten(), minlength=(steps - window + 1) * batch)
             runs = run_lengths.cumsum(dim=0) - run_lengths
@@ -82,27 +83,28 @@ class WindowMaxima(torch.autograd.Function):
 
 
 def _windows(embedded: Tensor, length: int) -> Tensor:
-    """All windows of a length, a row each: (T, B, E) -> ((T - length + 1) * B, length * E), place first."""
+    """All windows of a length, one per row, place first: (T, B, E) -> ((T - length + 1) * B, length * E)."""
     return embedded.unfold(0, length, 1).permute(0, 1, 3, 2).reshape(-1, length * embedded.shape[2])
 
 
 def beyond_the_end(places: int, lengths: Tensor, window: int, first: int = 0) -> Tensor:
-    """Where windows reach beyond the end: (B, places) bool; never at place 0, which every sequence has.
+    """Which windows extend past the end: (B, places) bool. Place 0 is always valid, since every sequence has it.
 
     Args:
-        places: how many there are.
+        places: number of places.
         lengths: (B,) int64, tokens of each sequence.
         window: l.
-        first: the first of the places.
+        first: number of the first place.
     """
     last = (lengths - window).clamp(min=0)
     return torch.arange(first, first + places, dtype=torch.int64, device=lengths.device) > last.unsqueeze(1)
 
 
 def _last_places(responses: Tensor, maxima: Tensor) -> Tensor:
-    """Where along dimension 0 the maximum stands, the last if it does several times; overwrites the responses.
+    """The place of the maximum along dimension 0, the last of several; overwrites the responses.
 
-    (places, B, K) -> (B, K) int32. Three passes over memory that is in the cache. 16 bits cannot count beyond 256.
+    (places, B, K) -> (B, K) int32. It makes three passes over memory that is in the cache. Places are float32, since
+    bfloat16 cannot count beyond 256.
     """
     is_maximum = at_least_float32(responses.eq_(maxima))
     places = torch.arange(len(responses), dtype=is_maximum.dtype, device=responses.device).view(-1, 1, 1)
@@ -110,12 +112,12 @@ def _last_places(responses: Tensor, maxima: Tensor) -> Tensor:
 
 
 def _weighted_sums(table: Tensor, rows: Tensor, weights: Tensor, offsets: Tensor | None = None) -> Tensor:
-    """sum_i weights_i table[rows_i] over each bag: the rows of a matrix, or runs that begin at offsets."""
+    """sum_i weights_i table[rows_i] over each bag. Bags are the rows of a matrix, or runs that begin at the offsets."""
     return F.embedding_bag(rows, table, offsets, mode="sum", per_sample_weights=weights)
 
 
 def _argsort(keys: Tensor) -> Tensor:
-    """Stable order of (K,) non-negative integers. NumPy sorts 16-bit keys by digits, ten times as fast on CPU."""
+    """Stable sort order of (K,) non-negative integers. NumPy sorts 16-bit keys by digits, ten times as fast on CPU."""
     if keys.device.type == "cpu" and len(keys) and int(keys.max()) < 2**15:
         return torch.from_numpy(np.argsort(keys.numpy().astype(np.int16), kind="stable"))
     return keys.argsort(stable=True)
@@ -156,7 +158,7 @@ class WindowFeatures(nn.Module):
         return maxima + self.bias
 
     def table_bytes(self, vocab_size: int) -> int:
-        """Memory that `look_up` needs for its tables."""
+        """Memory of the tables for `look_up`, in bytes."""
         return 4 * vocab_size * sum(window * count for window, count in self.filters)
 
     @torch.no_grad()
@@ -164,8 +166,8 @@ class WindowFeatures(nn.Module):
         """The same features by table look-up, without gradient.
 
         Args:
-            sequences: (R, T) int64 in 0..V'-1. Neighbours that share a prefix, as completions do, share its work.
-            tables: of the embedding, by `token_tables`.
+            sequences: (R, T) int64 in 0..V'-1. Neighbours with a common prefix, such as completions, share its work.
+            tables: the tables that `token_tables` makes of the embedding.
             lengths: (R,) int64, tokens of each sequence; None where all have T.
 
         Returns:
@@ -183,7 +185,8 @@ class WindowFeatures(nn.Module):
                 index = rows.unfold(1, window, 1) + offsets  # (rows, places, window)
                 return F.embedding_bag(index.flatten(0, 1), table, mode="sum").view(*index.shape[:2], -1)
 
-            # Windows that end behind the shared prefix, of all sequences; those inside it, of one in each group.
+            # Windows that end after the shared prefix are computed for all sequences, those inside it for one of each
+            # group.
             first = max(0, shared - window + 1)
             behind = responses(sequences[:, first:])
             if lengths is not None:
@@ -191,7 +194,7 @@ class WindowFeatures(nn.Module):
             maximum = behind.amax(dim=1)
             if window <= shared:
                 inside = responses(sequences[leaders, :shared])
-                if lengths is not None:  # who shares a prefix that holds an end ends there too
+                if lengths is not None:  # if a shared prefix contains an end, all sequences that share it end there
                     beyond = beyond_the_end(inside.shape[1], lengths[leaders], window)
                     inside.masked_fill_(beyond.unsqueeze(2), -torch.inf)
                 maximum = torch.maximum(maximum, inside.amax(dim=1)[leader_of])
@@ -200,9 +203,10 @@ class WindowFeatures(nn.Module):
 
     @torch.no_grad()
     def token_tables(self, embedding: Tensor) -> list[Tensor]:
-        """One (window * V', count) table a filter length, from a (V', E) embedding; rebuilt when a parameter changed.
+        """One (window * V', count) table per filter length, from a (V', E) embedding; rebuilt after a change.
 
-        Values are compared, which costs little beside the look-ups: tensor versions miss fused optimizers and `.data`.
+        The values are compared, which costs little compared with the look-ups. PyTorch's version counters would miss
+        changes by fused optimizers and by `.data`.
         """
         if self._tables is None:
             empty = [embedding.new_empty(window * len(embedding), count) for window, count in self.filters]
@@ -217,18 +221,18 @@ class WindowFeatures(nn.Module):
         return tables
 
     def __getstate__(self) -> dict[str, object]:
-        return self.__dict__ | {"_tables": None}  # derived data: not copied, not pickled
+        return self.__dict__ | {"_tables": None}  # derived data is neither copied nor pickled
 
 
 def shared_prefixes(sequences: Tensor) -> tuple[int, Tensor, Tensor]:
-    """A prefix length, and groups of neighbours that agree on a prefix of that length.
+    """A prefix length, and groups of neighbours with the same prefix of this length.
 
     Args:
         sequences: (R, T) int64.
 
     Returns:
-        (length, leaders, leader_of): the length, below T, that at least half of the sequences share with the one before
-        them; the rows (G,) that begin a group; and (R,) each row's place in `leaders`.
+        (length, leaders, leader_of): the length of a prefix, below T, that at least half of the sequences share with
+        the sequence before them; (G,) the rows that begin a group; and (R,) each row's position in `leaders`.
     """
     rows, steps = sequences.shape
     if rows < 2 or steps < 2:

@@ -1,3 +1,3 @@
-"""The tasks: one file each, whose options class makes the `Task`. `TASKS` lists them without importing any."""
+"""The tasks: one file each, whose options class makes the `Task`. `TASKS` lists them without importing them."""
 
 from seqgan_env.task_files import TASKS as TASKS

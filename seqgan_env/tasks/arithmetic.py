@@ -1,11 +1,12 @@
-"""The arithmetic task: expressions such as (3+4)*2 of a tiny grammar, whose likelihood is known exactly.
+"""The arithmetic task: expressions such as (3+4)*2 of a tiny grammar, with an exactly known likelihood.
 
-An expression is an operand, or operands with + - * between them; an operand is a digit or an expression in brackets.
-The grammar is a finite automaton: its state says whether an operand must come, how many brackets are open, and how many
-tokens are left. So every expression is complete within T tokens, and its probability is a product of known numbers.
+An expression is one operand, or several with + - * between them. An operand is a digit or an expression in brackets.
+The grammar is a finite automaton. Its state says whether the next token must begin an operand, how many brackets are
+open, and how many tokens are left. So every expression is complete within T tokens, and its probability is a product of
+known numbers.
 
-A lab task: one sees at a glance what a generator gets wrong, and NLL_oracle shows it as a number. Each token is with
-probability `SLIP` a uniform one instead of the grammar's, so that a wrong token costs some nats and not infinity.
+This is a task for labs: a reader sees a generator's mistakes at once, and NLL_oracle measures them. With probability
+`SLIP` a token is drawn uniformly instead of from the grammar. So a wrong token costs a few nats, not infinitely many.
 """
 
 from __future__ import annotations
@@ -27,12 +28,12 @@ SLIP = 1e-6
 
 
 class Place(NamedTuple):
-    """A state of the automaton: where in an expression the next token stands.
+    """A state of the automaton: the place of the next token in an expression.
 
     Attributes:
         after_operand: whether an operand has just ended, so that an operator, a bracket or the end may follow.
-        depth: brackets that are open.
-        left: tokens that may still come.
+        depth: number of open brackets.
+        left: number of tokens that may still come.
     """
 
     after_operand: bool
@@ -44,7 +45,7 @@ def choices(place: Place, max_depth: int) -> dict[str, float]:
     """The tokens that the grammar allows at a place, with their probabilities, whose sum is 1.
 
     A token is allowed if the expression can still be completed. An operand is a digit three times as often as a
-    bracket; after an operand the allowed ones of operator, closing bracket and end are equally likely.
+    bracket. After an operand, the allowed choices among operator, closing bracket and end are equally likely.
     """
     weights: dict[str, float] = {}
     if place.after_operand:
@@ -66,10 +67,10 @@ def following(place: Place, token: str) -> Place:
 
 
 class GrammarModel(SequenceModel):
-    """An automaton as a sequence model: h_t of Eq. 10 is the one-hot vector of its state, the weights are log p.
+    """An automaton as a sequence model: h_t of Eq. 10 is the one-hot vector of its state, and the weights are log p.
 
     Args:
-        next_state: (S, V) int64, the state after each token in each state; state 0 is that of the empty prefix.
+        next_state: (S, V) int64, the next state for each state and token; state 0 belongs to the empty prefix.
         log_probs: (S, V) float32, log p(token | state) in nats.
     """
 
@@ -100,10 +101,10 @@ class GrammarModel(SequenceModel):
 
 
 def grammar_model(sequence_length: int, max_depth: int) -> GrammarModel:
-    """The grammar's exact distribution over sequences of at most T tokens; the last state is that after a slip."""
+    """The grammar's exact distribution over sequences of at most T tokens; the last state is the one after a slip."""
     places = [Place(False, 0, sequence_length)]
     arrows: list[dict[str, Place]] = []
-    for place in places:  # grows while it is walked
+    for place in places:  # grows during the loop
         after = {token: following(place, token) for token in choices(place, max_depth) if token != EOS}
         arrows.append(after)
         places += [new for new in dict.fromkeys(after.values()) if new not in places and new.left]
@@ -121,7 +122,7 @@ def grammar_model(sequence_length: int, max_depth: int) -> GrammarModel:
 
 @dataclass
 class ArithmeticTask(Task):
-    """The task of an automaton, which is read back from its two tables."""
+    """The task with an automaton as oracle, which is restored from its two tables."""
 
     @classmethod
     def oracle_of(cls, parameters: dict[str, Tensor]) -> GrammarModel:
@@ -136,20 +137,21 @@ class ArithmeticTask(Task):
         except (KeyError, RuntimeError, ValueError, IndexError) as error:
             raise ValueError(f"the stored parameters are not those of a grammar: {error}") from error
         if not bool(((model.next_state >= 0) & (model.next_state < model.hidden_size)).all()):
-            raise ValueError("the stored parameters are not those of a grammar: a state leads to one that is not there")
+            raise ValueError("the stored parameters are not those of a grammar: a state leads to an unknown one")
         return model
 
 
 @dataclass(frozen=True)
 class ArithmeticOptions:
-    """Which expressions there are. Field comments are the help texts of the command line."""
+    """The kind of expressions. The fields' docstrings are the help texts of the command line."""
 
     task_class: ClassVar[type[Task]] = ArithmeticTask
     PAGE: ClassVar[str] = """Arithmetic expressions of a tiny grammar, such as (3+4)*2.
 
     ## Description
-    Generate an expression, character by character, that cannot be told from those of a grammar. Its likelihood is known
-    exactly. Every action appends a digit, an operator, a bracket or the end; the transition is deterministic.
+        Generate an expression, character by character, that cannot be told from expressions of a grammar. Its
+    likelihood is known exactly. Every action appends a digit, an operator, a bracket or the end; the transition is
+    deterministic.
 
     ## Action Space
     `Discrete(16)`: the digits, + - * ( ), and EOS.
@@ -168,8 +170,8 @@ class ArithmeticOptions:
     Terminated by EOS or after T tokens. Never truncated.
 
     ## Information
-    At the end: `sequence` (T,) int64 with PAD behind EOS, `text`, and `oracle_nll`, the sequence's NLL under the
-    grammar in nats per token. It never enters the reward unless asked for (`reward_model="oracle"`).
+    At the end: `sequence` (T,) int64 with PAD after EOS, `text`, and `oracle_nll`, the sequence's NLL under the
+    grammar in nats per token. It enters the reward only with `reward_model="oracle"`.
 
     ## Arguments
     - `sequence_length` (15): T; `depth` (2): brackets that may be open at once;
@@ -181,13 +183,13 @@ class ArithmeticOptions:
     """
 
     sequence_length: int = 15
-    """T, tokens in an expression at most, the end among them."""
+    """T, the largest number of tokens in an expression, with the end."""
     depth: int = 2
-    """Brackets that may be open at once; 0: no brackets."""
+    """Most brackets that are open at once; 0: no brackets."""
     data_seed: int = 0
     """Seed of the real expressions that the grammar draws."""
     train_sequences: int = 10_000
-    """Real training expressions; as many more for validation and for the test."""
+    """Real training expressions; validation and test have equally many."""
 
     def __post_init__(self) -> None:
         check_draws(self.train_sequences, self.data_seed)
@@ -220,8 +222,8 @@ def arithmetic_task(
 
     Args:
         sequence_length: T.
-        depth: brackets that may be open at once.
-        data_seed: of the draws of real expressions.
+        depth: the largest number of brackets that are open at once.
+        data_seed: seed of the draws of real expressions.
         n_sequences: expressions in each split.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What the tasks share whose real sequences come from a corpus: statistics to tell, and measures without an oracle."""
+"""The shared part of tasks with a corpus: statistics to show, and measures without an oracle."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class CorpusTask(Task):
     """A task whose sequences come from a corpus; it has a vocabulary.
 
     Attributes:
-        statistics: what the corpus holds, and what was done to it. Never None.
+        statistics: the contents of the corpus and the changes to it. Never None.
 
     Raises:
         ValueError: without vocabulary or statistics.
@@ -60,13 +60,13 @@ class CorpusTask(Task):
         return nearest_sequences(samples.numpy(), train.numpy(), self.vocab_size, self.eos_token)
 
     def state(self) -> dict[str, Any]:
-        """Plain values, the statistics among them."""
+        """Plain values, with the statistics."""
         statistics = {"kind": type(self.statistics).__name__, **self.summary()}
         return super().state() | {"statistics": statistics}
 
     @classmethod
     def fields_of(cls, state: Mapping[str, Any]) -> dict[str, Any]:
-        """Constructor arguments, the statistics among them. JSON has made lists of tuples."""
+        """Constructor arguments, with the statistics. JSON has turned tuples into lists."""
         stored = {name: value for name, value in state["statistics"].items() if name != "kind"}
         plain: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value for name, value in stored.items()

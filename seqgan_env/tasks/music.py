@@ -1,12 +1,12 @@
 """The music task: a generator's real sequences are windows of melodies, one pitch per step of a grid.
 
 In: `MusicOptions`. Out: a `Task` whose vocabulary has note names, with the statistics of the corpus. The paper samples
-folk tunes every 0.4 s, numbers the pitches 1..88 as the piano's keys, and takes T = 32; it does not say what it does
-with rests, repeated notes, chords and tempo. Here rests prolong the note before them and a long note repeats its pitch,
-unless rest and hold tokens are asked for; of a chord the highest note is taken, and the steps are counted; a file that
-states no tempo has 120 crotchets a minute.
+folk tunes every 0.4 s, numbers the pitches 1..88 as the piano's keys, and takes T = 32; it does not say how it treats
+rests, repeated notes, chords and tempo. Here rests prolong the note before them, and a long note repeats its pitch;
+options give tokens for rests and holds. From a chord the highest note is taken, and such steps are counted. A file
+without a tempo has 120 crotchets per minute.
 
-Windows of one tune never stand in two splits. What is dropped is counted in `MusicStatistics`.
+Windows of one tune are never in two splits. Everything that is dropped is counted in `MusicStatistics`.
 """
 
 from __future__ import annotations
@@ -32,91 +32,28 @@ from seqgan_env.corpora.corpus import (
 )
 from seqgan_env.corpora.melodies import abc_text, draw_piano_roll, write_midi
 from seqgan_env.corpora.tune_files import read_tune_files
+from seqgan_env.corpora.tune_windows import MusicStatistics, Polyphony, tune_windows
 from seqgan_env.corpora.tunes import (
     HOLD,
     KEYS,
     MIDI_NOTE_OF_KEY_0,
     REST,
     Grid,
-    Tune,
     name_symbol,
     symbol_name,
-    without_holds,
-    without_rests,
 )
 from seqgan_env.measures.sample_measures import SampleMeasures
 from seqgan_env.tasks.corpus_task import CorpusTask
 from seqgan_env.vocabulary import Vocabulary
 
-Polyphony = Literal["highest", "drop", "error"]
 BUNDLED_TUNES = Path(__file__).parents[1] / "corpora" / "data" / "tunes.txt"
 PAPER_STEP_SECONDS = 0.4
 EOS = "<eos>"
-_NAMED = 5  # files named in the printed table; the others are counted
-
-
-@dataclass(frozen=True)
-class MusicStatistics(CorpusStatistics):
-    """A music corpus: what `CorpusStatistics` says of its windows, and what was done to its tunes."""
-
-    tunes: int = 0
-    """Tunes that were read."""
-    broken: tuple[str, ...] = ()
-    """What is wrong with each file or tune that was skipped."""
-    repaired: int = 0
-    """ABC tunes with errors, of which abc2midi read the rest."""
-    notes: int = 0
-    """Notes of all tunes, percussion left out."""
-    missed_notes: int = 0
-    """Notes that sound at no step of the grid."""
-    lost_notes: int = 0
-    """Notes of MIDI files that never end or have no length; they are left out."""
-    ornaments: int = 0
-    """Ornaments of ABC tunes that were removed."""
-    refused: tuple[str, ...] = ()
-    """Each tune with a directive that would have read another file, and the directive; it was removed."""
-    polyphonic_tunes: int = 0
-    """Tunes in which more than one note sounds at some step."""
-    polyphonic_steps: int = 0
-    """Steps at which more than one note sounds."""
-    polyphony: Polyphony = "highest"
-    """What was done there: the highest note taken, or the tune dropped."""
-    short_tunes: int = 0
-    """Tunes that give no sequence because they are shorter than T."""
-    remainder_steps: int = 0
-    """Steps after the last whole window of a tune, those of short tunes among them."""
-    remainder: Literal["drop", "keep"] = "drop"
-    """What was done with them: dropped, or kept as shorter sequences."""
-    unseen_rate: float = 0.0
-    """Share of the test tokens that never occur in the training split, 0 to 1."""
-
-    def lines(self) -> list[tuple[str, str]]:
-        """The rows of a table to print before training: name and value."""
-        done = {"drop": "dropped", "keep": "kept"}
-        rows = [
-            ("tunes", f"{self.tunes:,}, of which {self.short_tunes:,} shorter than T"),
-            ("broken, skipped", f"{len(self.broken):,}"),
-            *((f"  {number}", reason) for number, reason in enumerate(self.broken[:_NAMED], start=1)),
-            ("ABC errors passed over", f"{self.repaired:,} tunes"),
-            ("ABC ornaments", f"{self.ornaments:,} dropped"),
-            ("other files, not read", f"{len(self.refused):,}"),
-            *((f"  {number}", where) for number, where in enumerate(self.refused[:_NAMED], start=1)),
-            ("notes", f"{self.notes:,}, of which {self.missed_notes:,} fall between two steps"),
-            ("without an end, left out", f"{self.lost_notes:,} notes"),
-            (
-                "polyphony",
-                f"{self.polyphonic_steps:,} steps in {self.polyphonic_tunes:,} tunes"
-                + {"highest": ": the highest note", "drop": ": dropped", "error": ""}[self.polyphony],
-            ),
-            ("after the last window", f"{self.remainder_steps:,} steps {done[self.remainder]}"),
-            ("test tokens not in train", f"{self.unseen_rate:.2%}"),
-        ]
-        return super().lines() + rows
 
 
 @dataclass
 class MusicTask(CorpusTask):
-    """Melodies: measured by their pitches too, and written as music.
+    """Melodies: their measures include pitches, and they can be written as music.
 
     Attributes:
         step_seconds: how long a step of a sample sounds.
@@ -128,7 +65,7 @@ class MusicTask(CorpusTask):
     step_seconds: float = PAPER_STEP_SECONDS
 
     def measures(self, held_out: int | None = None) -> SampleMeasures:
-        """BLEU-4 is the paper's measure of music (Table 4), beside a squared error of pitches."""
+        """The paper measures music by BLEU-4 and by a squared error of pitches (Table 4)."""
         return SampleMeasures(self, held_out, pitches=pitches(self.names), order=4)
 
     def as_text(self, samples: torch.Tensor, form: str = "text") -> str:
@@ -155,7 +92,7 @@ class MusicTask(CorpusTask):
 
     @classmethod
     def fields_of(cls, state: Mapping[str, Any]) -> dict[str, Any]:
-        """Constructor arguments; older run folders keep the length of a step among the options of the corpus."""
+        """Constructor arguments. Older run folders store the length of a step among the options of the corpus."""
         options = state.get("options") or {}
         step_seconds = state.get("step_seconds", options.get("step_seconds", PAPER_STEP_SECONDS))
         return super().fields_of(state) | {"step_seconds": float(step_seconds)}
@@ -163,7 +100,7 @@ class MusicTask(CorpusTask):
 
 @dataclass(frozen=True)
 class MusicOptions:
-    """What is read, and how it becomes sequences. Field comments are the help texts of the command line."""
+    """The corpus, and how it becomes sequences. The fields' docstrings are the help texts of the command line."""
 
     task_class: ClassVar[type[MusicTask]] = MusicTask
     PAGE: ClassVar[
@@ -175,7 +112,7 @@ class MusicOptions:
     appends a piano key, a rest or a hold; the transition is deterministic.
 
     ## Action Space
-    `Discrete(V)`: the next token, named by its note, such as C4; rest, hold and EOS where asked for.
+    `Discrete(V)`: the next token, named by its note, such as C4; also rest, hold and EOS, depending on the options.
 
     ## Observation Space
     `Box(0, V, (T,), int64)`: the prefix, padded with PAD = V. An id is not a magnitude: use an embedding.
@@ -191,57 +128,58 @@ class MusicOptions:
     Terminated after T tokens, or by EOS with `remainder="keep"`. Never truncated.
 
     ## Information
-    At the end: `sequence` (T,) int64 with PAD behind EOS, and `text`, the names of the notes.
+    At the end: `sequence` (T,) int64 with PAD after EOS, and `text`, the names of the notes.
 
     ## Arguments
-    - `corpus`: a MIDI, ABC or text file, a folder of MIDI and ABC files (extra "music"), a pattern, or several of these
-      with commas between; None: 42 traditional tunes, which come with this package;
+    - `corpus`: a MIDI, ABC or text file, a folder of MIDI and ABC files (extra "music"), a pattern, or several,
+      separated by commas; None: 42 traditional tunes, which come with this package;
     - `sequence_length` (32): T;
     - `validation_corpus`, `test_corpus`, `step_seconds` (0.4), `step_beats`, `rests`, `holds`, `ornaments`,
       `polyphony`, `remainder`, `keys` and the other fields of `tasks.music.MusicOptions`;
     - `reward_model`, `reward_mode`, `rollout_policy`, `n_rollouts` (16), `render_mode`: see `SequenceEnv`.
 
-    What the corpus holds, and what was dropped of it, is `env.unwrapped.task.statistics`.
+    `env.unwrapped.task.statistics` says what the corpus holds, and what was dropped.
 
     ## Version History
     - v0: first version.
     """
 
     corpus: str | None = None
-    """A MIDI, ABC or text file (a tune on each line: keys 1..88 or names such as C#4), a folder of .mid and .abc files,
-    a pattern such as "*.mid", or several of these with commas between; None: the bundled tunes."""
+    """A MIDI, ABC or text file (one tune per line: keys 1..88 or names such as C#4), a folder of .mid and .abc files, a
+    pattern such as "*.mid", or several of these, separated by commas; None: the bundled tunes.
+    """
     validation_corpus: str | None = None
-    """A validation set of its own, of the same kinds; None: a share of the tunes is held out."""
+    """A separate validation set, of the same kinds; None: a share of the tunes is held out."""
     test_corpus: str | None = None
-    """A test set of its own, of the same kinds; None: a share of the tunes is held out."""
+    """A separate test set, of the same kinds; None: a share of the tunes is held out."""
     sequence_length: int = 32
     """T, steps in a sequence [P: 32]."""
     step_seconds: float = PAPER_STEP_SECONDS
     """Seconds between two samples of a MIDI or ABC file [P: 0.4], and how long a step of a sample sounds."""
     step_beats: float | None = None
-    """Crotchets between two samples, whatever the tempo (0.5: quavers); None: step_seconds."""
+    """Crotchets between two samples, for every tempo (0.5: quavers); None: step_seconds."""
     rests: Literal["prolong", "token"] = "prolong"
     """Silence prolongs the note before it, or has a token."""
     holds: bool = False
-    """A step at which the note of the step before sounds on has a token of its own, instead of that note's again."""
+    """Use a separate token for a step at which the note of the step before goes on; otherwise the note is repeated."""
     ornaments: Literal["drop", "play"] = "drop"
     """Grace notes, trills, staccato and other ornaments of ABC: drop and count them, or play them as abc2midi does."""
     polyphony: Polyphony = "highest"
-    """Where several notes sound: take the highest, drop the tune, or error."""
+    """If several notes sound at once: take the highest, drop the tune, or raise an error."""
     remainder: Literal["drop", "keep"] = "drop"
-    """What is left of a tune after its last whole window: drop it, or keep it as a shorter sequence with EOS."""
+    """The rest of a tune after its last whole window: drop it, or keep it as a shorter sequence with EOS."""
     keys: Literal["used", "all"] = "used"
     """Tokens for the pitches that occur in the corpus, or for all 88 keys."""
     broken: Literal["skip", "error"] = "skip"
-    """Files and tunes that cannot be read: skip and name them, or error. It is always one if none can be read."""
+    """Files and tunes that cannot be read: skip and name them, or raise an error. None readable: always an error."""
     validation: float = 0.1
-    """Share of the sequences that is held out to choose by, in whole tunes; not with a validation corpus."""
+    """Share of the sequences for validation, in whole tunes; not used with a validation corpus."""
     test: float = 0.1
-    """Share of the sequences that is held out to measure by, in whole tunes; not with a test corpus."""
+    """Share of the sequences for the test, in whole tunes; not used with a test corpus."""
     split_seed: int = 0
     """Seed of the draw of validation and test."""
     duplicates: Duplicates = "drop"
-    """Held-out windows that also stand in an earlier split: drop them, keep them, or error."""
+    """Held-out windows that also occur in an earlier split: drop them, keep them, or raise an error."""
 
     def __post_init__(self) -> None:
         for name, choices in (
@@ -269,12 +207,12 @@ class MusicOptions:
 
     @property
     def grid(self) -> Grid:
-        """When a tune is sampled."""
+        """The times at which a tune is sampled."""
         step, in_beats = (self.step_seconds, False) if self.step_beats is None else (self.step_beats, True)
         return Grid(step, in_beats, self.rests == "prolong", plays_ornaments=self.ornaments == "play")
 
 
-# [P] is the paper's recipe; "beat" keeps samples on the beat, which at 120 crotchets a minute 0.4 s does not.
+# [P] is the paper's recipe. "beat" keeps samples on the beat; at 120 crotchets per minute, 0.4 s does not.
 PRESETS: dict[str, MusicOptions] = {
     "paper": MusicOptions(keys="all"),
     "beat": MusicOptions(step_beats=0.5, step_seconds=0.25),
@@ -290,12 +228,12 @@ def music_task(corpus: str | Path | None = None, **options: Any) -> MusicTask:
         options: the other fields of `MusicOptions`.
 
     Returns:
-        A task whose `statistics` (`MusicStatistics`) say what was read, chosen, dropped and not known.
+        A task whose `statistics` (`MusicStatistics`) say what was read, chosen and dropped.
 
     Raises:
         TypeError: for an option that does not exist.
         ValueError: for an option out of range.
-        CorpusError: a ValueError: for a corpus that cannot be used; it names the file and the remedy.
+        CorpusError: a ValueError, for a corpus that cannot be used; it names the file and the remedy.
         ImportError: for MIDI and ABC without the extra "music".
     """
     return MusicOptions(corpus=None if corpus is None else str(corpus), **options).task()
@@ -314,11 +252,18 @@ def _task(options: MusicOptions) -> MusicTask:
     polyphonic = [tune for tune in tunes if tune.polyphonic_steps]
     if polyphonic and options.polyphony == "error":
         raise CorpusError(
-            f"{polyphonic[0].polyphonic_steps} steps have several notes at once (so have {len(polyphonic)} of "
+            f"{polyphonic[0].polyphonic_steps} steps have several notes at once (in {len(polyphonic)} of "
             f'{len(tunes)} tunes); choose polyphony="highest" or "drop"',
             polyphonic[0].source,
         )
-    windows, tune_of, remainders = _windows(tunes, options)
+    windows, tune_of, remainders = tune_windows(
+        tunes,
+        options.sequence_length,
+        prolong_rests=options.rests == "prolong",
+        holds=options.holds,
+        drop_polyphonic=options.polyphony == "drop",
+        keep_remainder=options.remainder == "keep",
+    )
     if not windows:
         raise CorpusError(
             f"none of {len(tunes)} tunes gives a sequence of T = {options.sequence_length} steps; "
@@ -380,7 +325,7 @@ def _task(options: MusicOptions) -> MusicTask:
 
 @dataclass(frozen=True)
 class _Splits:
-    """The windows of each split, put into a tensor when they are asked for."""
+    """The windows of each split; the tensor is made at its first use."""
 
     ids: list[IntArray]
     parts: Parts
@@ -388,7 +333,7 @@ class _Splits:
     vocabulary: Vocabulary
 
     def __call__(self, split: Split) -> torch.Tensor:
-        """(M, T) int64: EOS behind a shorter window, then PAD."""
+        """(M, T) int64: EOS after a shorter window, then PAD."""
         sequences = np.full((len(self.parts[split]), self.length), self.vocabulary.pad_token, dtype=np.int64)
         for place, row in enumerate(self.parts[split]):
             window = self.ids[row]
@@ -399,43 +344,19 @@ class _Splits:
 
 
 def pitches(vocabulary: Vocabulary) -> list[float]:
-    """The MIDI note of each token, not a number for rest, hold and EOS: what `CorpusReference` asks for.
+    """The MIDI note of each token, NaN for rest, hold and EOS, as `CorpusReference` needs it.
 
     Raises:
-        ValueError: for a vocabulary of something else.
+        ValueError: for a vocabulary of another kind of task.
     """
     symbols = [REST if token == EOS else name_symbol(token) for token in vocabulary.tokens]
     return [float(symbol + MIDI_NOTE_OF_KEY_0) if symbol >= 1 else float("nan") for symbol in symbols]
 
 
-def _windows(tunes: Sequence[Tune], options: MusicOptions) -> tuple[list[IntArray], IntArray, int]:
-    """Consecutive windows of T symbols, the tune of each (ascending), and the steps after the last whole ones."""
-    windows: list[IntArray] = []
-    tune_of: list[int] = []
-    remainders = 0
-    length = options.sequence_length
-    for number, tune in enumerate(tunes):
-        if tune.polyphonic_steps and options.polyphony == "drop":
-            continue
-        symbols = without_rests(tune.symbols) if options.rests == "prolong" else tune.symbols.copy()
-        struck = without_holds(symbols)
-        if options.holds:  # a window that begins within a note strikes it
-            symbols[::length] = struck[::length]
-        else:
-            symbols = struck
-        whole = len(symbols) // length * length
-        remainders += len(symbols) - whole
-        stop = len(symbols) if options.remainder == "keep" else whole
-        found = [symbols[start : start + length] for start in range(0, stop, length)]
-        windows += found
-        tune_of += [number] * len(found)
-    return windows, np.array(tune_of, dtype=np.int64), remainders
-
-
 def _split(
     windows: Sequence[IntArray], tune_of: IntArray, options: MusicOptions, first: dict[str, int]
 ) -> tuple[Parts, int, IntArray]:
-    """The windows of each split, how many held-out ones also stood in an earlier one, and a key of each window."""
+    """The windows of each split, how many held-out ones also occur in an earlier split, and a key of each window."""
     known: dict[bytes, int] = {}
     keys = np.array([known.setdefault(window.tobytes(), row) for row, window in enumerate(windows)], dtype=np.int64)
     parts = draw_parts(
@@ -465,7 +386,7 @@ def _vocabulary(windows: Sequence[IntArray], options: MusicOptions) -> tuple[Voc
 
 
 def _unit(options: MusicOptions, is_text: bool) -> str:
-    """What a token is."""
+    """The meaning of a token."""
     if is_text:
         step = "step of the text"
     else:

@@ -21,19 +21,19 @@ from seqgan_env.tasks.oracle_file import load_oracle
 from seqgan_env.tasks.task import Split, Task
 
 DEFAULT_ORACLE_SEED = 0
-# Streams of the splits; part of what a seed means, so never renumbered.
+# Streams of the splits. Never renumber them: the data of a given seed would change.
 _SPLIT_STREAMS: dict[Split, int] = {"train": 0, "validation": 1, "test": 2}
 
 
 @dataclass(frozen=True)
 class OracleOptions:
-    """Where the real sequences come from. Field comments are the help texts of the command line."""
+    """The source of the real sequences. The fields' docstrings are the help texts of the command line."""
 
     task_class: ClassVar[type[Task]] = Task
     PAGE: ClassVar[str] = """SeqGAN's synthetic task as a Gymnasium environment.
 
     ## Description
-    Generate a sequence of T tokens that cannot be told from those of an oracle, an LSTM with N(0, 1) parameters
+    Generate a sequence of T tokens that cannot be told from sequences of an oracle, an LSTM with N(0, 1) parameters
     (Yu et al., AAAI 2017, section 4). Every action appends one token; the transition is deterministic.
 
     ## Action Space
@@ -53,8 +53,8 @@ class OracleOptions:
     Terminated after T tokens. Never truncated.
 
     ## Information
-    At the end: `sequence` (T,) int64, and `oracle_nll`, the sequence's NLL under the oracle in nats per token. It never
-    enters the reward unless asked for (`reward_model="oracle"`).
+    At the end: `sequence` (T,) int64, and `oracle_nll`, the sequence's NLL under the oracle in nats per token. It
+    enters the reward only with `reward_model="oracle"`.
 
     ## Arguments
     - `vocab_size` (5000), `sequence_length` (20);
@@ -75,7 +75,7 @@ class OracleOptions:
     data_seed: int = 0
     """Seed of the real sequences that the oracle draws."""
     train_sequences: int = 10_000
-    """Real training sequences [P: 10,000; code: 9,984 of them]; as many more for validation and for the test."""
+    """Real training sequences [P: 10,000; code: 9,984 of them]; validation and test have equally many."""
 
     def __post_init__(self) -> None:
         check_draws(self.train_sequences, self.data_seed)
@@ -92,7 +92,7 @@ class OracleOptions:
 
 
 def check_draws(train_sequences: int, data_seed: int) -> None:
-    """Raise ValueError or TypeError unless so many real sequences can be drawn with such a seed."""
+    """Raise ValueError or TypeError for a wrong number of real sequences, or a wrong seed."""
     for name, value, least in (("train_sequences", train_sequences, 1), ("data_seed", data_seed, 0)):
         if isinstance(value, bool) or not isinstance(value, int):
             raise TypeError(f"{name}={value!r} must be an int")
@@ -101,7 +101,7 @@ def check_draws(train_sequences: int, data_seed: int) -> None:
 
 
 def seed_or_path(oracle: int | str | None) -> int | str | None:
-    """What `oracle=` names: digits are a seed on the command line."""
+    """The meaning of `oracle=`: on the command line, digits are a seed."""
     return int(oracle) if isinstance(oracle, str) and oracle.isdigit() else oracle
 
 
@@ -120,18 +120,18 @@ def oracle_task(
     Args:
         vocab_size: V; None takes the oracle file's, or 5,000.
         sequence_length: T.
-        oracle: an int seeds its parameters, None is seed 0, a path loads the authors' `.npz` or pickle, a
-            sequence model of your own is copied and frozen.
+        oracle: an int seeds its parameters, None is seed 0, and a path loads the authors' `.npz` or pickle. Your own
+            sequence model is copied and frozen.
         n_sequences: sequences in each split.
-        data_seed: of the draws of real sequences.
+        data_seed: seed of the draws of real sequences.
         hidden_size: E and H of a seeded oracle (paper's code: 32).
-        name: of the task.
+        name: name of the task.
 
     Raises:
         ValueError: if the file does not hold an oracle, or its vocabulary is not `vocab_size`.
     """
     if isinstance(oracle, SequenceModel):
-        model = copy.deepcopy(oracle)  # the caller's own stays as it is, and may learn
+        model = copy.deepcopy(oracle)  # the caller's model does not change, and may learn
     elif isinstance(oracle, str | Path):
         model = load_oracle(oracle)
     else:
@@ -150,13 +150,13 @@ def oracle_task(
 
 @dataclass(frozen=True)
 class DrawnSequences:
-    """Real sequences that a model draws, each split from a random stream of its own.
+    """Real sequences that a model draws; each split has its own random stream.
 
     Attributes:
         model: the oracle.
         sequence_length: T.
-        n_sequences: sequences in each split, or a number for each.
-        seed: of the draws.
+        n_sequences: sequences in each split, or a number for each split.
+        seed: seed of the draws.
         eos_token: ends a sequence early, or None.
     """
 

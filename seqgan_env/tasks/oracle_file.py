@@ -18,17 +18,19 @@ from seqgan_env.models.sequence_models import LSTMSequenceModel
 def load_oracle(path: str | Path) -> LSTMSequenceModel:
     """The authors' oracle from `.npz` (15 named arrays) or their pickle (a list of 15 arrays).
 
-    Nothing in the file is executed: `.npz` is read without pickle, the pickle by a reader that knows only float arrays.
+    Nothing in the file is executed: `.npz` is read without pickle, and the pickle by a reader that knows only float
+    arrays.
 
     Raises:
-        ValueError: if the file is missing, truncated, of another kind, wants to run code, or has other shapes.
+        ValueError: if the file is missing, truncated or of another kind, if it would run code, or if its shapes are
+            wrong.
     """
     path = Path(path)
     if not path.is_file():
         raise ValueError(f"oracle={str(path)!r} is not a file; give the authors' .npz or .pkl, or an int as a seed")
     try:
         arrays = _read_npz(path) if zipfile.is_zipfile(path) else _read_pickle(path)
-    except Exception as error:  # a damaged file makes the readers of zip, zlib and pickle raise almost anything
+    except Exception as error:  # for a damaged file the readers of zip, zlib and pickle may raise almost any error
         raise ValueError(f"oracle={str(path)!r} cannot be read as the authors' .npz or pickle: {error}") from error
     try:
         return LSTMSequenceModel.from_arrays(arrays)
@@ -53,7 +55,7 @@ class _PickledDtype:
 
 
 class _PickledArray:
-    """A pickled array of floats. NumPy's own classes trust a pickle's flags and may read memory that is not theirs."""
+    """A pickled array of floats. NumPy's own classes trust a pickle's flags, and may read memory outside of it."""
 
     def __init__(self, *_: object) -> None:
         self.values: np.ndarray | None = None
@@ -68,14 +70,14 @@ class _PickledArray:
 
 
 def _latin1_bytes(text: str, encoding: str) -> bytes:
-    """How Python 3 writes bytes in protocol 2: `_codecs.encode(text, "latin1")`."""
+    """Python 3 writes bytes in protocol 2 as `_codecs.encode(text, "latin1")`."""
     if encoding != "latin1":
         raise pickle.UnpicklingError(f"it asks for the encoding {encoding!r}")
     return text.encode("latin1")
 
 
 class _ArrayUnpickler(pickle.Unpickler):
-    """Reads arrays and plain containers with stand-ins of ours; any other global, so any code, is refused."""
+    """Reads arrays and plain containers with our own substitutes. It refuses every other global, and so any code."""
 
     _STAND_INS: ClassVar[dict[tuple[str, str], Any]] = {
         ("numpy.core.multiarray", "_reconstruct"): _PickledArray,
@@ -93,7 +95,7 @@ class _ArrayUnpickler(pickle.Unpickler):
 
 def _read_pickle(path: Path) -> dict[str, np.ndarray]:
     with path.open("rb") as file:
-        # latin1: how Python 3 reads the array bytes of a Python 2 pickle.
+        # Python 3 reads the array bytes of a Python 2 pickle as latin1.
         values = _ArrayUnpickler(file, encoding="latin1").load()
     if not isinstance(values, list | tuple) or len(values) != len(LSTMSequenceModel.ARRAY_NAMES):
         raise ValueError(f"expected a list of {len(LSTMSequenceModel.ARRAY_NAMES)} arrays")

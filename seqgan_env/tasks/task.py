@@ -1,10 +1,11 @@
-"""What every task provides: vocabulary, horizon T, real sequences in three splits, an oracle where one is known.
+"""The parts of every task: vocabulary, horizon T, real sequences in three splits, and an oracle if one is known.
 
-A task of your own is a `Task` with other contents. Splits: "train" is what the generator and discriminator learn from,
-"validation" chooses (early stopping, held-out accuracy of D), "test" measures NLL_test and chooses nothing.
+Your own task is a `Task` with other contents. Splits: the generator and the discriminator learn from "train";
+"validation" is for choices (early stopping, held-out accuracy of D); "test" measures NLL_test and is never used for a
+choice.
 
-What is measured of a task, and how its samples are shown and stored, are methods: a task that differs overrides them.
-A task of a file in `tasks/` is stored under the name of that file, so that `restored_task` finds its class again.
+Methods say what is measured on a task, and how its samples are shown and stored. A task that differs overrides them. A
+task from a file in `tasks/` is stored under the name of this file, so `restored_task` finds its class again.
 """
 
 from __future__ import annotations
@@ -33,17 +34,17 @@ class Task:
     """A source of real sequences over 0..V-1 with horizon T.
 
     Attributes:
-        name: for messages; a task of `tasks/` has the name of its file.
+        name: name for messages; a task of `tasks/` has the name of its file.
         vocab_size: V.
         sequence_length: T.
-        draw_split: makes the (M, T) int64 sequences of a split; called once a split, when first asked for. A task can
-            be pickled if this is a function of a module, or an object of a class of one.
+        draw_split: makes the (M, T) int64 sequences of a split; called once per split, at its first use. A task can be
+            pickled if this is a function of a module, or an object of a module's class.
         eos_token: the token that ends a sequence early, or None for fixed length.
-        vocabulary: readable tokens, or None where ids are all there is.
+        vocabulary: readable tokens, or None if there are only ids.
         oracle: the known distribution of real sequences, or None.
     """
 
-    # Forms of samples: as text, and as files with the kind of place that each is written to.
+    # Formats of samples: those of text, and those of files, each with "file" or "folder" as the kind of its place.
     text_formats: ClassVar[tuple[str, ...]] = ("text",)
     file_formats: ClassVar[dict[str, str]] = {}
 
@@ -67,7 +68,7 @@ class Task:
 
     @property
     def pad_token(self) -> int:
-        """PAD = V; stands in observations only, never an action."""
+        """PAD = V; it occurs only in observations, and is never an action."""
         return self.vocab_size
 
     # Real sequences.
@@ -85,35 +86,35 @@ class Task:
         return self._splits[split]
 
     def some_sequences(self, split: Split, at_most: int | None) -> Tensor:
-        """The real sequences of a split, or, of a larger one, always the same random `at_most` of them, in order."""
+        """The real sequences of a split. From a larger split, always the same random `at_most` of them, in order."""
         sequences = self.real_sequences(split)
         if at_most is None or len(sequences) <= at_most:
             return sequences
         chosen = np.random.default_rng(0).permutation(len(sequences))[:at_most]
         return sequences[torch.from_numpy(np.sort(chosen))]
 
-    # What is measured and told.
+    # Measures and descriptions.
 
     def measures(self, held_out: int | None = None) -> Measures:
-        """What measures generators on this task.
+        """The measures for generators on this task.
 
         Args:
-            held_out: test sequences to use at most; None is all.
+            held_out: the largest number of test sequences to use; None uses all.
         """
         return LikelihoodMeasures(self, held_out)
 
     def description(self) -> list[tuple[str, str]]:
-        """Name and value of what is worth telling before training; nothing where the options say it all."""
+        """Names and values to show before training; empty if the options already say everything."""
         return []
 
     def summary(self) -> dict[str, Any] | None:
-        """The same as plain values, for the records of a run; None where there is no corpus."""
+        """The same as plain values, for the records of a run; None if there is no corpus."""
         return None
 
-    # Samples for people.
+    # Samples for readers.
 
     def decode(self, sequence: list[int]) -> str:
-        """One sequence as text: its tokens, or their ids where there is no vocabulary."""
+        """One sequence as text: its tokens, or their ids if there is no vocabulary."""
         tokens = [token for token in sequence if token < self.vocab_size]
         return " ".join(map(str, tokens)) if self.vocabulary is None else self.vocabulary.decode(tokens)
 
@@ -121,7 +122,7 @@ class Task:
         """Samples (R, T) int64 as text, one line each, or in another of the `text_formats`.
 
         Raises:
-            ValueError: for a format that this task has not.
+            ValueError: for a format that this task does not have.
         """
         if form != "text":
             raise ValueError(self._no_format(form))
@@ -131,14 +132,14 @@ class Task:
         """Write samples (R, T) int64 to files in one of the `file_formats`, and return the files.
 
         Raises:
-            ValueError: for a format that this task has not.
+            ValueError: for a format that this task does not have.
         """
         raise ValueError(self._no_format(form))
 
     def nearest(self, samples: Tensor) -> tuple[np.ndarray, np.ndarray] | None:
         """For each sample the row of the most similar training sequence, and the similarity from 0 to 1.
 
-        None where the question makes no sense, because an oracle can draw any number of sequences.
+        None for a task with an oracle: it can draw any number of sequences, so copying is no issue.
         """
         return None
 
@@ -156,7 +157,7 @@ class Task:
         return found
 
     def state(self) -> dict[str, Any]:
-        """All the rest as plain values that JSON knows."""
+        """Everything else, as JSON values."""
         return {
             "name": self.name,
             "class": type(self).__name__,
@@ -168,7 +169,7 @@ class Task:
 
     @classmethod
     def fields_of(cls, state: Mapping[str, Any]) -> dict[str, Any]:
-        """Constructor arguments beside `draw_split` and `oracle`, from what `state` gave."""
+        """Constructor arguments from the result of `state`, except `draw_split` and `oracle`."""
         vocabulary = state.get("vocabulary")
         return {
             **{name: state[name] for name in ("name", "vocab_size", "sequence_length", "eos_token")},
@@ -177,7 +178,7 @@ class Task:
 
     @classmethod
     def oracle_of(cls, parameters: dict[str, Tensor]) -> SequenceModel:
-        """The oracle from its parameters: an LSTM, whose sizes are theirs.
+        """The oracle from its parameters: an LSTM with their sizes.
 
         Raises:
             ValueError: if they are not those of an LSTM.
@@ -194,19 +195,19 @@ class Task:
 def restored_task(
     state: Mapping[str, Any], tensors: Mapping[str, Tensor], draw_split: Callable[[Split], Tensor]
 ) -> Task:
-    """The task that `Task.state` and `Task.tensors` have stored. Nothing that is stored is executed.
+    """Restore a task from the results of `Task.state` and `Task.tensors`. Nothing in them is executed.
 
     Args:
-        state: plain values, also after JSON.
-        tensors: those whose names begin with "oracle."; others are not looked at.
-        draw_split: reads the sequences of a split, when they are asked for.
+        state: plain values, which may come from JSON.
+        tensors: tensors by name; only names that begin with "oracle." are used.
+        draw_split: reads the sequences of a split, at its first use.
 
     Raises:
         ValueError: if the values or the tensors are not those of a task.
     """
     name = state.get("name")
     kind: type[Task] = TASKS[name].task_class if isinstance(name, str) and name in TASKS else Task
-    if state.get("class", kind.__name__) != kind.__name__:  # a task of the user's own, with the name of one of ours
+    if state.get("class", kind.__name__) != kind.__name__:  # a user's own task, with the name of one of ours
         kind = Task
     parameters = {name.removeprefix(_ORACLE): tensor for name, tensor in tensors.items() if name.startswith(_ORACLE)}
     try:

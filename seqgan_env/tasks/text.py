@@ -1,10 +1,10 @@
-"""The text task: a generator's real sequences are lines or sentences of a corpus of the user's own.
+"""The text task: the real sequences are lines or sentences of the user's corpus.
 
-In: `TextOptions`. Out: a `Task` with a vocabulary that gives text back, and with the statistics of the corpus, which is
-read in a stream: what is kept are four bytes a token and eight a sequence.
+In: `TextOptions`. Out: a `Task` with a vocabulary that gives text back, and with the statistics of the corpus. The
+corpus is read as a stream; only four bytes per token and eight per sequence stay in memory.
 
-A sequence of fewer than T tokens ends with EOS; one of T tokens ends because it is full, so a corpus whose sequences
-all have T tokens has no EOS at all. The vocabulary is that of the training split; everything else is <unk>.
+A sequence of fewer than T tokens ends with EOS. A sequence of T tokens is full and needs no EOS. So if all sequences
+have T tokens, there is no EOS at all. The vocabulary is that of the training split; all other tokens are <unk>.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import unicodedata
 from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
-from hashlib import blake2b
 from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args
@@ -21,14 +20,12 @@ from typing import Any, ClassVar, Literal, get_args
 import numpy as np
 import numpy.typing as npt
 import regex
-import torch
 from torch import Tensor
 
 from seqgan_env.corpora.corpus import (
     CorpusError,
     CorpusStatistics,
     Duplicates,
-    IntArray,
     Parts,
     Split,
     TooLong,
@@ -47,18 +44,25 @@ from seqgan_env.corpora.segmentation import (
     choose_segmentation,
     train_tokenizer,
 )
+from seqgan_env.corpora.token_table import (
+    CHUNK,
+    TokenTable,
+    chosen_lines,
+    padded,
+    sequence_key,
+    subword_table,
+    token_table,
+)
 from seqgan_env.tasks.corpus_task import CorpusTask
 from seqgan_env.vocabulary import Vocabulary
 
-LONGEST_DEFAULT = 128  # T is never more unless asked for: the search of Eq. 4 costs T^2
+LONGEST_DEFAULT = 128  # the largest T by default: the search of Eq. 4 costs T^2
 _TOWER = regex.compile(r"\p{M}{200}")
-_CHUNK = 1 << 15  # sequences that are looked at together
-_CACHED_FIELDS = 1 << 17  # words whose tokens are remembered
 
 
 @dataclass(frozen=True)
 class TextOptions:
-    """What is read, and how it becomes sequences of tokens. Field comments are the help texts of the command line."""
+    """The corpus, and how it becomes tokens. The fields' docstrings are the help texts of the command line."""
 
     task_class: ClassVar[type[CorpusTask]] = CorpusTask
     PAGE: ClassVar[
@@ -70,7 +74,7 @@ class TextOptions:
     appends a character, a word or a subword; the transition is deterministic.
 
     ## Action Space
-    `Discrete(V)`: the next token; <unk> and EOS, where the corpus needs them, are tokens too.
+    `Discrete(V)`: the next token; <unk> and EOS are tokens, too, if the corpus needs them.
 
     ## Observation Space
     `Box(0, V, (T,), int64)`: the prefix, padded with PAD = V. An id is not a magnitude: use an embedding.
@@ -83,21 +87,21 @@ class TextOptions:
     The empty prefix.
 
     ## Episode End
-    Terminated by EOS or after T tokens. There is no EOS where all lines have T tokens. Never truncated.
+    Terminated by EOS or after T tokens. There is no EOS if all lines have T tokens. Never truncated.
 
     ## Information
-    At the end: `sequence` (T,) int64 with PAD behind EOS, and `text`.
+    At the end: `sequence` (T,) int64 with PAD after EOS, and `text`.
 
     ## Arguments
     - `corpus`: a UTF-8 text file, a folder of .txt files, a table (.jsonl, .csv, .tsv, .parquet), a pattern, several of
-      these with commas between, or hf:NAME,CONFIG:SPLIT:COLUMN, of which only NAME is needed; None: sentences of
-      Python's documentation, which come with this package;
-    - `sequence_length`: T; None: as many tokens as the longest line has, at most 128;
+      these, separated by commas, or hf:NAME,CONFIG:SPLIT:COLUMN (only NAME is needed); None: sentences of Python's
+      documentation, which come with this package;
+    - `sequence_length`: T; None: the number of tokens of the longest line, at most 128;
     - `validation_corpus`, `test_corpus`, `column`, `split_by`, `unit`, `punctuation`, `too_long`, `minimum_count` and
       the other fields of `tasks.text.TextOptions`;
     - `reward_model`, `reward_mode`, `rollout_policy`, `n_rollouts` (16), `render_mode`: see `SequenceEnv`.
 
-    What the corpus holds, and what was cut, dropped or not known of it, is `env.unwrapped.task.statistics`.
+    `env.unwrapped.task.statistics` says what the corpus holds, and what was cut, dropped or unknown.
 
     ## Version History
     - v0: first version.
@@ -105,48 +109,48 @@ class TextOptions:
 
     corpus: str | None = None
     """UTF-8 text: a file, a folder of .txt files, a table (.jsonl, .csv, .tsv, .parquet), a pattern such as "*.txt",
-    several of these with commas between, or hf:NAME,CONFIG:SPLIT:COLUMN, of which only NAME is needed; None: the
-    bundled sentences."""
+    several of these, separated by commas, or hf:NAME,CONFIG:SPLIT:COLUMN (only NAME is needed); None: the bundled
+    sentences."""
     validation_corpus: str | None = None
-    """A validation set of its own, of the same kinds; None: a share of the corpus is held out."""
+    """A separate validation set, of the same kinds; None: a share of the corpus is held out."""
     test_corpus: str | None = None
-    """A test set of its own, of the same kinds; None: a share of the corpus is held out."""
+    """A separate test set, of the same kinds; None: a share of the corpus is held out."""
     column: str | None = None
     """The column of a table or data set that holds the text; None: "text", or the only column of text."""
     split_by: SplitBy = "line"
     """A sequence is a line, or a sentence of running text."""
     unit: Unit = "auto"
-    """A token is a character, a word or a subword; auto looks at the text and says what it chose."""
+    """A token is a character, a word or a subword; auto examines the text, chooses, and reports its choice."""
     punctuation: Punctuation = "auto"
-    """For words: split marks off as tokens, keep what is between two spaces whole, or auto: as the text needs it."""
+    """For words: split marks off as tokens, keep all between two spaces as one, or auto: choose by the text."""
     sequence_length: int | None = None
-    """T, tokens in a sequence; None: as many as the longest has, at most 128 [P: poems 20; else not said]."""
+    """T, tokens in a sequence; None: as in the longest one, at most 128 [P: poems 20; else not said]."""
     too_long: TooLong = "error"
-    """What to do with sequences of more than T tokens; cut and drop are counted."""
+    """The treatment of sequences of more than T tokens; cut and dropped ones are counted."""
     minimum_count: int = 2
-    """A token that occurs less often in the training split is <unk>, so that <unk> is learned; subwords: no matter."""
+    """A token that occurs less often in the training split is <unk>, so that <unk> is learned; not for subwords."""
     max_vocabulary: int = 20_000
-    """The most frequent tokens up to this number; the others are <unk>."""
+    """The largest number of tokens, the most frequent ones; all others are <unk>."""
     subword_vocabulary: int = 4_000
-    """For subwords: tokens that are learned from the training split."""
+    """For subwords: number of tokens to learn from the training split."""
     unknown: Literal["token", "error"] = "token"
-    """What to do with tokens that are not in the vocabulary: <unk>, counted, or an error."""
+    """The treatment of tokens that are not in the vocabulary: <unk>, with a count, or an error."""
     lowercase: bool = False
-    """Make all letters small."""
+    """Change all letters to lower case."""
     nfc: bool = True
     """Bring letters with accents into one form, Unicode's NFC."""
     validation: float = 0.1
-    """Share of the sequences that is held out to choose by; not with a validation corpus."""
+    """Share of the sequences for validation; not used with a validation corpus."""
     test: float = 0.1
-    """Share of the sequences that is held out to measure by; not with a test corpus."""
+    """Share of the sequences for the test; not used with a test corpus."""
     split_block: int = 1
-    """So many consecutive sequences stay in one split, such as the stanzas of a poem."""
+    """This many consecutive sequences stay in one split, such as the stanzas of a poem."""
     split_seed: int = 0
     """Seed of the draw of validation and test."""
     duplicates: Duplicates = "drop"
-    """Held-out sequences that also stand in an earlier split: drop them, keep them, or error."""
+    """Held-out sequences that also occur in an earlier split: drop them, keep them, or raise an error."""
     max_sequences: int | None = None
-    """Read the first so many sequences of the corpus; None: all."""
+    """Read only the first sequences of the corpus, this many; None: all."""
 
     def __post_init__(self) -> None:
         choices = {"split_by": SplitBy, "unit": Unit, "punctuation": Punctuation, "too_long": TooLong}
@@ -184,13 +188,13 @@ def text_task(corpus: str | Path | None = None, **options: Any) -> CorpusTask:
         options: the other fields of `TextOptions`.
 
     Returns:
-        A task whose `statistics` say what was read, chosen, cut, dropped and not known.
+        A task whose `statistics` say what was read, chosen, cut, dropped and unknown.
 
     Raises:
         TypeError: for an option that does not exist.
         ValueError: for an option out of range.
-        CorpusError: a ValueError: for a corpus that cannot be used; it names the file and the remedy.
-        ImportError: without the library that subwords or a data set need.
+        CorpusError: a ValueError, for a corpus that cannot be used; it names the file and the remedy.
+        ImportError: if the library for subwords or a data set is missing.
     """
     return TextOptions(corpus=None if corpus is None else str(corpus), **options).task()
 
@@ -202,12 +206,12 @@ def _task(options: TextOptions, lines: _Lines) -> CorpusTask:
     segmentation = choose_segmentation(sample, options.unit, options.punctuation)
     tokenizer = None
     if segmentation.unit == "subword":
-        keys = np.frombuffer(array("Q", map(_key, lines)), dtype=np.uint64)
+        keys = np.frombuffer(array("Q", map(sequence_key, lines)), dtype=np.uint64)
         parts, shared = _split(options, keys, lines)
-        tokenizer = train_tokenizer(_chosen_lines(lines, parts["train"]), options.subword_vocabulary)
-        table = _subword_table(lines, tokenizer, len(keys))
+        tokenizer = train_tokenizer(chosen_lines(lines, parts["train"]), options.subword_vocabulary)
+        table = subword_table(lines, tokenizer, len(keys))
     else:
-        table, keys = _token_table(lines, segmentation)
+        table, keys = token_table(lines, segmentation)
         parts, shared = _split(options, keys, lines)
     parts, length, too_long = _fit(table, parts, options)
     vocabulary, unknown_rate = _index(table, parts, length, segmentation, tokenizer, options)
@@ -245,39 +249,23 @@ def _task(options: TextOptions, lines: _Lines) -> CorpusTask:
 
 @dataclass(frozen=True)
 class _Splits:
-    """The sequences of each split, made from the table of tokens when they are asked for."""
+    """The sequences of each split, made from the table of tokens at their first use."""
 
-    table: _TokenTable
+    table: TokenTable
     parts: Parts
     length: int
     vocabulary: Vocabulary
 
     def __call__(self, split: Split) -> Tensor:
-        return _padded(self.table, self.parts[split], self.length, self.vocabulary)
-
-
-def _padded(table: _TokenTable, rows: IntArray, length: int, vocabulary: Vocabulary) -> Tensor:
-    """Some sequences, (len(rows), length) int64: EOS behind those that are shorter, then PAD."""
-    sequences = torch.empty((len(rows), length), dtype=torch.int64, device="cpu")
-    done = 0
-    for ids in table.matrices(rows, length):
-        block = torch.from_numpy(ids).long()
-        counts = (block >= 0).sum(dim=1)
-        block[block < 0] = vocabulary.pad_token
-        if vocabulary.eos_token is not None:
-            short = (counts < length).nonzero().squeeze(1)
-            block[short, counts[short]] = vocabulary.eos_token
-        sequences[done : done + len(block)] = block
-        done += len(block)
-    return sequences
+        return padded(self.table, self.parts[split], self.length, self.vocabulary)
 
 
 class _Lines:
-    """The corpus, the validation corpus and the test corpus, normalised, as an iterable that may be walked again.
+    """The lines of all corpora, normalised: train, validation, test. It may be iterated several times.
 
     Attributes:
-        name: of all of them.
-        first: after a whole walk, the index of the first line of the "validation" and the "test" corpus, if given.
+        name: name of all of them.
+        first: after a whole iteration, the index of the first line of the "validation" and the "test" corpus, if given.
     """
 
     def __init__(self, options: TextOptions) -> None:
@@ -293,12 +281,12 @@ class _Lines:
 
     @property
     def skipped(self) -> int:
-        """Empty lines of the last whole walk."""
+        """Empty lines of the last whole iteration."""
         return sum(source.skipped for source in self._sources.values())
 
     @property
     def byte_order_marks(self) -> int:
-        """Marks inside the text of the last whole walk."""
+        """Marks inside the text in the last whole iteration."""
         return sum(source.byte_order_marks for source in self._sources.values())
 
     def __iter__(self) -> Iterator[str]:
@@ -315,101 +303,15 @@ class _Lines:
             line = line.lower()
         if not self._options.nfc:
             return line
-        if _TOWER.search(line):  # Python sorts the marks of one letter in quadratic time: 80,000 of them take 20 s
+        if _TOWER.search(line):  # Python sorts the marks of one letter in quadratic time: 80,000 marks take 20 s
             raise CorpusError(
                 f"sequence {number} has a letter with 200 accents or more; remove it, or choose nfc=False"
             )
         return unicodedata.normalize("NFC", line)
 
 
-@dataclass
-class _TokenTable:
-    """All sequences one after another.
-
-    Attributes:
-        tokens: (n,) int32 ids.
-        offsets: (M + 1,) int64: sequence i is tokens[offsets[i] : offsets[i + 1]].
-        names: the token string of each id.
-    """
-
-    tokens: npt.NDArray[np.int32]
-    offsets: npt.NDArray[np.int64]
-    names: list[str]
-
-    def lengths(self, rows: IntArray) -> npt.NDArray[np.int64]:
-        """Tokens of some sequences."""
-        return self.offsets[rows + 1] - self.offsets[rows]
-
-    def matrices(self, rows: IntArray, length: int) -> Iterator[npt.NDArray[np.int32]]:
-        """Some sequences, cut after `length` tokens and filled up with -1, in blocks of (at most _CHUNK, length)."""
-        for start in range(0, len(rows), _CHUNK):
-            chunk = rows[start : start + _CHUNK]
-            present = np.arange(length) < self.lengths(chunk)[:, None]
-            matrix = np.full(present.shape, -1, dtype=np.int32)
-            matrix[present] = self.tokens[(self.offsets[chunk][:, None] + np.arange(length))[present]]
-            yield matrix
-
-    def counts(self, rows: IntArray, length: int) -> npt.NDArray[np.int64]:
-        """(len(names),) int64: how often each token occurs in some sequences cut after `length` tokens."""
-        counts = np.zeros(len(self.names), dtype=np.int64)
-        for matrix in self.matrices(rows, length):
-            counts += np.bincount(matrix[matrix >= 0], minlength=len(counts))
-        return counts
-
-
-def _key(line: str) -> int:
-    """A number that equal sequences share; two others among a million share one with probability 3e-8."""
-    return int.from_bytes(blake2b(line.encode(), digest_size=8).digest(), "little")
-
-
-def _token_table(lines: _Lines, segmentation: Segmentation) -> tuple[_TokenTable, npt.NDArray[np.uint64]]:
-    """Every line cut into tokens, which get ids in the order of their first occurrence; and the key of every line."""
-    ids: dict[str, int] = {}
-    tokens, offsets, keys = array("i"), array("q", [0]), array("Q")
-    known: dict[str, list[int]] = {}
-    for line in lines:
-        fields = segmentation.fields(line)
-        for field in fields:
-            row = known.get(field)
-            if row is None:
-                row = [ids.setdefault(piece, len(ids)) for piece in segmentation.pieces(field)]
-                if segmentation.unit == "word":
-                    if len(known) >= _CACHED_FIELDS:
-                        known.clear()
-                    known[field] = row
-            tokens.extend(row)
-        offsets.append(len(tokens))
-        keys.append(_key(" ".join(fields)))
-    table = _TokenTable(np.frombuffer(tokens, np.int32), np.frombuffer(offsets, np.int64), list(ids))
-    return table, np.frombuffer(keys, dtype=np.uint64)
-
-
-def _subword_table(lines: _Lines, tokenizer: Any, count: int) -> _TokenTable:
-    """Every line cut into subwords, with the tokenizer's ids."""
-    tokens, offsets = array("i"), array("q", [0])
-    walk = iter(lines)
-    while chunk := list(islice(walk, 1 << 10)):
-        for encoding in tokenizer.encode_batch(chunk, add_special_tokens=False):
-            tokens.extend(encoding.ids)
-            offsets.append(len(tokens))
-    if len(offsets) != count + 1:
-        raise CorpusError("has changed while it was read; read it again when it is at rest")
-    names = [tokenizer.id_to_token(number) for number in range(tokenizer.get_vocab_size())]
-    return _TokenTable(np.frombuffer(tokens, np.int32), np.frombuffer(offsets, np.int64), names)
-
-
-def _chosen_lines(lines: _Lines, rows: IntArray) -> Iterator[str]:
-    """Some lines, by ascending index."""
-    wanted = iter(rows.tolist())
-    row = next(wanted, None)
-    for number, line in enumerate(lines):
-        if number == row:
-            yield line
-            row = next(wanted, None)
-
-
 def _split(options: TextOptions, keys: npt.NDArray[np.uint64], lines: _Lines) -> tuple[Parts, int]:
-    """The rows of each split, and how many held-out sequences also stood in an earlier one."""
+    """The rows of each split, and how many held-out sequences also occur in an earlier split."""
     parts = draw_parts(
         np.arange(len(keys)) // options.split_block,
         validation=options.validation,
@@ -421,8 +323,8 @@ def _split(options: TextOptions, keys: npt.NDArray[np.uint64], lines: _Lines) ->
     return resolve_duplicates(keys, parts, options.duplicates)
 
 
-def _fit(table: _TokenTable, parts: Parts, options: TextOptions) -> tuple[Parts, int, int]:
-    """T, with the splits after the choice about longer sequences, and how many of those there were."""
+def _fit(table: TokenTable, parts: Parts, options: TextOptions) -> tuple[Parts, int, int]:
+    """The splits after the treatment of longer sequences, T, and the number of longer sequences."""
     lengths = table.lengths(np.concatenate(list(parts.values())))
     longest = int(lengths.max())
     length = min(longest, LONGEST_DEFAULT) if options.sequence_length is None else options.sequence_length
@@ -442,14 +344,14 @@ def _fit(table: _TokenTable, parts: Parts, options: TextOptions) -> tuple[Parts,
 
 
 def _index(
-    table: _TokenTable,
+    table: TokenTable,
     parts: Parts,
     length: int,
     segmentation: Segmentation,
     tokenizer: Any,
     options: TextOptions,
 ) -> tuple[Vocabulary, dict[str, float]]:
-    """The vocabulary of the training split, to whose ids it turns the table's, and the share of <unk> in each split."""
+    """Make the vocabulary of the training split, change the table to its ids, and return it with the <unk> rates."""
     names, counts = table.names, {split: table.counts(rows, length) for split, rows in parts.items()}
     if tokenizer is not None:
         known = [number for number, name in enumerate(names) if name != UNKNOWN]
@@ -482,8 +384,8 @@ def _index(
         tokens.append(eos)
     id_of = np.full(len(names), len(known), dtype=np.int32)
     id_of[known] = np.arange(len(known))
-    for start in range(0, len(table.tokens), _CHUNK):
-        block = table.tokens[start : start + _CHUNK]
+    for start in range(0, len(table.tokens), CHUNK):
+        block = table.tokens[start : start + CHUNK]
         block[:] = id_of[block]
     vocabulary = Vocabulary(
         tokens,

@@ -22,7 +22,7 @@ from seqgan_env.vocabulary import Vocabulary
 
 @dataclass(frozen=True)
 class ToyOptions:
-    """Where the real sequences come from. Field comments are the help texts of the command line."""
+    """The source of the real sequences. The fields' docstrings are the help texts of the command line."""
 
     task_class: ClassVar[type[Task]] = Task
     PAGE: ClassVar[str] = """A world of 27 sequences in which everything can be enumerated.
@@ -64,7 +64,7 @@ class ToyOptions:
     data_seed: int = 0
     """Seed of the real sequences that the oracle draws."""
     train_sequences: int = 1_000
-    """Real training sequences; as many more for validation and for the test."""
+    """Real training sequences; validation and test have equally many."""
 
     def __post_init__(self) -> None:
         check_draws(self.train_sequences, self.data_seed)
@@ -95,7 +95,7 @@ def toy_task(
         sequence_length: T.
         oracle: as in `oracle_task`; a seeded one has E = H = 4.
         n_sequences: sequences in each split.
-        data_seed: of the draws of real sequences.
+        data_seed: seed of the draws of real sequences.
     """
     if vocab_size is None and not isinstance(oracle, str | Path | SequenceModel):
         vocab_size = 3
@@ -112,7 +112,7 @@ def enumerate_sequences(vocab_size: int, sequence_length: int) -> Tensor:
     """All V^T sequences in lexicographic order, (V^T, T) int64.
 
     Raises:
-        ValueError: beyond a million of them.
+        ValueError: for more than a million sequences.
     """
     if vocab_size**sequence_length > 1_000_000:
         raise ValueError(f"vocab_size={vocab_size} and sequence_length={sequence_length} make over a million sequences")

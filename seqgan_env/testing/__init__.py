@@ -3,10 +3,10 @@
     from seqgan_env.testing import check_discriminator
     check_discriminator(MyNet(vocab_size=50, sequence_length=10))
 
-Each is silent when the part keeps its contract, and else raises TypeError (it is no such part) or ValueError, naming
-the fault and the remedy. Models are checked on copies, so that nothing of yours changes, torch's random state included.
-Statistics are drawn from a seed, so a check gives the same answer each time. Small sizes show the most: with 3 to 10
-tokens whole distributions are enumerated.
+Each check returns nothing if the part keeps its contract. Otherwise it raises TypeError (for a part of another kind) or
+ValueError; the message names the fault and the remedy. Models are checked on copies, so that nothing of yours changes,
+and torch's random state does not change either. Statistical checks draw from a seed, so a check gives the same answer
+each time. Use small sizes: with 3 to 10 tokens whole distributions are enumerated, so a check finds the most.
 """
 
 from seqgan_env.testing.gradients import check_policy_gradient

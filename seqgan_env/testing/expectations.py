@@ -1,6 +1,6 @@
-"""What the checks of all parts expect: tensors of a kind, equal numbers, and modules that learn and can be saved.
+"""Expectations that the checks of all parts use: kinds of tensors, equal numbers, modules that learn and can be saved.
 
-In: a name for messages, and what is expected. Out: nothing, or a ValueError that names fault and remedy.
+In: a name for messages, and the expectation. Out: nothing, or a ValueError that names fault and remedy.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Model = TypeVar("Model", bound=nn.Module)
 
 
 def attempt(what: str, function: Callable[..., Any], *arguments: Any, remedy: str = "") -> Any:
-    """The function's result; what it raises is told with what was tried."""
+    """Call a function and return its result. If it fails, the error also says what was tried."""
     try:
         return function(*arguments)
     except Exception as error:
@@ -26,7 +26,7 @@ def attempt(what: str, function: Callable[..., Any], *arguments: Any, remedy: st
 
 
 def expect_tensor(name: str, value: Any, shape: Sequence[int], device: torch.device, integer: bool = False) -> None:
-    """A finite tensor of a shape, on a device, of floats or of int64."""
+    """Expect a finite tensor with a shape and a device, of floats or of int64."""
     if not isinstance(value, Tensor):
         raise ValueError(f"{name} returned {type(value).__name__}, expected a tensor")
     if tuple(value.shape) != tuple(shape):
@@ -40,13 +40,13 @@ def expect_tensor(name: str, value: Any, shape: Sequence[int], device: torch.dev
 
 
 def default_tolerance(model: nn.Module) -> float:
-    """How far numbers of a model may lie apart that are equal but for rounding; 16-bit models round coarsely."""
+    """The largest difference of a model's numbers that rounding may cause; it is larger for 16-bit models."""
     bits = min((torch.finfo(parameter.dtype).bits for parameter in model.parameters()), default=32)
     return 1e-4 if bits >= 32 else 0.1
 
 
 def expect_parameters_that_learn(name: str, model: nn.Module) -> None:
-    """Not all parameters are frozen: then no loss would have a gradient, whatever the model computes."""
+    """Expect a parameter that is not frozen. If all are frozen, no loss has a gradient."""
     parameters = list(model.parameters())
     if parameters and not any(parameter.requires_grad for parameter in parameters):
         raise ValueError(
@@ -56,7 +56,7 @@ def expect_parameters_that_learn(name: str, model: nn.Module) -> None:
 
 
 def expect_equal(message: str, first: Tensor, second: Tensor, tolerance: float) -> None:
-    """No two numbers differ by more than the tolerance."""
+    """Expect that no two numbers differ by more than the tolerance."""
     difference = float((first - second).abs().max()) if first.numel() else 0.0
     if not difference <= tolerance:
         raise ValueError(f"{message} (largest difference {difference:.3g}, tolerance {tolerance:.3g})")
@@ -65,16 +65,16 @@ def expect_equal(message: str, first: Tensor, second: Tensor, tolerance: float) 
 def expect_scores(
     name: str, score: Callable[[Tensor], Tensor], sequences: Tensor, tolerance: float, row_by_row: bool = True
 ) -> None:
-    """Scores without gradient, the same at each call, wherever a sequence stands, and with its input unchanged."""
+    """Expect scores without gradient that are the same at each call and in each batch, and an unchanged input."""
     given = sequences.clone()
     scores = score(given)
     if scores.requires_grad:
         raise ValueError(f"{name} returned numbers with a gradient; decorate it with @torch.no_grad()")
     if not torch.equal(given, sequences):
-        raise ValueError(f"{name} changed the sequences that it was to score; work on a copy of them")
+        raise ValueError(f"{name} changed the sequences that it scored; work on a copy of them")
     message = (
-        f"{name} gave two different scores to the same batch: it does not score in evaluation mode; switch dropout off "
-        "while scoring (nn.Dropout in a module, or F.dropout with training=self.training)"
+        f"{name} gave two different scores to the same batch, so it does not score in evaluation mode; switch "
+        "dropout off while scoring (nn.Dropout in a module, or F.dropout with training=self.training)"
     )
     expect_equal(message, score(given), scores, tolerance)
     if row_by_row:
@@ -84,14 +84,14 @@ def expect_scores(
 
 
 def expect_learning(name: str, model: Model, loss: Callable[[Model], Tensor]) -> None:
-    """The loss has a finite gradient to every parameter that is not frozen, and to nothing that is not a parameter."""
-    model = moved(model)  # a layer that starts at zero passes no gradient back, and that is no fault
+    """Expect a loss with a finite gradient to every parameter that is not frozen, and to nothing else."""
+    model = moved(model)  # a layer that starts at zero passes no gradient back, which is not a fault
     value = loss(model)
     known = set(map(id, model.parameters()))
     for leaf in _leaves(value):
         if id(leaf) not in known:
             raise ValueError(
-                f"{name} learns with a tensor of shape {tuple(leaf.shape)} that is none of its parameters, so it is "
+                f"{name} learns with a tensor of shape {tuple(leaf.shape)} that is not one of its parameters, so it is "
                 "neither trained nor saved; make it an nn.Parameter, and a list of modules an nn.ModuleList"
             )
     value.backward()
@@ -108,7 +108,7 @@ def expect_learning(name: str, model: Model, loss: Callable[[Model], Tensor]) ->
 
 
 def _leaves(value: Tensor) -> Iterator[Tensor]:
-    """The tensors in which a gradient of this value would be accumulated."""
+    """The tensors that collect the gradient of this value."""
     seen, nodes = set(), [value.grad_fn]
     while nodes:
         node = nodes.pop()
@@ -121,26 +121,26 @@ def _leaves(value: Tensor) -> Iterator[Tensor]:
 
 
 def expect_saving(name: str, model: Model, score: Callable[[Model], Tensor], tolerance: float) -> None:
-    """A model that has scored before, and then loads another's state_dict, scores as that one does.
+    """Expect that a model which has scored, and then loads another's state_dict, scores like the other one.
 
     Args:
         name: for messages.
-        model: as it is before it scores anything.
-        score: of some sequences.
-        tolerance: of scores.
+        model: the model, before it has scored anything.
+        score: gives the scores of some sequences.
+        tolerance: the largest difference of scores.
     """
     trained, loaded = moved(model), duplicate(model)
     score(loaded)
     loaded.load_state_dict(trained.state_dict())
     message = (
-        f"{name}: scores differ after load_state_dict(state_dict()); register all that it learns as parameters or "
-        "buffers, and keep nothing that was computed from them, or compute it anew when they change"
+        f"{name}: scores differ after load_state_dict(state_dict()); register everything that it learns as parameters "
+        "or buffers, and do not store values computed from them, or compute them again after each change"
     )
     expect_equal(message, score(loaded), score(trained), tolerance)
 
 
 def duplicate(model: Model) -> Model:
-    """A deep copy. Raises TypeError where there can be none."""
+    """A deep copy. Raises TypeError if it cannot be made."""
     try:
         return copy.deepcopy(model)
     except Exception as error:
@@ -148,7 +148,7 @@ def duplicate(model: Model) -> Model:
 
 
 def moved(model: Model) -> Model:
-    """A deep copy with noise on its parameters, as after some training."""
+    """A deep copy with noise on its parameters, to stand for some training."""
     model = duplicate(model)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -158,7 +158,7 @@ def moved(model: Model) -> Model:
 
 @contextmanager
 def random_state_kept(seed: int) -> Iterator[None]:
-    """Torch's global generators seeded inside, and as they were afterwards."""
+    """A context with seeded global generators of torch; afterwards they have their old states again."""
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(seed)
         yield

@@ -1,8 +1,8 @@
-"""Check of a learner's gradient: in a world that can be enumerated it is that of its objective, up to a factor.
+"""Check of a learner's gradient: in an enumerable world it must equal the objective's gradient, up to a factor.
 
 Eq. 6: J = sum_Y G(Y) R(Y). In: a learner of SB3 with a sequence model. Out: nothing, or a ValueError. The learner plays
-and updates with parameters that stand still. Its gradients then are independent samples, and their mean must point
-where the enumerated gradient of J points. The factor is free: it is part of the learning rate.
+and updates, but its parameters do not change. So its gradients are independent samples, and their mean must have the
+direction of the enumerated gradient of J. The factor is free, since it is part of the learning rate.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from torch import Tensor
 from seqgan_env.models.sequence_models import SequenceModel, shift_right
 from seqgan_env.tasks.task import Task
 
-_ENUMERATED = 4096  # sequences at most
-_BLOCKS = 50  # means of neighbouring updates, which are compared: cut sequences make neighbours depend on each other
-_LARGEST_ERROR = 0.25  # standard error of the mean, as a share of the gradient's norm; beyond, nothing could fail
+_ENUMERATED = 4096  # the largest number of sequences
+_BLOCKS = 50  # means of this many blocks of updates are compared; cut sequences make neighbouring updates dependent
+_LARGEST_ERROR = 0.25  # standard error of the mean, as a share of the gradient's norm; above it no check could fail
 
 Objective = Callable[[Tensor, Tensor], Tensor]
 
@@ -32,22 +32,22 @@ def check_policy_gradient(
 ) -> None:
     """Check that a learner's gradient is unbiased, by a t-test of each coordinate.
 
-    Make a learner for this check: its parameters stay, but it plays `updates` updates, and G_beta of its environment
-    becomes its generator. Let each update have many sequences (64 environments or more). Turn off what is not part of
-    the
-    objective: a value loss that shares the generator, entropy bonus, normalised advantages.
+    Make a separate learner for this check: its parameters do not change, but it plays `updates` updates, and G_beta of
+    its environment becomes its generator. Let each update have many sequences (64 environments or more). Turn off
+    everything that is not part of the objective: a value loss that shares the generator, an entropy bonus, normalised
+    advantages.
 
     Args:
         learner: an on-policy algorithm of SB3 whose `policy.generator` is a `SequenceModel`, with an environment of few
             sequences, such as SeqGAN-Toy-v0.
-        objective: J as a function of log G(Y) of all sequences, (K,) nats, and the sequences, (K, T) int64; None is the
-            expected reward of the environment's reward model.
-        updates: that are played; at least 50.
-        false_alarm_rate: probability, at most, that an unbiased gradient is refused; in (0, 1).
+        objective: J as a function of log G(Y) of all sequences, (K,) nats, and of the sequences, (K, T) int64; None is
+            the expected reward of the environment's reward model.
+        updates: number of updates to play; at least 50.
+        false_alarm_rate: the largest probability of refusing an unbiased gradient; in (0, 1).
 
     Raises:
         TypeError: if the learner has no sequence model.
-        ValueError: if the gradient is biased, or so noisy that a bias would not show.
+        ValueError: if the gradient is biased, or if it is so noisy that a bias could not be seen.
     """
     generator = getattr(getattr(learner, "policy", None), "generator", None)
     name = type(learner).__name__
@@ -73,7 +73,7 @@ def exact_gradient(model: SequenceModel, task: Task, objective: Objective) -> Te
     """The gradient of an objective by enumeration of all sequences, flat over `model.parameters()`, float64.
 
     Raises:
-        ValueError: beyond 4,096 sequences.
+        ValueError: for more than 4,096 sequences.
     """
     sequences = all_sequences(task).to(model.device)
     real = sequences < task.vocab_size
@@ -89,7 +89,7 @@ def all_sequences(task: Task) -> Tensor:
     """All sequences of a task, (K, T) int64, PAD after EOS.
 
     Raises:
-        ValueError: beyond 4,096 of them.
+        ValueError: for more than 4,096 sequences.
     """
     if task.vocab_size**task.sequence_length > _ENUMERATED:
         raise ValueError(
@@ -104,16 +104,16 @@ def all_sequences(task: Task) -> Tensor:
 
 
 def expect_direction(name: str, samples: Tensor, expected: Tensor, false_alarm_rate: float) -> None:
-    """Samples of a vector have a mean that is a positive multiple of another.
+    """Expect that the mean of samples of a vector is a positive multiple of another vector.
 
     Args:
         name: for messages.
-        samples: (K, P) float64; only samples that stand near each other may depend on each other.
+        samples: (K, P) float64; only neighbouring samples may depend on each other.
         expected: (P,) float64.
-        false_alarm_rate: of all tests together (Bonferroni).
+        false_alarm_rate: for all tests together (Bonferroni).
 
     Raises:
-        ValueError: if they have not, or if it cannot be told.
+        ValueError: if the mean has another direction, or if the samples are too noisy to decide.
     """
     size = len(samples) // _BLOCKS
     blocks = samples[: size * _BLOCKS].view(_BLOCKS, size, -1).mean(dim=1)
@@ -124,7 +124,7 @@ def expect_direction(name: str, samples: Tensor, expected: Tensor, false_alarm_r
     if not error < _LARGEST_ERROR * along.mean().abs():
         raise ValueError(
             f"{name} cannot be judged: its standard error is {error:.3g}, and along the enumerated gradient it is "
-            f"{along.mean():.3g}. Either it does not point that way, or it needs more updates or more environments"
+            f"{along.mean():.3g}. Either it has another direction, or the check needs more updates or more environments"
         )
     limit = t_quantile(1 - false_alarm_rate / (2 * across.shape[1]), _BLOCKS - 1)
     deviation = across.std(dim=0) / math.sqrt(_BLOCKS)
@@ -152,7 +152,7 @@ def t_quantile(probability: float, degrees: int) -> float:
 
 
 def _played_gradients(learner: Any, generator: SequenceModel, updates: int) -> Tensor:
-    """The gradient of the loss of each update, with parameters that stand still: (updates, P) float64."""
+    """The gradient of the loss of each update, with fixed parameters: (updates, P) float64."""
     with _standing_still(learner, generator) as gradients:
         learner.learn(updates * learner.n_steps * learner.n_envs)
     return torch.stack(gradients)
@@ -160,7 +160,7 @@ def _played_gradients(learner: Any, generator: SequenceModel, updates: int) -> T
 
 @contextmanager
 def _standing_still(learner: Any, generator: SequenceModel) -> Iterator[list[Tensor]]:
-    """Within, the learner's optimizer adds up gradients instead of moving parameters; a sum for each `train`."""
+    """A context in which the learner's optimizer adds up gradients instead of taking steps; one sum per `train`."""
     gradients: list[Tensor] = []
     train, step, norm = learner.train, learner.policy.optimizer.step, learner.max_grad_norm
 
@@ -175,7 +175,7 @@ def _standing_still(learner: Any, generator: SequenceModel) -> Iterator[list[Ten
     try:
         yield gradients
     finally:
-        del learner.train  # the class's own shows again
+        del learner.train  # the method of the class is used again
         learner.policy.optimizer.step, learner.max_grad_norm = step, norm
 
 

@@ -1,4 +1,4 @@
-"""Checks of what draws tokens: roll-out policies (Eq. 3) and sequence models (Eq. 9-10)."""
+"""Checks of parts that draw tokens: roll-out policies (Eq. 3) and sequence models (Eq. 9-10)."""
 
 from __future__ import annotations
 
@@ -25,36 +25,36 @@ from seqgan_env.testing.expectations import (
 )
 
 _ROWS = 8
-_LENGTH = 6  # of sequences, for parts that have none of their own
+_LENGTH = 6  # tokens of a sequence, for parts without a length of their own
 _DRAWS = 20_000
-_ENUMERATED = 4096  # sequences at most
-# A share of draws that rounding may turn: uniforms that stand on the border of two tokens.
+_ENUMERATED = 4096  # the largest number of sequences
+# Rounding may change this share of the draws, for uniforms at the border of two tokens.
 _BORDER_SHARE = 0.01
-# Draws are wrong beyond this many standard deviations: a right part fails once in three million seeds.
+# Draws that deviate more, in standard deviations, are wrong. A correct part fails for one of three million seeds.
 _DEVIATIONS = 5.0
 
 
 def check_rollout_policy(
     policy: Any, *, sequence_length: int | None = None, seed: int = 0, tolerance: float = 1e-4
 ) -> None:
-    """Check G_beta of Eq. 3: states can be forked, selected and mixed, and draws depend on state and uniforms alone.
+    """Check G_beta of Eq. 3: states can be forked, selected and mixed, and draws depend only on state and uniforms.
 
-    Where it has `log_probs`, these must be a distribution, and the one that draws have.
+    If it has `log_probs`, these must be a distribution, and draws must follow it.
 
     Args:
         policy: a `RolloutPolicy`.
         sequence_length: T to check with; None is the policy's own, or 6.
         seed: of tokens and draws.
-        tolerance: of log-probabilities in nats, and of the sum of probabilities.
+        tolerance: the largest error of log-probabilities in nats, and of the sum of probabilities.
 
     Raises:
         TypeError: if it lacks a method.
-        ValueError: naming the first fault.
+        ValueError: for any other fault; the message names the first one.
     """
     name = type(policy).__name__
     missing = [method for method in ("vocab_size", "initial_state", "advance", "draw") if not hasattr(policy, method)]
     if missing:
-        raise TypeError(f"{name} is no roll-out policy: it lacks {', '.join(missing)}")
+        raise TypeError(f"{name} is not a roll-out policy: it lacks {', '.join(missing)}")
     steps = _steps(policy, sequence_length)
     rng = np.random.default_rng(seed)
     state = attempt(f"{name}.initial_state fails", policy.initial_state, _ROWS)
@@ -68,8 +68,8 @@ def check_rollout_policy(
         forked = policy.advance(fork(state, 2), column.repeat_interleave(2))
         advanced = _check_advance(policy, state, column)
         _expect_same_draws(
-            f"{name}.draw gives other tokens for the same state and uniforms; it may use neither random numbers of its "
-            "own nor attributes that advance changes",
+            f"{name}.draw gives different tokens for the same state and uniforms; it must use neither random numbers "
+            "of its own nor attributes that advance changes",
             *(policy.draw(state, uniforms), draws),
         )
         state = advanced
@@ -82,24 +82,24 @@ def check_rollout_policy(
 def check_sequence_model(
     model: Any, *, sequence_length: int | None = None, seed: int = 0, tolerance: float | None = None
 ) -> None:
-    """Check G: all of a roll-out policy, and that drawing, scoring, stepping and learning are of one distribution.
+    """Check G: it must be a roll-out policy, and drawing, scoring, stepping and learning must have one distribution.
 
     Args:
         model: a `SequenceModel`.
         sequence_length: T to check with; None is the model's own, or 6.
         seed: of tokens, draws, and the noise that stands for training.
-        tolerance: of hidden states, log-probabilities in nats, and the sum of probabilities. None is 1e-4, and 0.1
-            where parameters have 16 bits.
+        tolerance: the largest error of hidden states, of log-probabilities in nats, and of the sum of probabilities.
+            None is 1e-4, or 0.1 for 16-bit parameters.
 
     Raises:
         TypeError: if it is not a `SequenceModel`, or cannot be copied.
-        ValueError: naming the first fault.
+        ValueError: for any other fault; the message names the first one.
     """
     name = type(model).__name__
     if not isinstance(model, SequenceModel):
         raise TypeError(
-            f"{name} is no sequence model; derive it from seqgan_env.models.sequence_models.SequenceModel, and give it "
-            "initial_state, advance, features and hidden_states"
+            f"{name} is not a sequence model; derive it from seqgan_env.models.sequence_models.SequenceModel, and give "
+            "it initial_state, advance, features and hidden_states"
         )
     expect_parameters_that_learn(name, model)
     tolerance = default_tolerance(model) if tolerance is None else tolerance
@@ -121,12 +121,12 @@ def check_sequence_model(
 
 
 def _check_draw(policy: RolloutPolicy, state: State, forked: State, uniforms: Tensor) -> Tensor:
-    """Tokens drawn; a state forked before its last token and rows selected from a state draw the same.
+    """Draw tokens; check that a state forked before its last token, and selected rows of a state, draw the same.
 
     Args:
-        policy: what draws.
-        state: of _ROWS prefixes.
-        forked: of the same prefixes, two copies of each, neighbours together.
+        policy: draws the tokens.
+        state: the state of _ROWS prefixes.
+        forked: the state of the same prefixes, two copies of each, as neighbours.
         uniforms: (_ROWS, N) float32.
     """
     name = f"{type(policy).__name__}.draw"
@@ -135,20 +135,20 @@ def _check_draw(policy: RolloutPolicy, state: State, forked: State, uniforms: Te
     if bool(((draws < 0) | (draws >= policy.vocab_size)).any()):
         raise ValueError(f"{name} returned tokens outside 0..{policy.vocab_size - 1}")
     _expect_same_draws(
-        f"{name} gives other tokens for a forked state than for the state that was forked; keep all that a prefix "
-        "leaves behind in tensors with the batch in dimension 0",
+        f"{name} gives different tokens for a forked state and for the state itself; keep everything about a "
+        "prefix in tensors with the batch in dimension 0",
         *(policy.draw(forked, uniforms.repeat_interleave(2, dim=0)), draws.repeat_interleave(2, dim=0)),
     )
     rows = torch.arange(_ROWS - 1, -1, -2, dtype=torch.int64, device=uniforms.device)
     _expect_same_draws(
-        f"{name} gives other tokens for rows selected from a state than in the whole batch",
+        f"{name} gives different tokens for selected rows of a state and in the whole batch",
         *(policy.draw(tuple(part[rows] for part in state), uniforms[rows]), draws[rows]),
     )
     return draws
 
 
 def _check_advance(policy: RolloutPolicy, state: State, tokens: Tensor) -> State:
-    """The state after one more token; the state before is as it was."""
+    """The state after one more token; check that the state before has not changed."""
     name = f"{type(policy).__name__}.advance"
     given, column = tuple(part.clone() for part in state), tokens.clone()
     advanced: State = attempt(f"{name} fails", policy.advance, given, column)
@@ -159,18 +159,18 @@ def _check_advance(policy: RolloutPolicy, state: State, tokens: Tensor) -> State
 
 
 def _check_hidden_states(name: str, model: SequenceModel, tokens: Tensor, tolerance: float) -> None:
-    """Teacher forcing has a gradient, and equals stepping."""
+    """Check that teacher forcing has a gradient, and equals stepping."""
     inputs = shift_right(tokens, model.vocab_size)
     hidden = attempt(f"{name}.hidden_states fails", model.hidden_states, inputs)
     expect_tensor(f"{name}.hidden_states", hidden, (*tokens.shape, model.hidden_size), model.device)
     if not hidden.requires_grad:
-        raise ValueError(f"{name}.hidden_states returned no gradient, so it cannot learn; take torch.no_grad() out")
+        raise ValueError(f"{name}.hidden_states returned no gradient, so it cannot learn; remove torch.no_grad()")
     state = model.initial_state(_ROWS)
     for step, column in enumerate(tokens.unbind(1)):
         features = model.features(state)
         expect_tensor(f"{name}.features", features, (_ROWS, model.hidden_size), model.device)
         expect_equal(
-            f"{name}: at step {step} advance leads to another h_t than hidden_states; both are Eq. 9, and both are fed "
+            f"{name}: at step {step} advance and hidden_states give different h_t; both are Eq. 9, and both are fed "
             "the start symbol first",
             *(features, hidden[:, step].detach()),
             tolerance,
@@ -179,7 +179,7 @@ def _check_hidden_states(name: str, model: SequenceModel, tokens: Tensor, tolera
 
 
 def _check_mixed_lengths(policy: RolloutPolicy, tokens: Tensor, rng: np.random.Generator) -> None:
-    """A batch of prefixes of different lengths draws what each prefix draws when it is recomputed alone."""
+    """Check that prefixes of different lengths draw the same in a batch and recomputed alone."""
     lengths = torch.arange(_ROWS, dtype=torch.int64, device=tokens.device) % tokens.shape[1]
     uniforms = torch.from_numpy(rng.random((_ROWS, 256), dtype=np.float32)).to(tokens.device)
     together = policy.draw(replay(policy, tokens, lengths), uniforms)
@@ -187,22 +187,22 @@ def _check_mixed_lengths(policy: RolloutPolicy, tokens: Tensor, rng: np.random.G
         row = slice(place, place + 1)
         alone = policy.draw(replay(policy, tokens[row], lengths[row]), uniforms[row])
         _expect_same_draws(
-            f"{type(policy).__name__}: among prefixes of other lengths a prefix of {int(lengths[row])} tokens draws "
-            "other tokens than when it is recomputed alone; a row's state may depend on its own tokens only",
+            f"{type(policy).__name__}: a prefix of {int(lengths[row])} tokens draws different tokens in a batch "
+            "of other lengths and recomputed alone; a row's state must depend only on its own tokens",
             *(together[row], alone),
         )
 
 
 def _check_log_probs(name: str, policy: Any, tokens: Tensor, tolerance: float) -> None:
-    """Finite, repeatable, causal, 0 at PAD, and probabilities that sum to 1."""
+    """Check that they are finite, repeatable, causal and 0 at PAD, and that probabilities sum to 1."""
     padded = tokens.clone()
     padded[:, (tokens.shape[1] + 1) // 2 :] = policy.vocab_size
     expect_scores(f"{name}.log_probs", policy.log_probs, padded, tolerance)
     log_probs = policy.log_probs(padded)
     expect_tensor(f"{name}.log_probs", log_probs, padded.shape, tokens.device)
     if bool((log_probs[padded == policy.vocab_size] != 0).any()):
-        raise ValueError(f"{name}.log_probs is not 0 at PAD = {policy.vocab_size}, which is no token")
-    message = f"{name}.log_probs of a token depends on tokens behind it, which it must not see"
+        raise ValueError(f"{name}.log_probs is not 0 at PAD = {policy.vocab_size}, which is not a token")
+    message = f"{name}.log_probs of a token depends on later tokens, which it must not see"
     expect_equal(message, policy.log_probs(tokens).where(padded < policy.vocab_size, 0.0), log_probs, tolerance)
     length = max([1, *(t for t in range(1, tokens.shape[1] + 1) if policy.vocab_size**t <= _ENUMERATED)])
     everything = enumerate_sequences(policy.vocab_size, length).to(tokens.device)
@@ -212,7 +212,7 @@ def _check_log_probs(name: str, policy: Any, tokens: Tensor, tolerance: float) -
 
 
 def _check_draws(name: str, policy: Any, tokens: Tensor, rng: np.random.Generator) -> None:
-    """Next tokens, after the empty prefix and a long one, are drawn with the probabilities of log_probs."""
+    """Check that draws after the empty prefix and after a long one follow log_probs."""
     vocab_size, device = policy.vocab_size, tokens.device
     next_tokens = torch.arange(vocab_size, dtype=torch.int64, device=device).unsqueeze(1)
     for length in (0, tokens.shape[1] - 1):
@@ -232,14 +232,14 @@ def _check_draws(name: str, policy: Any, tokens: Tensor, rng: np.random.Generato
 
 
 def deviations(counts: np.ndarray, probabilities: np.ndarray) -> float:
-    """How far counts lie from probabilities, in standard deviations: chi-square by Wilson and Hilferty (1931).
+    """Deviation of counts from probabilities, in standard deviations: chi-square by Wilson and Hilferty (1931).
 
     Args:
         counts: (V,) integers.
-        probabilities: (V,) of sum 1.
+        probabilities: (V,), with sum 1.
     """
     expected = counts.sum() * probabilities
-    common = expected >= 5  # the others count as one token
+    common = expected >= 5  # the other tokens count as one
     observed = np.append(counts[common], counts[~common].sum())
     expected = np.append(expected[common], max(float(expected[~common].sum()), 1.0))
     freedom = len(expected) - 1
@@ -256,7 +256,7 @@ def _expect_same_draws(message: str, first: Tensor, second: Tensor) -> None:
 
 
 def _expect_state(name: str, state: Any, like: State | None = None) -> None:
-    """A tuple of tensors of _ROWS rows without gradient, of the shapes and dtypes of the state before."""
+    """Expect a tuple of tensors of _ROWS rows, without gradient, with the shapes and dtypes of the state before."""
     if not isinstance(state, tuple) or not state or not all(isinstance(part, Tensor) for part in state):
         raise ValueError(f"{name} returned {type(state).__name__}, expected a tuple of one or more tensors")
     for place, part in enumerate(state):
@@ -270,11 +270,11 @@ def _expect_state(name: str, state: Any, like: State | None = None) -> None:
     forms = [[(tuple(part.shape), part.dtype) for part in parts] for parts in (state, state if like is None else like)]
     if forms[0] != forms[1]:
         raise ValueError(
-            f"{name} returned tensors {forms[0]} from a state of {forms[1]}; shapes and dtypes must stay as they "
-            "are, so that rows of two states can be mixed"
+            f"{name} returned tensors {forms[0]} from a state of {forms[1]}; shapes and dtypes must stay the "
+            "same, so that rows of two states can be mixed"
         )
 
 
 def _steps(part: Any, sequence_length: int | None) -> int:
-    """T to check with: what is asked for, the part's own, or 6."""
+    """T to check with: the given one, the part's own, or 6."""
     return int(getattr(part, "sequence_length", _LENGTH) if sequence_length is None else sequence_length)

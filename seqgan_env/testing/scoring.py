@@ -1,4 +1,4 @@
-"""Checks of what scores whole sequences: reward models (Eq. 2) and discriminators (Eq. 11-12)."""
+"""Checks of parts that score whole sequences: reward models (Eq. 2) and discriminators (Eq. 11-12)."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ _ROWS = 8
 def check_reward_model(reward_model: Any, task: Task | None = None, *, seed: int = 0, tolerance: float = 1e-4) -> None:
     """Check R(Y) of Eq. 2: shape, finite values, determinism, independence of the rest of the batch.
 
-    A model that draws random numbers has its NumPy generator in an attribute `rng`. It must repeat itself when that is
-    set back, and need not score a sequence alike in every batch.
+    A model that draws random numbers has its NumPy generator in an attribute `rng`. After a reset of `rng` it must
+    repeat its scores. Its scores may depend on the batch.
 
     Args:
         reward_model: any callable, (R, T) int64 tokens -> (R,) numbers.
-        task: whose sequences it scores; None is the toy task, V = 3 and T = 3.
+        task: the task of the sequences; None is the toy task, V = 3 and T = 3.
         seed: of the sequences.
         tolerance: largest difference between two scores of a sequence.
 
     Raises:
         TypeError: if it is not callable, or returns something that is not an array of numbers.
-        ValueError: naming the first fault.
+        ValueError: for any other fault; the message names the first one.
     """
     name = type(reward_model).__name__
     if not callable(reward_model):
@@ -71,19 +71,18 @@ def check_discriminator(model: Any, task: Task | None = None, *, seed: int = 0, 
 
     Args:
         model: a `Discriminator`.
-        task: what it is for; its sequences have PAD only where it has an EOS. None tries PAD too.
+        task: its task; sequences have PAD only if it has an EOS. None also tries PAD.
         seed: of the sequences, and of the noise that stands for training.
-        tolerance: largest difference between two logits of a sequence. None is 1e-4, and 0.1 where parameters have 16
-            bits.
+        tolerance: largest difference between two logits of a sequence. None is 1e-4, or 0.1 for 16-bit parameters.
 
     Raises:
         TypeError: if it is not a `Discriminator`, or cannot be copied.
-        ValueError: naming the first fault.
+        ValueError: for any other fault; the message names the first one.
     """
     name = type(model).__name__
     if not isinstance(model, Discriminator):
         raise TypeError(
-            f"{name} is no discriminator; derive it from seqgan_env.models.discriminators.Discriminator, call "
+            f"{name} is not a discriminator; derive it from seqgan_env.models.discriminators.Discriminator, call "
             "super().__init__(vocab_size, sequence_length), and let forward return logits"
         )
     if task is None:
@@ -108,22 +107,22 @@ def check_discriminator(model: Any, task: Task | None = None, *, seed: int = 0, 
         expect_tensor(f"{name}.forward", logits, (len(full),), model.device)
         if not logits.requires_grad:
             raise ValueError(
-                f"{name}.forward returned logits without a gradient, so it cannot learn; take torch.no_grad() and "
-                "detach() out of forward, and leave them to score"
+                f"{name}.forward returned logits without a gradient, so it cannot learn; remove torch.no_grad() and "
+                "detach() from forward; only score has them"
             )
-        remedy = "an embedding needs vocab_size + 1 rows, and sequences may have a single token"
-        attempt(f"{name}.forward fails where PAD = {model.vocab_size} follows", model, sequences.clone(), remedy=remedy)
+        remedy = "an embedding needs vocab_size + 1 rows, and a sequence may have only one token"
+        attempt(f"{name}.forward fails on PAD = {model.vocab_size}", model, sequences.clone(), remedy=remedy)
         expect_tensor(f"{name}.penalty", model.penalty(), (), model.device)
         for rows in (sequences.clone(), sequences[:0]):
             scores = attempt(f"{name}.score fails on {len(rows)} sequences", model.score, rows)
             expect_tensor(f"{name}.score", scores, (len(rows),), model.device)
         expect_scores(f"{name}.score", model.score, sequences, tolerance)
         if not model.training:
-            raise ValueError(f"{name}.score left the model in evaluation mode; put it back as it was")
+            raise ValueError(f"{name}.score left the model in evaluation mode; restore its mode")
         with torch.no_grad():
             in_evaluation = duplicate(model).eval()(sequences)
         expect_equal(
-            f"{name}.score is not forward in evaluation mode", model.score(sequences), in_evaluation, tolerance
+            f"{name}.score differs from forward in evaluation mode", model.score(sequences), in_evaluation, tolerance
         )
         labels_real_is_one = (torch.arange(len(sequences), dtype=torch.int64, device=model.device) % 2).to(logits.dtype)
 
@@ -135,9 +134,9 @@ def check_discriminator(model: Any, task: Task | None = None, *, seed: int = 0, 
 
 
 def random_sequences(task: Task, seed: int) -> Tensor:
-    """Sequences of a task's form, (16, T) int64: the first half full, the others too unless the task has an EOS.
+    """Random sequences in the form of a task, (16, T) int64; without an EOS all of them have T tokens.
 
-    With an EOS the second half ends after every number of tokens up to 8, one token included, and PAD follows.
+    With an EOS the first half has T tokens. The second half has all lengths from 1 to 8 tokens, and then PAD.
     """
     rng = np.random.default_rng(seed)
     sequences = rng.integers(task.vocab_size, size=(2 * _ROWS, task.sequence_length))

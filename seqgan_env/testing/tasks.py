@@ -11,25 +11,25 @@ from seqgan_env.tasks.task import Split, Task
 
 
 def check_task(task: Any) -> None:
-    """Check a task: its splits hold tokens, end as they should and differ, and oracle and vocabulary fit.
+    """Check a task: splits hold tokens, end correctly and differ, and oracle and vocabulary fit.
 
     Raises:
         TypeError: if it is not a `Task`.
-        ValueError: naming the first fault.
+        ValueError: for any other fault; the message names the first one.
     """
     if not isinstance(task, Task):
-        raise TypeError(f"{type(task).__name__} is no task; build one with seqgan_env.tasks.task.Task")
+        raise TypeError(f"{type(task).__name__} is not a task; build one with seqgan_env.tasks.task.Task")
     name = f"task {task.name!r}"
     for split in get_args(Split):
         _check_split(f"{name}: split {split!r}", task, split)
     train, test = task.real_sequences("train"), task.real_sequences("test")
     if torch.equal(train, test):
-        raise ValueError(f"{name}: test and train are the same sequences, so NLL_test would reward memory; split them")
+        raise ValueError(f"{name}: test and train hold the same sequences, so NLL_test would reward memory; split them")
     if task.oracle is not None:
         if task.oracle.vocab_size != task.vocab_size:
             raise ValueError(f"{name}: its oracle has vocab_size={task.oracle.vocab_size}, the task {task.vocab_size}")
         if not bool(torch.isfinite(task.oracle.log_probs(train[:100])).all()):
-            raise ValueError(f"{name}: its oracle gives real sequences no finite likelihood")
+            raise ValueError(f"{name}: its oracle gives real sequences a likelihood that is not finite")
     if task.vocabulary is not None:
         if len(task.vocabulary) != task.vocab_size:
             raise ValueError(f"{name}: its vocabulary has {len(task.vocabulary)} tokens, the task {task.vocab_size}")
@@ -38,7 +38,7 @@ def check_task(task: Any) -> None:
 
 
 def _check_split(name: str, task: Task, split: Split) -> None:
-    """Form, range and end of a split's sequences, and that they are the same when drawn again."""
+    """Check form, range and end of a split's sequences, and that a second call gives the same ones."""
     sequences = task.real_sequences(split)
     kind = sequences.dtype if isinstance(sequences, Tensor) else type(sequences).__name__
     if kind != torch.int64:
@@ -50,7 +50,7 @@ def _check_split(name: str, task: Task, split: Split) -> None:
     if task.eos_token is None:
         rule = "without an EOS every sequence has T tokens"
     else:
-        rule = f"PAD = {task.pad_token} stands behind EOS = {task.eos_token}, and only there"
+        rule = f"PAD = {task.pad_token} comes after EOS = {task.eos_token}, and only there"
         behind_eos[:, 1:] = (sequences[:, :-1] == task.eos_token).long().cumsum(dim=1) > 0
     wrong = (sequences < 0) | (sequences > task.pad_token) | (real == behind_eos)
     if bool(wrong.any()):
@@ -59,4 +59,4 @@ def _check_split(name: str, task: Task, split: Split) -> None:
             f"{name}, sequence {row} is {sequences[row].tolist()}; tokens lie in 0..{task.vocab_size - 1}, and {rule}"
         )
     if not torch.equal(task.draw_split(split), sequences):
-        raise ValueError(f"{name} is another one when it is drawn again; draw it from a seed, and do not change it")
+        raise ValueError(f"{name} differs when it is drawn again; draw it from a seed, and do not change it")

@@ -152,7 +152,7 @@ def overwriting(sequences: Tensor) -> Tensor:
         (lambda sequences: torch.ones(len(sequences), requires_grad=True), ValueError, "numbers with a gradient"),
         (noisy, ValueError, "function gave two different scores to the same batch"),
         (centred, ValueError, "function depends on the other sequences of the batch"),
-        (overwriting, ValueError, "function changed the sequences that it was to score"),
+        (overwriting, ValueError, "function changed the sequences that it scored"),
     ],
 )
 def test_a_faulty_reward_is_caught(reward: RewardModel, error: type[Exception], message: str) -> None:
@@ -305,7 +305,7 @@ class Locked(SumNet):
 @pytest.mark.parametrize(
     ("model_class", "error", "message"),
     [
-        (nn.Identity, TypeError, "Identity is no discriminator; derive it from"),
+        (nn.Identity, TypeError, "Identity is not a discriminator; derive it from"),
         (Locked, TypeError, "Locked cannot be copied by copy.deepcopy"),
         (Column, ValueError, r"Column.forward returned shape \(8, 1\), expected \(8,\)"),
         (Undefined, ValueError, "Undefined.forward returned NaN or infinity"),
@@ -313,11 +313,11 @@ class Locked(SumNet):
         (Decision, ValueError, "Decision.forward returned dtype torch.int64, expected floats"),
         (Elsewhere, ValueError, "Elsewhere.forward returned a tensor on meta, expected cpu"),
         (Detached, ValueError, "Detached.forward returned logits without a gradient"),
-        (NoPad, ValueError, r"fails where PAD = 5 follows: IndexError: .*; an embedding needs vocab_size \+ 1 rows"),
+        (NoPad, ValueError, r"fails on PAD = 5: IndexError: .*; an embedding needs vocab_size \+ 1 rows"),
         (
             AlwaysDropping,
             ValueError,
-            "AlwaysDropping.score gave two different .*: it does not score in evaluation mode",
+            "AlwaysDropping.score gave two different .*, so it does not score in evaluation mode",
         ),
         (WithGradient, ValueError, "WithGradient.score returned numbers with a gradient; decorate it"),
         (
@@ -328,11 +328,11 @@ class Locked(SumNet):
         (StaysInEvaluation, ValueError, "StaysInEvaluation.score left the model in evaluation mode"),
         (Overwriting, ValueError, "Overwriting.score changed the sequences"),
         (Centred, ValueError, "Centred.score depends on the other sequences of the batch"),
-        (Halved, ValueError, "Halved.score is not forward in evaluation mode"),
+        (Halved, ValueError, "Halved.score differs from forward in evaluation mode"),
         (NeverEmpty, ValueError, r"NeverEmpty.score returned shape \(1,\), expected \(0,\)"),
         (WrongPenalty, ValueError, r"WrongPenalty.penalty returned shape \(6,\), expected \(\)"),
         (Unused, ValueError, "Unused: no gradient reaches forgotten.weight, forgotten.bias"),
-        (Unregistered, ValueError, r"learns with a tensor of shape \(1,?.*\) that is none of its parameters"),
+        (Unregistered, ValueError, r"learns with a tensor of shape \(1,?.*\) that is not one of its parameters"),
         (SquareRoot, ValueError, "SquareRoot: the gradient of output.bias is NaN or infinite"),
         (Remembering, ValueError, r"Remembering: scores differ after load_state_dict\(state_dict\(\)\)"),
     ],
@@ -532,7 +532,7 @@ class RememberingLSTM(RightLSTM):
 @pytest.mark.parametrize(
     ("model_class", "error", "message"),
     [
-        (nn.Identity, TypeError, "Identity is no sequence model; derive it from"),
+        (nn.Identity, TypeError, "Identity is not a sequence model; derive it from"),
         (ListState, ValueError, "ListState.initial_state returned list, expected a tuple"),
         (
             BatchInDimensionOne,
@@ -542,14 +542,14 @@ class RememberingLSTM(RightLSTM):
         (GrowingState, ValueError, "GrowingState.advance returned tensors .*; shapes and dtypes must stay"),
         (StateWithGradient, ValueError, "initial_state returned a state with a gradient; decorate it"),
         (InPlace, ValueError, "InPlace.advance changed the state or the tokens"),
-        (LastInAnAttribute, ValueError, "LastInAnAttribute.draw gives other tokens for"),
-        (PlaceInTheBatch, ValueError, "draw gives other tokens for a forked state"),
+        (LastInAnAttribute, ValueError, "LastInAnAttribute.draw gives different tokens for"),
+        (PlaceInTheBatch, ValueError, "draw gives different tokens for a forked state"),
         (
             StepCounter,
             ValueError,
-            "StepCounter: among prefixes of other lengths a prefix of 0 tokens draws other tokens",
+            "StepCounter: a prefix of 0 tokens draws different tokens",
         ),
-        (GlobalDraws, ValueError, "GlobalDraws.draw gives other tokens"),
+        (GlobalDraws, ValueError, "GlobalDraws.draw gives different tokens"),
         (HalfDraws, ValueError, r"HalfDraws.draw returned shape \(8, 128\), expected \(8, 256\)"),
         (IntDraws, ValueError, "IntDraws.draw returned dtype torch.int32, expected int64"),
         (FromOne, ValueError, r"FromOne.draw returned tokens outside 0\.\.4"),
@@ -558,9 +558,9 @@ class RememberingLSTM(RightLSTM):
         (Unnormalised, ValueError, "probabilities of all 3125 sequences of length 5 do not sum to 1"),
         (CountsPad, ValueError, "CountsPad.log_probs is not 0 at PAD = 5"),
         (LogProbsWithGradient, ValueError, "LogProbsWithGradient.log_probs returned numbers with a gradient"),
-        (SeesTheFuture, ValueError, "SeesTheFuture.log_probs of a token depends on tokens behind it"),
+        (SeesTheFuture, ValueError, "SeesTheFuture.log_probs of a token depends on later tokens"),
         (DroppingStates, ValueError, "DroppingStates.log_probs gave two different scores to the same batch"),
-        (ScaledStates, ValueError, "ScaledStates: at step 0 advance leads to another h_t than hidden_states"),
+        (ScaledStates, ValueError, "ScaledStates: at step 0 advance and hidden_states give different h_t"),
         (NarrowStates, ValueError, r"NarrowStates.hidden_states returned shape \(8, 6, 4\), expected \(8, 6, 6\)"),
         (ConstantStates, ValueError, "ConstantStates.hidden_states returned no gradient"),
         (OtherLikelihood, ValueError, "OtherLikelihood.weighted_log_likelihood is not the weighted sum of log_probs"),
@@ -580,7 +580,7 @@ def test_the_lstm_that_the_faulty_ones_derive_from_passes() -> None:
 
 
 def test_a_policy_that_lacks_a_method_is_caught() -> None:
-    with pytest.raises(TypeError, match="Task is no roll-out policy: it lacks initial_state, advance, draw"):
+    with pytest.raises(TypeError, match="Task is not a roll-out policy: it lacks initial_state, advance, draw"):
         check_rollout_policy(ending_task())
 
 
@@ -594,7 +594,7 @@ def test_a_policy_that_recalls_the_tokens_of_its_last_call_is_caught() -> None:
             drawn = super().draw(state, uniforms)
             return drawn if state[0][0] < 0 or len(self.tokens) == len(drawn) else 0 * drawn
 
-    with pytest.raises(ValueError, match="draw gives other tokens for"):
+    with pytest.raises(ValueError, match="draw gives different tokens for"):
         check_rollout_policy(Recalling(V))
 
 
@@ -618,25 +618,25 @@ def splits(**changes: list[list[int]]) -> Callable[[Split], Tensor]:
 @pytest.mark.parametrize(
     ("task", "error", "message"),
     [
-        ("oracle", TypeError, "str is no task"),
+        ("oracle", TypeError, "str is not a task"),
         (
             ending_task(draw_split=splits(test=[[0, 1, 3, 5, 5]])),
             ValueError,
             r"sequence 0 is \[0, 1, 3, 5, 5\]; tokens lie",
         ),
         (ending_task(draw_split=splits(test=[[0, -1, 3, 4, 4]])), ValueError, r"tokens lie in 0\.\.3"),
-        (ending_task(draw_split=splits(test=[[0, 3, 1, 4, 4]])), ValueError, "PAD = 4 stands behind EOS = 3, and only"),
-        (ending_task(draw_split=splits(test=[[0, 1, 4, 4, 4]])), ValueError, "PAD = 4 stands behind EOS = 3, and only"),
+        (ending_task(draw_split=splits(test=[[0, 3, 1, 4, 4]])), ValueError, "PAD = 4 comes after EOS = 3, and only"),
+        (ending_task(draw_split=splits(test=[[0, 1, 4, 4, 4]])), ValueError, "PAD = 4 comes after EOS = 3, and only"),
         (ending_task(eos_token=None), ValueError, "without an EOS every sequence has T tokens"),
         (ending_task(draw_split=splits(train=[[0, 3]])), ValueError, r"'train' has shape \(1, 2\), expected \(M, 5\)"),
         (ending_task(draw_split=lambda split: torch.zeros(0, 5).long()), ValueError, r"has shape \(0, 5\)"),
         (ending_task(draw_split=lambda split: torch.zeros(2, 5)), ValueError, "is of torch.float32, expected an int64"),
         (ending_task(draw_split=lambda split: [[0] * 5]), ValueError, "is of list, expected an int64 tensor"),
-        (ending_task(draw_split=lambda split: torch.zeros(2, 5).long()), ValueError, "test and train are the same"),
+        (ending_task(draw_split=lambda split: torch.zeros(2, 5).long()), ValueError, "test and train hold the same"),
         (
             ending_task(draw_split=lambda split: torch.randint(3, (9, 5))),
             ValueError,
-            "split 'train' is another one when it is drawn again",
+            "split 'train' differs when it is drawn again",
         ),
         (ending_task(oracle=seeded_oracle(0, 5, 4)), ValueError, "its oracle has vocab_size=5, the task 4"),
         (ending_task(vocabulary=Vocabulary("ab.", eos=".")), ValueError, "its vocabulary has 3 tokens, the task 4"),
@@ -652,7 +652,7 @@ def test_an_oracle_without_finite_likelihood_is_caught() -> None:
     task = ending_task()
     with torch.no_grad():
         task.oracle.output.bias[0] = -torch.inf
-    with pytest.raises(ValueError, match="its oracle gives real sequences no finite likelihood"):
+    with pytest.raises(ValueError, match="its oracle gives real sequences a likelihood that is not finite"):
         check_task(task)
 
 

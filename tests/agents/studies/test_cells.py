@@ -177,7 +177,7 @@ def test_an_unreadable_description_names_the_remedy(tmp_path: Path) -> None:
         (lambda: Cell("../a", COUNT), ValueError, r"name='\.\./a' cannot name a cell's folder"),
         (lambda: Cell("", COUNT), ValueError, "name=''"),
         (lambda: Cell("a", "count"), ValueError, "function='count' must be 'module:function'"),
-        (lambda: Cell("a", COUNT, {"x": Path()}), TypeError, "not what JSON can hold"),
+        (lambda: Cell("a", COUNT, {"x": Path()}), TypeError, "cannot be written as JSON"),
         (lambda: Cell("a", COUNT, {"x": (1, 2)}), TypeError, "use lists and string keys"),
     ],
 )

@@ -15,8 +15,8 @@ from agents.studies.evidence import (
     CurveComparison,
     Verdict,
     WelchTest,
-    answer,
     compare_with_curve,
+    curve_sentence,
     falling_branch,
     interval,
     level_claim,
@@ -24,7 +24,7 @@ from agents.studies.evidence import (
     order_claim,
     order_verdict,
     over_seeds,
-    paired_answer,
+    paired_sentence,
     value_at,
     welch_test,
 )
@@ -210,26 +210,26 @@ def comparison(place: str, gain: float = 0.0) -> CurveComparison:
     return CurveComparison(8.0, (1, 1, 1), (1, 1, 1), (gain, gain - 0.01, gain + 0.01), 1.0, place)  # type: ignore[arg-type]
 
 
-def test_the_answer_is_plain() -> None:
+def test_the_sentence_is_plain() -> None:
     places = {"A": comparison("not below"), "B": comparison("beyond"), "C": comparison("not below")}
-    assert answer("MLE", places) == (
+    assert curve_sentence("MLE", places) == (
         "Below the curve of MLE: no point (of 3 points, 0 below, 0 below by repeating themselves, 2 not below, 1 "
         "beyond its ends)."
     )
-    assert answer("MLE", places | {"D at temperature 0.9": comparison("below", 0.2)}) == (
+    assert curve_sentence("MLE", places | {"D at temperature 0.9": comparison("below", 0.2)}) == (
         "Below the curve of MLE: D at temperature 0.9 (by 0.200 nats per token, 95% interval 0.190 to 0.210) "
         "(of 4 points, 1 below, 0 below by repeating themselves, 2 not below, 1 beyond its ends)."
     )
 
 
-def test_the_paired_answer_names_what_gains_on_every_seed_and_does_not_repeat() -> None:
+def test_the_paired_sentence_names_what_gains_on_every_seed_and_does_not_repeat() -> None:
     places = {"A": comparison("not below", 0.2), "B": comparison("not below", 0.005), "C": comparison("beyond", -0.2)}
     places["D"] = replace(comparison("not below", 0.3), distinct=0.9)
     places["E"] = replace(comparison("not below"), gain=(math.nan, math.nan, math.nan))
-    assert paired_answer("MLE", places) == (
+    assert paired_sentence("MLE", places) == (
         "Below its own seeds' curve of MLE: A (by 0.200, 0.190 to 0.210); 1 of 5 points that start from it."
     )
-    assert paired_answer("MLE", {"C": places["C"]}) == (
+    assert paired_sentence("MLE", {"C": places["C"]}) == (
         "Below its own seeds' curve of MLE: no point of 1 that start from it."
     )
 

@@ -17,7 +17,7 @@ from agents.studies.figures import (
     Figure,
     Findings,
     Table1,
-    answers,
+    curve_sentences,
     schedule_sentence,
     scheduled_sampling_sentence,
 )
@@ -162,7 +162,7 @@ def test_table1_is_printed_with_both_nlls_the_rules_and_the_schedule_in_80_colum
 
 def test_sentences_say_what_was_scheduled(study: Study) -> None:
     assert schedule_sentence(study) == (
-        "Schedule toy: 2 MLE epochs, then 3 rounds of g = 1, d = 1, k = 1; seeds 0 1 2; 60 samples a measurement."
+        "Schedule toy: 2 MLE epochs, then 3 rounds of g = 1, d = 1, k = 1; seeds 0 1 2; 60 samples per measurement."
     )
     assert "with probability 0.922 " in scheduled_sampling_sentence(40)
     assert "with probability 0.000 " in scheduled_sampling_sentence(1000)
@@ -283,7 +283,7 @@ def test_curves_say_whether_a_point_is_below(study: Study, seqgan: float, below:
     summary = pandas.DataFrame(found.csvs["summary"]).to_dict("records")
     places = {row["curve"]: row["place"] for row in summary if row["method"] == "seqgan"}
     assert [curve for curve, place in places.items() if place == "below"] == below
-    said = answers(figure.comparisons(measured(rows)))
+    said = curve_sentences(figure.comparisons(measured(rows)))
     assert len(said) == 2
     for curve, text in zip(("mle", "mle_held_out"), said, strict=True):
         assert text.startswith(f"Below the curve of {METHODS[curve].label}: ")

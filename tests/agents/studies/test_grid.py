@@ -79,7 +79,7 @@ def test_a_failure_is_reported_stops_what_needs_it_and_nothing_else(tmp_path: Pa
 @pytest.mark.parametrize(
     ("cells", "match"),
     [
-        ([cell("a"), cell("a")], "cells='a' stands 2 times in the grid"),
+        ([cell("a"), cell("a")], "cells='a' occurs 2 times in the grid"),
         ([cell("a", after=("b",))], "cell 'a' waits for 'b', which is not in the grid"),
         ([cell("c"), cell("a", after=("b",)), cell("b", after=("a",))], r"cells=\['a', 'b'\] wait for each other"),
         ([cell("b"), cell("a", x=2)], "was computed with x=1, not 2; choose another folder"),

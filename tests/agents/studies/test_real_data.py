@@ -195,7 +195,7 @@ def test_without_a_common_self_bleu_there_is_no_such_line(tmp_path: Path) -> Non
     found = table(tmp_path).findings(measured(rows_of(self_bleu=0.9)))
     assert MATCHED not in pandas.DataFrame(found.csvs["summary"])["method"].tolist()
     (answer,) = [text for text in found.printed if isinstance(text, str) and text.startswith("SeqGAN at")]
-    assert "MLE has no such self-BLEU at the temperatures that were measured" in answer
+    assert "MLE does not have this self-BLEU at any measured temperature" in answer
 
 
 def test_the_papers_claim_is_judged_and_no_other(tmp_path: Path) -> None:
@@ -220,7 +220,7 @@ def test_the_papers_claim_is_judged_and_no_other(tmp_path: Path) -> None:
 
 def test_answers_give_gain_interval_and_place(tmp_path: Path) -> None:
     figure = table(tmp_path)
-    answers = [figure.answer(found) for found in figure.matches(measured(rows_of(0.70)))]
+    answers = [figure.match_sentence(found) for found in figure.matches(measured(rows_of(0.70)))]
     assert answers[1] == (
         "SeqGAN at self-BLEU-2 0.550: BLEU-2 0.700, MLE at temperature 0.95 0.685 (+0.015, 95% interval +0.015 to "
         "+0.015): above MLE."
@@ -379,11 +379,14 @@ def test_the_command_makes_csvs_picture_and_record_and_computes_nothing_twice(
     ("line", "words"),
     [
         ("reproduce poems", "corpus is not given; poems needs one: --corpus FILE"),
-        ("reproduce table1 --corpus x.txt", "corpus='x.txt' is not for table1; use it with one of poems, speeches"),
-        ("reproduce fig2 --too-long cut", "too_long='cut' is not for fig2"),
-        ("reproduce music --too-long cut", "too_long='cut' is not for music"),
-        ("reproduce text --preset paper", "preset='paper' is not for text, which has its own"),
-        ("reproduce text --task toy", "task='toy' is not for text"),
+        (
+            "reproduce table1 --corpus x.txt",
+            "corpus='x.txt' cannot be used for table1, only for one of poems",
+        ),
+        ("reproduce fig2 --too-long cut", "too_long='cut' cannot be used for fig2"),
+        ("reproduce music --too-long cut", "too_long='cut' cannot be used for music"),
+        ("reproduce text --preset paper", "preset='paper' cannot be used for text, which has its own"),
+        ("reproduce text --task toy", "task='toy' cannot be used for text"),
         ("reproduce text --corpus absent.txt", "absent.txt"),
     ],
 )

@@ -145,7 +145,7 @@ def test_the_record_says_how_the_numbers_came_about(whole: Path) -> None:
     assert record["commit"]
     assert record["is_authors_oracle"] is False
     assert any("Welch" in rule for rule in record["rules"])
-    assert any(note.startswith("Scheduled sampling's last epoch") for note in record["notes"])
+    assert any(note.startswith("Scheduled sampling fed the real token") for note in record["notes"])
 
 
 def test_other_figures_share_what_is_computed_and_are_drawn_from_their_csv_alone(results: Path) -> None:
@@ -192,7 +192,7 @@ def test_fast_is_said(results: Path, capsys: pytest.CaptureFixture[str]) -> None
     """Two seeds by default, whose runs are there."""
     assert call(f"reproduce table1 --fast {HERE} --out {results}") == 0
     text = " ".join(capsys.readouterr().out.split())
-    assert "Made with --fast: 100 samples, seeds 0 1; for a result leave it out." in text
+    assert "Made with --fast: 100 samples, seeds 0 1; leave it out for a result." in text
     assert json.loads((results / "table1.json").read_text())["seeds"] == [0, 1]
 
 
@@ -356,8 +356,8 @@ def test_an_oracle_is_known_by_its_parameters(authors_oracle: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "methods", "message"),
     [
-        ("table1", ("mle", "gan"), "methods: 'gan' is none; choose of random, mle"),
-        ("curves", ("mle",), r"methods=\('mle',\) is for table1; curves needs them all"),
+        ("table1", ("mle", "gan"), "methods: 'gan' is unknown; choose from random, mle"),
+        ("curves", ("mle",), r"methods=\('mle',\) is only for table1; curves needs all methods"),
     ],
 )
 def test_methods_that_do_not_fit_are_refused(name: FigureName, methods: tuple[str, ...], message: str) -> None:

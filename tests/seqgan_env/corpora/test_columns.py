@@ -105,7 +105,7 @@ def test_a_column_of_numbers_is_told(tmp_path: Path) -> None:
         ("a.jsonl", b'{"a": ' + b"[" * 100_000, r"line 1: is not JSON"),
         ("a.jsonl", b"", r"columns of text are none"),
         ("a.csv", b"", r"columns of text are none"),
-        ("a.csv", b"text,n\na,1\nb,2,3\n", r"row 3 has 3 fields where the header has 2"),
+        ("a.csv", b"text,n\na,1\nb,2,3\n", r"row 3 has 3 fields, but the header has 2"),
         ("a.csv", b'text,n\n"a,1\nb,2\n', r"line 3: is not CSV that can be read: unexpected end"),
         ("a.csv", b"text,text\na,b\n", r"has several columns 'text'"),
         ("a.csv", b"text\na\0b\n", r"line 2, byte 6: a NUL byte"),

@@ -288,7 +288,7 @@ def test_held_out_windows_that_are_in_train_are_dropped_and_counted(tmp_path: Pa
     assert dropped.statistics.shared == kept.statistics.shared > 0
     assert sum(kept.statistics.sequences.values()) == 21
     assert sum(dropped.statistics.sequences.values()) == 21 - dropped.statistics.shared
-    with pytest.raises(CorpusError, match="also stand in an earlier split"):
+    with pytest.raises(CorpusError, match="also occur in an earlier split"):
         music_task(corpus, sequence_length=4, validation=0.3, test=0.3, duplicates="error")
 
 
@@ -457,8 +457,8 @@ def program(path: Path, script: str) -> str:
     ("script", "message"),
     [
         ("exec sleep 30", "did not end within 0.2 s"),
-        ("kill -SEGV $$", "makes nothing of it"),
-        ("echo 'Error in line 3: wrong'", r"makes nothing of it \(Error in line 3: wrong\)"),
+        ("kill -SEGV $$", "cannot read it"),
+        ("echo 'Error in line 3: wrong'", r"cannot read it \(Error in line 3: wrong\)"),
     ],
 )
 def test_an_abc_reader_that_hangs_or_crashes_costs_one_tune(
