@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from agents.runs.checkpoints import write_atomically
+from agents.runs.regular_files import write_atomically
 from agents.studies.cells import minutes_of
 from agents.studies.workers import Workers, usable_cores
 from seqgan_env.models.sequence_models import SequenceModel

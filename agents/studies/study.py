@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from agents.runs.checkpoints import write_atomically
+from agents.runs.regular_files import write_atomically
 from agents.runs.run_folder import RunFolder, config_from
 from agents.runs.training import Experiment
 from agents.seqgan import SeqGANConfig
