@@ -5,10 +5,12 @@ In: run folders. Out: a PNG.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from agents.runs.regular_files import write_atomically
 from agents.runs.run_folder import RunFolder
 
 PANELS = (("nll_oracle", "NLL_oracle"), ("nll_test", "NLL_test"))
@@ -22,6 +24,20 @@ def new_figure(width: float, height: float) -> Any:
     figure = Figure(figsize=(width, height), dpi=130, layout="constrained")
     FigureCanvasAgg(figure)
     return figure
+
+
+def save_figure(figure: Any, out: Path) -> None:
+    """Write a figure as PNG, whole or not at all; raises as `write_atomically`."""
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png")
+    write_atomically(out, picture.getvalue())
+
+
+def _label(run: RunFolder, runs: int) -> str:
+    """A run in the legend. One run alone has the same name wherever its folder stands."""
+    if runs > 1:
+        return run.path.name
+    return f"{run.description.get('preset') or run.description['task']}, seed {run.config().seed}"
 
 
 def plot_learning_curves(runs: Sequence[RunFolder], out: Path, floor: float | None = None) -> None:
@@ -52,7 +68,7 @@ def plot_learning_curves(runs: Sequence[RunFolder], out: Path, floor: float | No
         for axes, (column, _) in zip(panels, chosen, strict=True):
             values = [float(row[column]) for row in measured]
             errors = [2 * float(row.get(f"{column}_se", 0.0)) for row in measured]
-            (line,) = axes.plot(epochs, values, marker=".", label=run.path.name)
+            (line,) = axes.plot(epochs, values, marker=".", label=_label(run, len(runs)))
             low = [value - error for value, error in zip(values, errors, strict=True)]
             high = [value + error for value, error in zip(values, errors, strict=True)]
             axes.fill_between(epochs, low, high, alpha=0.25, color=line.get_color(), linewidth=0)
@@ -81,4 +97,4 @@ def plot_learning_curves(runs: Sequence[RunFolder], out: Path, floor: float | No
     panels[0].set_title(measures.panels_note, fontsize=10)
     panels[0].legend(fontsize=8)
     panels[-1].set_xlabel("MLE epochs, then adversarial rounds")
-    figure.savefig(out)
+    save_figure(figure, out)

@@ -14,6 +14,20 @@ from torch.utils.tensorboard import SummaryWriter
 
 from agents.runs.regular_files import append_line, expect_own_folder, write_atomically
 
+# Columns of metrics.csv; those of the task's measures stand between and behind them.
+STEP_COLUMNS = (
+    "stage",
+    "index",  # epochs, steps or rounds done in the stage
+    "epoch",  # MLE epochs plus adversarial rounds: the x axis of Fig. 2
+    "train_nll",
+    "validation_nll",
+)
+GAME_COLUMNS = (
+    "discriminator_loss",
+    "discriminator_accuracy",
+    "discriminator_calibration_error",
+    "mean_reward",
+)
 Row = Mapping[str, str | int | float | None]
 
 

@@ -6,7 +6,8 @@ would run it. So such a module is imported only if the user's own command repeat
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from typing import Any
 
 from agents.seqgan import SeqGANConfig
 from seqgan_env.components import DISCRIMINATORS, GENERATORS, is_learned_reward
@@ -41,6 +42,12 @@ def own_parts(config: SeqGANConfig) -> dict[str, str]:
     if is_own_reward(config.game.reward_model):
         found["game.reward_model"] = config.game.reward_model
     return found
+
+
+def own_parts_of_format_1(flat: Mapping[str, Any]) -> dict[str, str]:
+    """The same of the flat settings that run folders of format 1 hold; values may be anything."""
+    tests = {"generator": is_own_generator, "discriminator": is_own_discriminator, "reward_model": is_own_reward}
+    return {name: flat[name] for name, is_own in tests.items() if isinstance(flat.get(name), str) and is_own(flat[name])}
 
 
 def expect_trusted(path: str, parts: dict[str, str], trusted: Collection[str]) -> None:
