@@ -23,7 +23,7 @@ from agents.policies import SequencePolicy
 from agents.pretraining import PretrainingConfig
 from agents.random_streams import RandomStreams
 from agents.reinforce import REINFORCE, LearnerConfig
-from agents.setting_paths import check_counts
+from agents.setting_paths import check_counts, check_finite
 from agents.vec_env import SequenceVecEnv
 from seqgan_env.components import build_discriminator, build_generator, build_reward_model, is_learned_reward
 from seqgan_env.envs import SequenceVectorEnv
@@ -75,6 +75,7 @@ class SeqGANConfig:
 
     def __post_init__(self) -> None:
         check_counts(self, seed=0, final_samples=1, checkpoint_every=1)
+        check_finite(self)
         if self.seed >= 2**32:
             raise ValueError(f"seed={self.seed} must lie in 0..2^32-1")
         available, batch = getattr(self.task, "train_sequences", None), self.pretraining.batch_size

@@ -18,6 +18,7 @@ from tyro.conf import Suppress, arg
 
 from agents.model_options import Option, options_of
 from agents.seqgan import SeqGANConfig
+from agents.setting_paths import check_finite
 
 # A group that is a model: its `name` is the group's own option, as in `--generator lstm`.
 _MODELS = ("generator", "discriminator")
@@ -116,11 +117,18 @@ def _field_texts(cls: type) -> dict[str, str]:
 
 
 def deferred(command: Callable[..., None]) -> Callable[..., Callable[[], None]]:
-    """A command that only parses and returns what runs it: the parser's complaints are then apart from the run's."""
+    """A command that only parses and returns what runs it: the parser's complaints are then apart from the run's.
+
+    What runs it first refuses NaN and infinity, in whatever argument they stand.
+    """
 
     @functools.wraps(command)
     def parsed(*arguments: Any, **keywords: Any) -> Callable[[], None]:
-        return functools.partial(command, *arguments, **keywords)
+        def run() -> None:
+            check_finite([*arguments, keywords])
+            command(*arguments, **keywords)
+
+        return run
 
     return parsed
 

@@ -73,9 +73,7 @@ class Budget:
         if ended and milestone.stage != "adversarial" and game.config.game.rounds:
             self._plan_again(game, run, milestone.stage, device, console)
 
-    def _bound_pretraining(
-        self, game: SeqGAN, run: RunFolder, used: float, last_unit: float, console: Console
-    ) -> None:
+    def _bound_pretraining(self, game: SeqGAN, run: RunFolder, used: float, last_unit: float, console: Console) -> None:
         """Make the next epoch the last one if another would go beyond half of the time.
 
         It is decided before that epoch, so that the epoch ends as the last one of a run with this count.

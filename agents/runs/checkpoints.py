@@ -26,9 +26,7 @@ _CHECKED = "sha256:"  # begins the state of a file that has a checksum: the word
 _NO_DIGEST = "0" * 64  # stands in the digest's place while it is computed
 
 
-def write_tensors(
-    path: Path, tensors: dict[str, Tensor], state: dict[str, Any], previous: Path | None = None
-) -> None:
+def write_tensors(path: Path, tensors: dict[str, Tensor], state: dict[str, Any], previous: Path | None = None) -> None:
     """Write tensors and plain values as one file with a checksum; values must be what JSON can hold.
 
     Args:

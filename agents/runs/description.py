@@ -112,5 +112,3 @@ def config_from(task_name: str, values: dict[str, Any]) -> SeqGANConfig:
     groups = {name: group(**values[name]) for name, group in _GROUPS.items()}
     others = {name: value for name, value in values.items() if name not in groups and name != "task"}
     return SeqGANConfig(task=TASKS[task_name](**values["task"]), **groups, **others)
-
-

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
+from agents.runs.health import all_finite, diverged
 from agents.seqgan import SeqGAN, SeqGANConfig
 from agents.setting_paths import changed, value_at
 from seqgan_env.models.sequence_models import SequenceModel
@@ -136,11 +137,27 @@ def try_units(task: Task, config: SeqGANConfig, device: str | torch.device = "cp
         task: of the run.
         config: likewise.
         device: where models will live.
+
+    Raises:
+        Diverged: if one unit of each is enough to make parameters NaN or infinite.
     """
     searched = config.learner.batch_size * config.game.n_rollouts * task.sequence_length**2
     share = 1.0 if config.game.reward_mode == "terminal" else min(1.0, _SEARCHED / searched)
     rows = max(1, round(config.learner.batch_size * share))
     game = SeqGAN(task, changed(config, {"game.g_steps": 1, "learner.batch_size": rows}), device)
+    try:
+        return _timed(game, task, config, rows, device)
+    except Exception as error:
+        if not all_finite(game.discriminator):
+            raise diverged("a first epoch makes the discriminator NaN or infinite", "discriminator", config) from error
+        if not all_finite(game.generator):
+            stage = "mle" if config.pretraining.learning_rate >= config.learner.learning_rate else "adversarial"
+            raise diverged("a first step makes the generator NaN or infinite", stage, config) from error
+        raise
+
+
+def _timed(game: SeqGAN, task: Task, config: SeqGANConfig, rows: int, device: str | torch.device) -> UnitCosts:
+    """The units of a game of so many parallel rows, timed."""
     _expect_real_lengths(game.generator, task)
     rng = np.random.default_rng(0)
     train = task.real_sequences("train")

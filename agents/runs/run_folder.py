@@ -9,8 +9,8 @@ task.safetensors     real sequences, vocabulary and oracle, so that the run need
 metrics.csv          a line a measurement; the same seed gives the same bytes
 tensorboard/         the same numbers for TensorBoard
 samples/             what the generator wrote at each measurement, where tokens can be read
-checkpoints/         latest.safetensors (all that resuming needs), previous.safetensors (the one before, if the latest is
-                     damaged) and mle.safetensors (the same at the end of MLE)
+checkpoints/         latest.safetensors (all that resuming needs), previous.safetensors (the one before, for the case
+                     that the latest is damaged) and mle.safetensors (the same at the end of MLE)
 results.csv          the closing table
 learning_curve.png   both NLLs over epochs, as Fig. 2; without an oracle NLL_test, BLEU and self-BLEU
 lock                 held by the process that trains; the system frees it when that process ends, however it ends

@@ -1,7 +1,7 @@
 """Being told to stop: SIGTERM and the loss of the terminal end a command as Ctrl-C does.
 
-Batch systems and containers send SIGTERM, a closed terminal sends SIGHUP, and on Windows Ctrl-Break sends SIGBREAK. Each
-becomes an exception, so that a run can save what it has. The exit status is 128 plus the signal's number, as of a
+Batch systems and containers send SIGTERM, a closed terminal sends SIGHUP, and on Windows Ctrl-Break sends SIGBREAK.
+Each becomes an exception, so that a run can save what it has. The exit status is 128 plus the signal's number, as of a
 program that a shell sees killed: 130, 143, 129.
 """
 
@@ -36,7 +36,7 @@ def exit_status(stop: KeyboardInterrupt) -> int:
 
 @contextmanager
 def stopping_signals() -> Iterator[None]:
-    """Inside, the signals raise `Stopped`. A signal that the program already treats or ignores, as under nohup, stays."""
+    """Inside, the signals raise `Stopped`. One that the program already treats, or ignores as under nohup, stays so."""
 
     def stop(number: int, frame: FrameType | None) -> None:
         raise Stopped(number)

@@ -109,9 +109,7 @@ def check_game_sizes(config: SeqGANConfig, task: Task, tensors: Mapping[str, Ten
             check_sizes(part, group.options, task, stored, source)
 
 
-def built_generator(
-    group: GeneratorConfig, task: Task, stored: Mapping[str, Tensor], source: Path
-) -> SequenceModel:
+def built_generator(group: GeneratorConfig, task: Task, stored: Mapping[str, Tensor], source: Path) -> SequenceModel:
     """A generator with stored parameters.
 
     Args:

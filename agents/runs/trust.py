@@ -47,7 +47,9 @@ def own_parts(config: SeqGANConfig) -> dict[str, str]:
 def own_parts_of_format_1(flat: Mapping[str, Any]) -> dict[str, str]:
     """The same of the flat settings that run folders of format 1 hold; values may be anything."""
     tests = {"generator": is_own_generator, "discriminator": is_own_discriminator, "reward_model": is_own_reward}
-    return {name: flat[name] for name, is_own in tests.items() if isinstance(flat.get(name), str) and is_own(flat[name])}
+    return {
+        name: flat[name] for name, is_own in tests.items() if isinstance(flat.get(name), str) and is_own(flat[name])
+    }
 
 
 def expect_trusted(path: str, parts: dict[str, str], trusted: Collection[str]) -> None:

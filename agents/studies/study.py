@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from agents.runs.regular_files import write_atomically
 from agents.runs.description import config_from
+from agents.runs.regular_files import write_atomically
 from agents.runs.run_folder import RunFolder
 from agents.runs.training import Experiment
 from agents.runs.trust import own_parts
