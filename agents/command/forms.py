@@ -133,7 +133,10 @@ def deferred(command: Callable[..., None]) -> Callable[..., Callable[[], None]]:
     return parsed
 
 
-def run_form(*given: tuple[str, Any, Any, str]) -> type:
-    """A form of fields: name, type, default, help text."""
-    made = [(name, Annotated[kind, arg(help=text)], default) for name, kind, default, text in given]
+def run_form(*given: tuple[str, Any, Any, str], hidden: Collection[str] = ()) -> type:
+    """A form of fields: name, type, default, help text; help leaves the hidden ones out."""
+    made: list[tuple[str, Any, Any]] = [
+        (name, Annotated[(kind, arg(help=text), *([Suppress] if name in hidden else []))], default)
+        for name, kind, default, text in given
+    ]
     return make_dataclass("RunForm", made, frozen=True)

@@ -28,11 +28,14 @@ def own_parts_named(arguments: Sequence[str]) -> list[str]:
 def demote_current_folder(arguments: Sequence[str]) -> None:
     """Take the current folder out of the import path, or put it last.
 
-    It is put last if the command line names a part of the user's own, or if this project itself lies there, as in a
-    source tree that is not installed. Modules that are installed are then found first.
+    It is put last if the command line names a part of the user's own. Modules that are installed are then found first.
+    It stays in its place if PYTHONPATH names it, or if this project itself lies there, as in a source tree.
     """
     here = os.getcwd()
+    chosen = {os.path.abspath(entry) for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry}
+    if here in chosen or os.path.realpath(here) == str(_PROJECT):
+        return
     kept = [entry for entry in sys.path if entry and os.path.abspath(entry) != here]
-    if own_parts_named(arguments) or str(_PROJECT) == os.path.realpath(here):
+    if own_parts_named(arguments):
         kept.append(here)
     sys.path[:] = kept

@@ -99,6 +99,7 @@ def _command(task_name: str, arguments: Sequence[str], show_all: bool) -> Callab
             "auto (a GPU if there is one), cpu, cuda, cuda:1, ...",
         ),
         ("progress", bool, True, "Draw a progress bar."),
+        hidden=() if show_all else ("trust",) if is_corpus else ("trust", "minutes"),
     )
 
     def train(asked: Any, config: Any) -> None:
@@ -111,10 +112,7 @@ def _command(task_name: str, arguments: Sequence[str], show_all: bool) -> Callab
     return train
 
 
-_MINUTES = (
-    "If a run would take more of this machine's working time, it does less: fewer epochs, steps and rounds. run.json "
-    "names them. None: never."
-)
+_MINUTES = "Working time at most: a longer run does less, as run.json then says. None: no limit."
 _TRUST = "module:Class of parts that the run of --resume names and whose modules may be imported, and so executed."
 MORE = (
     "These are the common options; --help-all shows all, in groups: --generator.*, --pretraining.*, --discriminator.*, "

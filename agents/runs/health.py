@@ -20,6 +20,7 @@ from seqgan_env.measures.measurement import Measurement
 LARGEST_LOSS = 1000.0
 # Of a reward: sums of squares of larger ones are no float32.
 LARGEST_REWARD = 1e15
+LARGEST_PARAMETER = 1e8
 _LOOKED_AT = 64  # held-out sequences that are scored after each round; a few hundredths of the round's time
 _SLACK = 1e-3  # nats; of an entropy that was estimated from samples
 # Below this share of the data's entropy, or of its share of unique sequences, a generator is said to collapse.
@@ -36,9 +37,9 @@ class Diverged(ValueError):
     """Training has left the range of sensible numbers; nothing of the last unit of work was saved."""
 
 
-def all_finite(module: nn.Module) -> bool:
-    """Whether no parameter is NaN or infinite."""
-    return all(bool(torch.isfinite(parameter).all()) for parameter in module.parameters())
+def is_sound(module: nn.Module) -> bool:
+    """Whether no parameter is NaN or infinite, or so large that what it leads to will be."""
+    return all(bool((parameter.detach().abs() < LARGEST_PARAMETER).all()) for parameter in module.parameters())
 
 
 class Health:
@@ -56,8 +57,8 @@ class Health:
     def fault(self) -> str | None:
         """What is wrong with the game's models, or None."""
         for name, module in (("generator", self.game.generator), ("discriminator", self.game.discriminator)):
-            if not all_finite(module):
-                return f"a parameter of the {name} is NaN or infinite"
+            if not is_sound(module):
+                return f"a parameter of the {name} is NaN, or above {LARGEST_PARAMETER:g}"
         return None
 
     def check(self, milestone: Milestone, measurement: Measurement | None) -> None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from agents.runs.health import all_finite, diverged
+from agents.runs.health import diverged, is_sound
 from agents.seqgan import SeqGAN, SeqGANConfig
 from agents.setting_paths import changed, value_at
 from seqgan_env.models.sequence_models import SequenceModel
@@ -139,7 +139,7 @@ def try_units(task: Task, config: SeqGANConfig, device: str | torch.device = "cp
         device: where models will live.
 
     Raises:
-        Diverged: if one unit of each is enough to make parameters NaN or infinite.
+        Diverged: if one unit of each is enough to spoil a model.
     """
     searched = config.learner.batch_size * config.game.n_rollouts * task.sequence_length**2
     share = 1.0 if config.game.reward_mode == "terminal" else min(1.0, _SEARCHED / searched)
@@ -148,11 +148,11 @@ def try_units(task: Task, config: SeqGANConfig, device: str | torch.device = "cp
     try:
         return _timed(game, task, config, rows, device)
     except Exception as error:
-        if not all_finite(game.discriminator):
-            raise diverged("a first epoch makes the discriminator NaN or infinite", "discriminator", config) from error
-        if not all_finite(game.generator):
+        if not is_sound(game.discriminator):
+            raise diverged("a first epoch spoils the discriminator", "discriminator", config) from error
+        if not is_sound(game.generator):
             stage = "mle" if config.pretraining.learning_rate >= config.learner.learning_rate else "adversarial"
-            raise diverged("a first step makes the generator NaN or infinite", stage, config) from error
+            raise diverged("a first step spoils the generator", stage, config) from error
         raise
 
 

@@ -121,7 +121,7 @@ def built_generator(group: GeneratorConfig, task: Task, stored: Mapping[str, Ten
     Raises:
         ValueError: if the parameters are not those of such a generator, or it cannot be built.
     """
-    if not is_own_generator(group.name):
+    if stored and not is_own_generator(group.name):
         check_sizes("generator", group.options, task, stored, source)
     run = str(source.parent.parent)
     try:
