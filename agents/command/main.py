@@ -10,6 +10,7 @@ import io
 import os
 import re
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
@@ -60,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if arguments[:1] == ["train"]:
         arguments = grouped(arguments)
     try:
-        with stopping_signals(), _warnings_in_one_line():
+        with stopping_signals(), _warnings_in_one_line(), _threads_without_disk_errors():
             _parse_and_run(arguments, show_all)
         write_output("")  # flush here, so that an error is one line
     except (ValueError, TypeError, ImportError) as error:
@@ -97,6 +98,22 @@ def _warnings_in_one_line() -> Iterator[None]:
         warnings.simplefilter("always", RunWarning)
         warnings.showwarning = show  # type: ignore[assignment]
         yield
+
+
+@contextmanager
+def _threads_without_disk_errors() -> Iterator[None]:
+    """Let no thread print a traceback of an OSError: TensorBoard's writes beside the run, which meets the same disk."""
+    original = threading.excepthook
+
+    def hook(error: threading.ExceptHookArgs) -> None:
+        if not issubclass(error.exc_type, OSError):
+            original(error)
+
+    threading.excepthook = hook
+    try:
+        yield
+    finally:
+        threading.excepthook = original
 
 
 def _forget_output() -> None:

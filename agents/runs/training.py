@@ -97,8 +97,10 @@ class Experiment:
 
     def close(self) -> None:
         """Close the logs and give the lock back."""
-        self.run.close()
-        self.run.release()
+        try:
+            self.run.close()
+        finally:
+            self.run.release()
 
     def train(self) -> None:
         """Algorithm 1 from where the run stands.

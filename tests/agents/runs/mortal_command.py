@@ -101,6 +101,7 @@ def child(order: dict[str, Any], output: int) -> None:
     try:
         os.dup2(output, 1)
         os.dup2(output, 2)
+        sys.stdout, sys.stderr = (open(number, "w", closefd=False) for number in (1, 2))  # they are pipes now
         signal.signal(signal.SIGINT, signal.default_int_handler)
         if "at" in order:
             arm(order["at"], order.get("count", 1), order.get("signal", "SIGKILL"))
@@ -132,16 +133,18 @@ def main() -> None:
     warm_up()
     for line in sys.stdin:
         order = json.loads(line)
-        with tempfile.TemporaryFile() as output:
-            process = os.fork()
-            if process == 0:
-                child(order, output.fileno())
-            if "after_seconds" in order:
-                time.sleep(order["after_seconds"])
-                os.kill(process, getattr(signal, order.get("signal", "SIGKILL")))
-            _, status = os.waitpid(process, 0)
-            output.seek(0)
+        read, write = os.pipe()  # no file, whose size "FULL" would limit too
+        process = os.fork()
+        if process == 0:
+            os.close(read)
+            child(order, write)
+        os.close(write)
+        if "after_seconds" in order:
+            time.sleep(order["after_seconds"])
+            os.kill(process, getattr(signal, order.get("signal", "SIGKILL")))
+        with os.fdopen(read, "rb") as output:
             text = output.read().decode()
+        _, status = os.waitpid(process, 0)
         print(json.dumps({"status": os.waitstatus_to_exitcode(status), "output": text}), flush=True)
 
 
