@@ -13,7 +13,7 @@ from typing import Any, get_args
 
 from torch import Tensor
 
-from agents.model_settings import GeneratorConfig
+from agents.model_options import GeneratorConfig
 from agents.runs.checkpoints import read_tensors
 from agents.runs.trust import is_own_discriminator, is_own_generator
 from agents.seqgan import SeqGAN, SeqGANConfig

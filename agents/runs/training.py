@@ -130,8 +130,7 @@ class Experiment:
         try:
             with bar:
                 self._train(after)
-            if self._unsaved is None and not self.run.latest_checkpoint.is_file():
-                self._save(self.run.latest_checkpoint)
+            self._save(self.run.latest_checkpoint)  # with G_beta, also where no game followed
         except (KeyboardInterrupt, Diverged, OSError):
             raise
         except Exception as error:  # an error that NaN has led to somewhere else

@@ -31,7 +31,7 @@ from seqgan_env.tasks.toy import enumerate_sequences
 from tests.agents.conftest import TINY_OPTIONS, new_run, train
 
 Command = Callable[..., tuple[int, str]]
-# Files of a tiny run: task; two MLE epochs (3 files), two discriminator steps, three rounds.
+# Files of a tiny run: task; two MLE epochs (3 files), two discriminator steps, three rounds, the end.
 MOMENTS = [
     ("row is logged, checkpoint is not written", 1),  # the first MLE epoch: there is no checkpoint at all
     ("checkpoint is half written", 4),  # the second MLE epoch
@@ -44,9 +44,9 @@ MORE_MOMENTS = [
         ("unit is done, nothing is saved", 7),
         ("row is logged, checkpoint is not written", 7),
         ("row is half logged", 7),
-        ("checkpoint is half written", 9),
-        ("checkpoint is written, not renamed", 9),
-        ("checkpoint is renamed", 9),
+        ("checkpoint is half written", 10),
+        ("checkpoint is written, not renamed", 10),
+        ("checkpoint is renamed", 10),
     )
     for count in range(1, last + 1)
     if (at, count) not in MOMENTS and not ("checkpoint" in at.split(",")[0] and count == 1)  # 1: the task
