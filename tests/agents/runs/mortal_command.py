@@ -101,7 +101,7 @@ def child(order: dict[str, Any], output: int) -> None:
     try:
         os.dup2(output, 1)
         os.dup2(output, 2)
-        sys.stdout, sys.stderr = (open(number, "w", closefd=False) for number in (1, 2))  # they are pipes now
+        sys.stdout, sys.stderr = (open(number, "w", closefd=False) for number in (1, 2))  # noqa: SIM115  (pipes now)
         signal.signal(signal.SIGINT, signal.default_int_handler)
         if "at" in order:
             arm(order["at"], order.get("count", 1), order.get("signal", "SIGKILL"))
