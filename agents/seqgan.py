@@ -23,7 +23,7 @@ from agents.policies import SequencePolicy
 from agents.pretraining import PretrainingConfig
 from agents.random_streams import RandomStreams
 from agents.reinforce import REINFORCE, LearnerConfig
-from agents.setting_paths import check_counts
+from agents.setting_paths import check_counts, check_finite
 from agents.vec_env import SequenceVecEnv
 from seqgan_env.components import build_discriminator, build_generator, build_reward_model, is_learned_reward
 from seqgan_env.envs import SequenceVectorEnv
@@ -75,6 +75,7 @@ class SeqGANConfig:
 
     def __post_init__(self) -> None:
         check_counts(self, seed=0, final_samples=1, checkpoint_every=1)
+        check_finite(self)
         if self.seed >= 2**32:
             raise ValueError(f"seed={self.seed} must lie in 0..2^32-1")
         available, batch = getattr(self.task, "train_sequences", None), self.pretraining.batch_size
@@ -195,7 +196,23 @@ class SeqGAN:
             device=device,
         )
         self.agent.set_logger(Logger(folder=None, output_formats=[]))  # SB3 would make a temporary folder
-        self.agent.planned_timesteps = config.game.rounds * config.game.g_steps * self.steps_per_update
+        self._plan()
+
+    def _plan(self) -> None:
+        """Tell the agent how many steps it will take, which decides a schedule of its learning rate."""
+        self.agent.planned_timesteps = self.config.game.rounds * self.config.game.g_steps * self.steps_per_update
+
+    def change_counts(self, config: SeqGANConfig) -> None:
+        """Do more or less of what is still to do: MLE epochs, discriminator steps, rounds.
+
+        A count that is changed before its stage has come so far gives what a game gives that had it from the start.
+
+        Args:
+            config: settings that differ from the game's in these three counts only.
+        """
+        self.config = config
+        self.pretrainer.max_epochs = config.pretraining.epochs
+        self._plan()
 
     @property
     def steps_per_update(self) -> int:
@@ -208,7 +225,7 @@ class SeqGAN:
         Args:
             after: called after every unit of work, to measure, log, save or show progress.
         """
-        game, trainer = self.config.game, self.trainer
+        trainer = self.trainer
         while not self.pretrainer.finished:  # line 2: pre-train G_theta with MLE
             with self.streams:
                 train_nll, validation = self.pretrainer.epoch()
@@ -219,15 +236,15 @@ class SeqGAN:
                 trainer.train_step(self.generator)
             self.discriminator_steps += 1
             after(Milestone("discriminator", self.discriminator_steps, self._pretraining_steps()))
-        while trainer.rounds < game.rounds:  # line 6: repeat
+        while trainer.rounds < self.config.game.rounds:  # line 6: repeat
             with self.streams:
-                for _ in range(game.g_steps):  # line 7: for g-steps do
+                for _ in range(self.config.game.g_steps):  # line 7: for g-steps do
                     # Line 8: a sequence from each environment; lines 9-11: Q of each step, by Monte-Carlo search in
                     # the environment; line 12: the policy gradient.
                     self.agent.learn(self.steps_per_update, reset_num_timesteps=False)
                 trainer.note_experience(self.agent)
                 trainer.play(self.agent)  # lines 14-16: d-steps of k epochs on fresh negatives; line 17: beta <- theta
-            after(Milestone("adversarial", trainer.rounds, game.rounds))
+            after(Milestone("adversarial", trainer.rounds, self.config.game.rounds))
 
     def _begin_game(self) -> None:
         """Line 3, unless G_beta and the anchor came from a checkpoint; then hand R and G_beta to the environment."""

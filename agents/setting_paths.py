@@ -7,7 +7,7 @@ A path such as "pretraining.epochs" names a field of a group. An option of a mod
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
 from typing import Any, TypeVar
 
@@ -114,3 +114,25 @@ def _place(config: Any, name: str) -> str:
     """The dotted path of a field in all settings: "pretraining.epochs" of a `PretrainingConfig`."""
     group = type(config).__name__.removesuffix("Config").lower()
     return name if group == "seqgan" else f"{group}.{name}"
+
+
+def check_finite(value: Any, name: str = "") -> None:
+    """Check every number of some settings, or of what a command was given.
+
+    Args:
+        value: a number, or a dataclass, a sequence or a mapping that holds numbers, at any depth.
+        name: where it stands, dots between the levels.
+
+    Raises:
+        ValueError: if one is NaN or infinite: each would run to the end and mean nothing.
+    """
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{name}={value} must be a finite number")
+    if is_dataclass(value) and not isinstance(value, type):
+        value = {field.name: getattr(value, field.name) for field in fields(value)}
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            check_finite(inner, str(key) if name in ("", "config", "asked", "options") else f"{name}.{key}")
+    elif isinstance(value, Sequence) and not isinstance(value, str | bytes):
+        for inner in value:
+            check_finite(inner, name)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from seqgan_env.terminal_text import shown, visible, write_output
@@ -24,7 +25,8 @@ def say(message: object) -> None:
 
 def warn(message: object) -> None:
     """Write one line to standard error, whatever the message holds."""
-    print(shown(" ".join(str(message).split()), sys.stderr, one_line=True), file=sys.stderr)
+    with suppress(OSError):  # nobody can be told that standard error is full
+        print(shown(" ".join(str(message).split()), sys.stderr, one_line=True), file=sys.stderr, flush=True)
 
 
 @contextmanager
@@ -45,3 +47,35 @@ def check_seed(seed: int) -> None:
     """Raise ValueError for a negative seed."""
     if seed < 0:
         raise ValueError(f"seed={seed} must be at least 0")
+
+
+def expect_writable(out: Path) -> None:
+    """Check that a file can be written, before the work whose result it is to hold; nothing is changed.
+
+    Raises:
+        ValueError: if not; says why.
+    """
+    with writing(out):
+        is_new = not os.path.lexists(out)
+        with out.open("ab"):
+            pass
+        if is_new:
+            out.unlink()
+
+
+def expect_writable_folder(out: Path) -> None:
+    """The same for a folder that is to be made; nothing is made.
+
+    Raises:
+        ValueError: if not; says why.
+    """
+    nearest = out.absolute()
+    while not os.path.lexists(nearest):
+        nearest = nearest.parent
+    reason = None
+    if not nearest.is_dir():
+        reason = f"{str(nearest)!r} is no folder"
+    elif not os.access(nearest, os.W_OK | os.X_OK):
+        reason = f"{str(nearest)!r} allows no writing"
+    if reason is not None:
+        raise ValueError(f"out={str(out)!r} cannot be written: {reason}; choose another place")

@@ -18,6 +18,7 @@ from tyro.conf import Suppress, arg
 
 from agents.model_options import Option, options_of
 from agents.seqgan import SeqGANConfig
+from agents.setting_paths import check_finite
 
 # A group that is a model: its `name` is the group's own option, as in `--generator lstm`.
 _MODELS = ("generator", "discriminator")
@@ -116,16 +117,26 @@ def _field_texts(cls: type) -> dict[str, str]:
 
 
 def deferred(command: Callable[..., None]) -> Callable[..., Callable[[], None]]:
-    """A command that only parses and returns what runs it: the parser's complaints are then apart from the run's."""
+    """A command that only parses and returns what runs it: the parser's complaints are then apart from the run's.
+
+    What runs it first refuses NaN and infinity, in whatever argument they stand.
+    """
 
     @functools.wraps(command)
     def parsed(*arguments: Any, **keywords: Any) -> Callable[[], None]:
-        return functools.partial(command, *arguments, **keywords)
+        def run() -> None:
+            check_finite([*arguments, keywords])
+            command(*arguments, **keywords)
+
+        return run
 
     return parsed
 
 
-def run_form(*given: tuple[str, Any, Any, str]) -> type:
-    """A form of fields: name, type, default, help text."""
-    made = [(name, Annotated[kind, arg(help=text)], default) for name, kind, default, text in given]
+def run_form(*given: tuple[str, Any, Any, str], hidden: Collection[str] = ()) -> type:
+    """A form of fields: name, type, default, help text; help leaves the hidden ones out."""
+    made: list[tuple[str, Any, Any]] = [
+        (name, Annotated[(kind, arg(help=text), *([Suppress] if name in hidden else []))], default)
+        for name, kind, default, text in given
+    ]
     return make_dataclass("RunForm", made, frozen=True)

@@ -1,7 +1,7 @@
 """The `seqgan` command: its parser, what it says to mistakes, and its exit status.
 
 Options and help texts are generated from the settings' dataclasses. A mistake of the user ends with status 2 and one
-line that names the argument; an interruption with status 130 and the command that goes on.
+line that names the argument; an interruption with status 130 and the command that goes on, SIGTERM with 143.
 """
 
 from __future__ import annotations
@@ -10,18 +10,23 @@ import io
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import redirect_stderr
+import threading
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr
 from importlib.metadata import version
 
 from tyro.extras import SubcommandApp
 
-from agents.command.errors import complain
+from agents.command.errors import complain, warn
 from agents.command.forms import deferred
+from agents.command.import_path import demote_current_folder
 from agents.command.show import evaluate, plot, sample
 from agents.command.studies import add_studies
 from agents.command.train import add_train, grouped
 from agents.command.watch import watch
+from agents.runs.run_folder import RunWarning
+from agents.runs.stopping import exit_status, stopping_signals
 from seqgan_env.terminal_text import OutputError, prepare_streams, write_output
 
 _ALL = "--help-all"
@@ -48,8 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of the `seqgan` command."""
     prepare_streams()
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    if "" not in sys.path:  # the current folder, for "module:Class" of the user's own; `python -m` has it too
-        sys.path.insert(0, "")
+    demote_current_folder(arguments)
     if arguments == ["--version"]:
         print(f"seqgan {version('seqgan-gym')}")
         return
@@ -58,20 +62,59 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if arguments[:1] == ["train"]:
         arguments = grouped(arguments)
     try:
-        _parse_and_run(arguments, show_all)
+        with stopping_signals(), _warnings_in_one_line(), _threads_without_disk_errors():
+            _parse_and_run(arguments, show_all)
         write_output("")  # flush here, so that an error is one line
     except (ValueError, TypeError, ImportError) as error:
         if os.environ.get("SEQGAN_DEBUG"):
             raise
         raise SystemExit(complain(error, 2)) from error
-    except KeyboardInterrupt:
-        raise SystemExit(complain("interrupted", 130)) from None
+    except KeyboardInterrupt as stop:
+        raise SystemExit(complain("interrupted", exit_status(stop))) from None
     except BrokenPipeError:  # as in `seqgan sample RUN | head`
         _forget_output()
         raise SystemExit(1) from None
     except OutputError as error:
         _forget_output()
         raise SystemExit(complain(error.strerror, 1)) from error
+    except OSError as error:  # a folder that cannot be written, a file that cannot be read
+        if os.environ.get("SEQGAN_DEBUG"):
+            raise
+        where = "" if error.filename is None else f"{str(error.filename)!r}: "
+        raise SystemExit(complain(f"{where}{error.strerror or error}", 1)) from error
+
+
+@contextmanager
+def _warnings_in_one_line() -> Iterator[None]:
+    """Print warnings about run folders as other messages are printed; those of libraries stay as they are."""
+    original = warnings.showwarning
+
+    def show(message: Warning | str, category: type[Warning], *rest: object, **more: object) -> None:
+        if issubclass(category, RunWarning):
+            warn(f"seqgan: warning: {message}")
+        else:
+            original(message, category, *rest, **more)  # type: ignore[arg-type]
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", RunWarning)
+        warnings.showwarning = show  # type: ignore[assignment]
+        yield
+
+
+@contextmanager
+def _threads_without_disk_errors() -> Iterator[None]:
+    """Let no thread print a traceback of an OSError: TensorBoard's writes beside the run, which meets the same disk."""
+    original = threading.excepthook
+
+    def hook(error: threading.ExceptHookArgs) -> None:
+        if not issubclass(error.exc_type, OSError):
+            original(error)
+
+    threading.excepthook = hook
+    try:
+        yield
+    finally:
+        threading.excepthook = original
 
 
 def _forget_output() -> None:

@@ -9,7 +9,7 @@ from typing import Annotated
 import numpy as np
 from tyro.conf import Positional, arg
 
-from agents.command.errors import check_seed, say, writing
+from agents.command.errors import check_seed, expect_writable, expect_writable_folder, say, writing
 from agents.runs.console import TerminalConsole
 from agents.runs.learning_curve import plot_learning_curves
 from agents.runs.run_folder import RunFolder
@@ -26,6 +26,7 @@ def evaluate(
     temperatures: tuple[float, ...] = (1.0,),
     seed: int = 0,
     out: Path | None = None,
+    trust: tuple[str, ...] = (),
     device: str = "auto",
 ) -> None:
     """Measure a run's generator: both NLLs, entropy, both KLs and diversity, with standard errors.
@@ -39,12 +40,15 @@ def evaluate(
         temperatures: One line for each; below 1 sharpens.
         seed: Of the samples.
         out: CSV to write as well; of a run on a corpus `seqgan plot` draws it.
+        trust: module:Class of a generator that the run names and whose module may be imported, and so executed.
         device: auto, cpu, cuda, ...
     """
     check_seed(seed)
     if samples < 1:
         raise ValueError(f"samples={samples} must be at least 1")
-    folder = RunFolder(run)
+    folder = RunFolder(run, trust)
+    if out is not None:
+        expect_writable(out)
     rows = evaluate_run(folder, samples, temperatures, seed, resolve_device(device))
     if out is not None:  # first, so that a terminal which is gone costs nothing
         text = curve_csv(rows, folder, temperatures) if folder.measures.writes_curve else results_csv(rows)
@@ -61,6 +65,7 @@ def sample(
     nearest: bool = True,
     kind: Annotated[SampleKind, arg(name="format")] = "text",
     out: Path | None = None,
+    trust: tuple[str, ...] = (),
     device: str = "auto",
 ) -> None:
     """Print sequences drawn from a run's generator, one per line; or write melodies as music or as a picture.
@@ -76,18 +81,21 @@ def sample(
         nearest: Show the nearest training sequence below each sample, where the run has a corpus.
         kind: text; of music also midi (--out is a folder), abc, and png, a piano roll.
         out: File or folder to write; text and abc are printed if none is given.
+        trust: module:Class of a generator that the run names and whose module may be imported, and so executed.
         device: auto, cpu, cuda, ...
     """
     if n < 1:
         raise ValueError(f"n={n} must be at least 1")
     check_seed(seed)
-    folder = RunFolder(run)
+    folder = RunFolder(run, trust)
     task = folder.task()
     if kind not in (*task.text_formats, *task.file_formats):
         known = ", ".join((*task.text_formats, *task.file_formats))
         raise ValueError(f"format={kind!r}: {str(run)!r} is a run of the task {task.name!r}, which has {known}")
     if kind in task.file_formats and out is None:
         raise ValueError(f"format={kind!r} needs --out, the {task.file_formats[kind]} to write")
+    if out is not None:
+        (expect_writable_folder if task.file_formats.get(kind) == "folder" else expect_writable)(out)
     generator = folder.generator().to(resolve_device(device)).at_temperature(temperature)
     sequences = sample_sequences(generator, n, task.sequence_length, np.random.default_rng(seed), task.eos_token).cpu()
     if kind in task.file_formats:
@@ -120,6 +128,8 @@ def plot(runs: Positional[tuple[Path, ...]], out: Path | None = None) -> None:
     is_csv = [path.suffix == ".csv" for path in runs]
     if any(is_csv) and len(runs) > 1:
         raise ValueError(f"runs={str(runs[is_csv.index(True)])!r} is a CSV; give it alone, a figure has one")
+    if out is not None:
+        expect_writable(out)
     if any(is_csv):
         target = out or runs[0].with_suffix(".png")
         with writing(target):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,9 +11,10 @@ from rich.console import Console
 from tyro.conf import Positional, arg
 from tyro.extras import SubcommandApp
 
-from agents.command.errors import complain, warn
+from agents.command.errors import complain, expect_writable_folder, warn
 from agents.command.forms import deferred, form_of, read_form
 from agents.runs.console import TerminalConsole
+from agents.runs.stopping import exit_status
 from agents.studies.comparison import ComparisonOptions
 from agents.studies.comparison import compare as run_comparison
 from agents.studies.grid import GridReport
@@ -65,11 +67,13 @@ def add_studies(app: SubcommandApp, show_all: bool) -> None:
 def _run_cells(run: Callable[[Console], GridReport], folder: Path, again: str) -> None:
     """Compute a grid, and say what is left to do if it was interrupted or cells failed."""
     console = TerminalConsole()
+    expect_writable_folder(folder)
     try:
         report = run(console)
-    except KeyboardInterrupt:
-        console.print(f"interrupted; what is done stays done; go on with: {again}", highlight=False, soft_wrap=True)
-        raise SystemExit(130) from None
+    except KeyboardInterrupt as stop:
+        with suppress(OSError):  # the terminal may be gone
+            console.print(f"interrupted; what is done stays done; go on with: {again}", highlight=False, soft_wrap=True)
+        raise SystemExit(exit_status(stop)) from None
     if report.is_complete:
         return
     for name, reason in report.failed.items():

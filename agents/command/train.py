@@ -6,6 +6,7 @@ import errno
 import shlex
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -14,14 +15,17 @@ from rich.console import Console
 from tyro.conf import arg
 from tyro.extras import SubcommandApp
 
-from agents.command.errors import complain, writing
+from agents.command.errors import complain, expect_writable_folder, writing
 from agents.command.forms import deferred, form_of, read_form, run_form, with_models
+from agents.runs.budget import new_budget
 from agents.runs.console import TerminalConsole
 from agents.runs.flat_names import FLAT_NAMES
 from agents.runs.presets import presets_of
 from agents.runs.projection import UnitCosts, try_units, within
 from agents.runs.run_folder import RunFolder
+from agents.runs.stopping import exit_status
 from agents.runs.training import Experiment, close_run, resolve_device
+from agents.runs.trust import own_parts
 from agents.seqgan import SeqGANConfig
 from agents.setting_paths import differing, value_at
 from seqgan_env.tasks import TASKS
@@ -51,6 +55,7 @@ class Asked:
     device: str
     progress: bool
     minutes: float | None = None
+    trust: tuple[str, ...] = ()
 
 
 def add_train(app: SubcommandApp, arguments: Sequence[str], show_all: bool) -> None:
@@ -85,7 +90,8 @@ def _command(task_name: str, arguments: Sequence[str], show_all: bool) -> Callab
         *([("preset", Literal[tuple(presets)], preset, _presets_text(presets))] if len(presets) > 1 else []),
         ("out", Path | None, None, "Run folder to make; by default a new one under runs/."),
         ("resume", Path | None, None, "Go on with this run, with its own settings."),
-        *([("minutes", float | None, 15.0, _MINUTES)] if is_corpus else []),
+        ("minutes", float | None, 15.0 if is_corpus else None, _MINUTES),
+        ("trust", tuple[str, ...], (), _TRUST),
         (
             "device",
             str,
@@ -93,6 +99,7 @@ def _command(task_name: str, arguments: Sequence[str], show_all: bool) -> Callab
             "auto (a GPU if there is one), cpu, cuda, cuda:1, ...",
         ),
         ("progress", bool, True, "Draw a progress bar."),
+        hidden=() if show_all else ("trust",) if is_corpus else ("trust", "minutes"),
     )
 
     def train(asked: Any, config: Any) -> None:
@@ -105,7 +112,8 @@ def _command(task_name: str, arguments: Sequence[str], show_all: bool) -> Callab
     return train
 
 
-_MINUTES = "If a run would take longer on this machine, it does less work; None: never."
+_MINUTES = "Working time at most: a longer run does less, as run.json then says. None: no limit."
+_TRUST = "module:Class of parts that the run of --resume names and whose modules may be imported, and so executed."
 MORE = (
     "These are the common options; --help-all shows all, in groups: --generator.*, --pretraining.*, --discriminator.*, "
     "--game.*, --learner.*, --measuring.*. Names of earlier versions such as --mle-epochs still work."
@@ -170,45 +178,61 @@ def run(task_name: str, config: SeqGANConfig, default: SeqGANConfig, asked: Aske
     device = resolve_device(asked.device)
     if asked.resume is not None:
         changes = differing(config.complete(), default.complete())
-        folder = _opened_for_resuming(asked.resume, task_name, changes, asked.out)
+        folder = _opened_for_resuming(asked, task_name, changes)
     else:
         folder = _made(task_name, config, asked, device, console)
-    again = f"seqgan train {task_name} --resume {shlex.quote(str(folder.path))}"
-    console.print(f"run folder: {folder.path}", highlight=False)
+    trust = "".join(f" --trust {shlex.quote(name)}" for name in own_parts(folder.config()).values())
+    again = f"seqgan train {task_name} --resume {shlex.quote(str(folder.path))}{trust}"
     try:
-        Experiment(folder, device, console, asked.progress).train()
-        close_run(folder, device, console)
-    except KeyboardInterrupt:
-        console.print(
-            f"interrupted; the run goes on from its last checkpoint with: {again}", highlight=False, soft_wrap=True
-        )
-        raise SystemExit(130) from None
-    except OutputError:
+        _train(folder, device, console, asked.progress)
+    except KeyboardInterrupt as stop:
+        with suppress(OSError):  # the terminal may be gone
+            console.print(
+                f"interrupted; the run goes on from its last checkpoint with: {again}", highlight=False, soft_wrap=True
+            )
+        raise SystemExit(exit_status(stop)) from None
+    except OutputError as error:
+        raise OutputError(error.errno, f"{error.strerror}; the run goes on with: {again}") from error
+    except BrokenPipeError:
         raise
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise
-        raise SystemExit(
-            complain(f"no space left to save {folder.path}; make room, then go on with: {again}", 1)
-        ) from error
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            said = f"no space left to save {folder.path}; make room"
+        else:
+            said = f"{str(folder.path)!r} cannot be written: {error.strerror or error}; mend that"
+        raise SystemExit(complain(f"{said}, then go on with: {again}", 1)) from error
     console.print(f"run folder: {folder.path} (learning_curve.png, results.csv, metrics.csv)", highlight=False)
+
+
+def _train(folder: RunFolder, device: str, console: Console, show_progress: bool) -> None:
+    """Train and close a run, while no other process may."""
+    folder.acquire()
+    try:
+        console.print(f"run folder: {folder.path}", highlight=False)
+        Experiment(folder, device, console, show_progress).train()
+        close_run(folder, device, console)
+    finally:
+        folder.release()
 
 
 def _made(task_name: str, config: SeqGANConfig, asked: Asked, device: str, console: Console) -> RunFolder:
     """A new run folder."""
-    if asked.out is not None:
-        RunFolder.expect_unused(asked.out)  # before the work of reading a corpus
-    task = _read_task(config, console)
+    if asked.trust:
+        raise ValueError(f"trust={asked.trust[0]!r} is for --resume; a new run trusts what its own command names")
     preset, seed = asked.preset, config.seed
     name = f"{task_name}-{preset}-seed{seed}" if task_name != preset else f"{task_name}-seed{seed}"
+    if asked.out is not None:  # before the work of reading a corpus
+        RunFolder.expect_unused(asked.out)
+    expect_writable_folder(asked.out or Path("runs") / name)
+    task = _read_task(config, console)
     with console.status("timing each unit of work"):  # first, so that an unusable setting leaves no folder behind
         costs = try_units(task, config, device)
-    if hasattr(config.task, "corpus"):
-        config = _in_time(config, costs, asked.minutes, console)
+    asked_for, config = config, _in_time(config, costs, asked.minutes, console)
     out = asked.out or _unused(Path("runs") / name)
     with writing(out):
         options = asdict(config.task) if hasattr(config.task, "corpus") else None
-        folder = RunFolder.create(out, task, config, preset, corpus_options=options)
+        budget = None if asked.minutes is None else new_budget(asked.minutes, asked_for)
+        folder = RunFolder.create(out, task, config, preset, corpus_options=options, budget=budget)
     console.print(str(costs.projection(config)), highlight=False)
     return folder
 
@@ -247,28 +271,30 @@ def _in_time(config: SeqGANConfig, costs: UnitCosts, minutes: float | None, cons
     return fitting
 
 
-def _opened_for_resuming(path: Path, task_name: str, changes: Sequence[str], out: Path | None) -> RunFolder:
+def _opened_for_resuming(asked: Asked, task_name: str, changes: Sequence[str]) -> RunFolder:
     """The run to go on with.
 
     Args:
-        path: its folder.
+        asked: with its folder.
         task_name: of the command.
         changes: dotted paths of settings that were given.
-        out: likewise.
 
     Raises:
         ValueError: if it is none, is of another task, or settings were given that it cannot take.
     """
-    if out is not None:
+    path = asked.resume
+    assert path is not None
+    if asked.out is not None:
         raise ValueError("out and resume exclude each other: a resumed run stays in its folder")
     if changes:
         raise ValueError(f"{_option(changes[0])} cannot change a run that is resumed; leave it out, or start a new run")
-    folder = RunFolder(path)
+    folder = RunFolder(path, asked.trust)
     if folder.description["task"] != task_name:
         task = folder.description["task"]
         raise ValueError(
             f"resume={str(path)!r} is a run of the task {task!r}; use: seqgan train {task} --resume {path}"
         )
+    folder.expect_resumable()
     return folder
 
 

@@ -1,52 +1,44 @@
 """Checkpoints of a game: everything that a resumed run needs to end as an uninterrupted one.
 
 Each part of a game has a `state_dict`; a checkpoint holds them all in one safetensors file: the tensors (models,
-optimizers, G_beta, random streams) and, in its metadata, the plain values as JSON. Reading one executes nothing. Files
-are written aside, synced and renamed, so that a crash or a full disk leaves the file before as it was.
+optimizers, G_beta, random streams) and, in its metadata, the plain values as JSON. Reading one executes nothing.
+Before the JSON stands the SHA-256 of the whole file, header and data, so that damage is seen. Files of earlier versions
+have none and are still read.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 from torch import Tensor
 
+from agents.runs.regular_files import write_atomically
 from agents.seqgan import SeqGAN
 
 _TENSOR = "$tensor"  # the one key of a dict that stands in a tensor's place
+_CHECKED = "sha256:"  # begins the state of a file that has a checksum: the word, 64 digits, a space, JSON
+_NO_DIGEST = "0" * 64  # stands in the digest's place while it is computed
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write aside, fsync, rename; on any error the file before stays and no remains are left.
+def write_tensors(path: Path, tensors: dict[str, Tensor], state: dict[str, Any], previous: Path | None = None) -> None:
+    """Write tensors and plain values as one file with a checksum; values must be what JSON can hold.
+
+    Args:
+        path: the file.
+        tensors: by name.
+        state: plain values.
+        previous: where to keep the file that was there before.
 
     Raises:
+        ValueError: if there is something in the file's place that is no regular file.
         OSError: if the disk is full or not writable.
     """
-    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with aside.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(aside, path)
-    except BaseException:
-        aside.unlink(missing_ok=True)
-        raise
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
-
-
-def write_tensors(path: Path, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
-    """Write tensors and plain values as one file; values must be what JSON can hold."""
     contiguous: dict[str, Tensor] = {}
     stored: set[int] = set()
     for name, tensor in tensors.items():
@@ -55,7 +47,10 @@ def write_tensors(path: Path, tensors: dict[str, Tensor], state: dict[str, Any])
         if memory in stored:  # tied weights; safetensors refuses two names for one memory
             contiguous[name] = contiguous[name].clone()
         stored.add(memory)
-    write_atomically(path, save(contiguous, metadata={"state": json.dumps(state)}))
+    content = save(contiguous, metadata={"state": f"{_CHECKED}{_NO_DIGEST} {json.dumps(state)}"})
+    place = content.index(f"{_CHECKED}{_NO_DIGEST}".encode()) + len(_CHECKED)
+    digest = hashlib.sha256(content).hexdigest().encode()
+    write_atomically(path, content[:place] + digest + content[place + len(digest) :], previous)
 
 
 def read_tensors(
@@ -65,17 +60,33 @@ def read_tensors(
 
     Args:
         path: the file.
-        wanted: of which tensors, by name; the others are not read.
+        wanted: of which tensors, by name.
 
     Raises:
-        ValueError: if the file is missing, truncated or of another kind.
+        ValueError: if the file is missing, damaged or of another kind.
     """
     try:
-        with safe_open(path, framework="pt") as file:
-            state = json.loads((file.metadata() or {})["state"])
-            return {name: file.get_tensor(name) for name in file.keys() if wanted(name)}, state  # noqa: SIM118
-    except (SafetensorError, OSError, KeyError, json.JSONDecodeError) as error:
+        content = path.read_bytes()
+        size = int.from_bytes(content[:8], "little")
+        text = json.loads(content[8 : 8 + size])["__metadata__"]["state"]
+        if text.startswith(_CHECKED):
+            digest, _, text = text.removeprefix(_CHECKED).partition(" ")
+            _check_digest(content, digest)
+        state = json.loads(text)
+        return {name: tensor for name, tensor in load(content).items() if wanted(name)}, state
+    except (SafetensorError, OSError, KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
         raise ValueError(f"{str(path)!r} is not a readable checkpoint of this project: {error}") from error
+
+
+def _check_digest(content: bytes, digest: str) -> None:
+    """Raise ValueError unless the digest, which stands in the content itself, is that of the content."""
+    place = content.index(f"{_CHECKED}{digest}".encode()) + len(_CHECKED)
+    rest = memoryview(content)
+    computed = hashlib.sha256(rest[:place])
+    computed.update(_NO_DIGEST.encode())
+    computed.update(rest[place + len(_NO_DIGEST) :])
+    if computed.hexdigest() != digest:
+        raise ValueError("its checksum is wrong, so the file is damaged")
 
 
 def split_state(state: Any, name: str = "") -> tuple[dict[str, Tensor], Any]:

@@ -32,6 +32,15 @@ class TerminalConsole(Console):
         with output_errors():
             super().print(*objects, **options)
 
+    def __exit__(self, *error: Any) -> None:
+        """Write what was printed inside of `with console`, as bars and spinners do it.
+
+        Raises:
+            OutputError: if the stream cannot be written.
+        """
+        with output_errors():
+            super().__exit__(*error)
+
     def render_str(self, text: str, **options: Any) -> Text:
         """A text as it will be seen, so that its width is right."""
         return super().render_str(visible(text) if self.is_terminal else text, **options)

@@ -5,11 +5,13 @@ In: run folders. Out: a PNG.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from agents.runs.regular_files import write_atomically
 from agents.runs.run_folder import RunFolder
 
 PANELS = (("nll_oracle", "NLL_oracle"), ("nll_test", "NLL_test"))
@@ -48,6 +50,20 @@ class Curve:
         return max([float(row["epoch"]) for row in self.measured if row["stage"] == "mle"], default=0.0)
 
 
+def save_figure(figure: Any, out: Path) -> None:
+    """Write a figure as PNG, whole or not at all; raises as `write_atomically`."""
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png")
+    write_atomically(out, picture.getvalue())
+
+
+def _label(run: RunFolder, runs: int) -> str:
+    """A run in the legend. One run alone has the same name wherever its folder stands."""
+    if runs > 1:
+        return run.path.name
+    return f"{run.description.get('preset') or run.description['task']}, seed {run.config().seed}"
+
+
 def plot_learning_curves(runs: Sequence[RunFolder], out: Path, floor: float | None = None) -> None:
     """Curves of each run over its epochs, with the border between MLE and the game: both NLLs, or for runs on a corpus
     NLL_test, BLEU-2 and self-BLEU-2. Bands are two standard errors, where those are logged.
@@ -63,11 +79,11 @@ def plot_learning_curves(runs: Sequence[RunFolder], out: Path, floor: float | No
     measures = runs[0].measures
     if any(run.measures.panels != measures.panels for run in runs):
         raise ValueError("runs on a corpus and runs with an oracle are measured by other numbers; plot them apart")
-    curves = [Curve(run.path.name, run.metrics()) for run in runs]
+    curves = [Curve(_label(run, len(runs)), run.metrics()) for run in runs]
     for curve, run in zip(curves, runs, strict=True):
         if not curve.measured:
             raise ValueError(f"{str(run.path)!r} has no measurement yet; train further before plotting")
-    draw_learning_curves(curves, measures.panels, measures.panels_note, floor).savefig(out)
+    save_figure(draw_learning_curves(curves, measures.panels, measures.panels_note, floor), out)
 
 
 def draw_learning_curves(

@@ -1,73 +1,58 @@
 """A run folder: all that one run is and has, from configuration to pictures. Reading one executes nothing stored in it.
 
-A generator of the user's own ("module:Class" in run.json) is the one exception to running this project's code alone:
-only its module can build it, so `RunFolder.generator` imports that module. It is not in the folder. Before you sample
-from a stranger's run, look at `generator` in its run.json; before you go on with it, at `discriminator` and
-`reward_model` too.
+A part of somebody's own ("module:Class" in run.json) is built by its module, which is not in the folder. The module is
+imported only if the user repeats its name: `RunFolder(path, trust=("module:Class",))`, `--trust module:Class`. A folder
+that this process has just made is trusted. Nothing is written through a symbolic link.
 
 run.json             what this is: task, configuration, corpus and what it holds, versions, how it was started
 task.safetensors     real sequences, vocabulary and oracle, so that the run needs no other file, the corpus included
 metrics.csv          a line a measurement; the same seed gives the same bytes
 tensorboard/         the same numbers for TensorBoard
 samples/             what the generator wrote at each measurement, where tokens can be read
-checkpoints/         latest.safetensors (all that resuming needs) and mle.safetensors (the same at the end of MLE)
+checkpoints/         latest.safetensors (all that resuming needs), previous.safetensors (the one before, for the case
+                     that the latest is damaged) and mle.safetensors (the same at the end of MLE)
 results.csv          the closing table
 learning_curve.png   both NLLs over epochs, as Fig. 2; without an oracle NLL_test, BLEU and self-BLEU
+lock                 held by the process that trains; the system frees it when that process ends, however it ends
 """
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-import os
 import platform
 import sys
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, fields, is_dataclass
+import warnings
+from collections.abc import Collection, Iterable
+from dataclasses import asdict
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
 from torch import Tensor
-from torch.utils.tensorboard import SummaryWriter
 
-from agents.runs.checkpoints import read_tensors, write_atomically, write_tensors
+from agents.runs.checkpoints import read_tensors, write_tensors
+from agents.runs.description import FORMAT, KIND, config_from, expect_unchanged, read_description, written
 from agents.runs.flat_names import config_of_format_1
+from agents.runs.metrics_log import GAME_COLUMNS, STEP_COLUMNS, MetricsLog, Row
+from agents.runs.regular_files import expect_own_folder, expect_regular, make_own_folder, write_atomically
+from agents.runs.stored_models import built_generator, stored_task
+from agents.runs.trust import expect_trusted, own_parts, own_parts_of_format_1
 from agents.seqgan import SeqGAN, SeqGANConfig
 from agents.setting_paths import changed, differing, value_at
-from seqgan_env.components import build_generator
 from seqgan_env.measures.measurement import Measures
 from seqgan_env.models.sequence_models import SequenceModel
 from seqgan_env.tasks import TASKS
 from seqgan_env.tasks.oracle import OracleOptions
-from seqgan_env.tasks.task import Split, Task, restored_task
+from seqgan_env.tasks.task import Task
 
-_KIND = "seqgan-run"
 # Groups that decide what MLE makes and what is measured of it, beside the real sequences, which are compared.
 _PRETRAINING_GROUPS = ("seed", "generator", "pretraining", "measuring")
-_GROUPS: dict[str, Any] = {
-    field.name: field.default_factory for field in fields(SeqGANConfig) if is_dataclass(field.default_factory)
-}
-del _GROUPS["task"]  # its class depends on the task
-_FORMAT = 2  # of run.json; 1 had flat settings
 
-# Columns of metrics.csv; those of the task's measures stand between and behind them.
-_STEP_COLUMNS = (
-    "stage",
-    "index",  # epochs, steps or rounds done in the stage
-    "epoch",  # MLE epochs plus adversarial rounds: the x axis of Fig. 2
-    "train_nll",
-    "validation_nll",
-)
-_GAME_COLUMNS = (
-    "discriminator_loss",
-    "discriminator_accuracy",
-    "discriminator_calibration_error",
-    "mean_reward",
-)
+
+class RunWarning(UserWarning):
+    """Something in a run folder is damaged or missing, and was made up for."""
 
 
 class RunFolder:
@@ -75,30 +60,17 @@ class RunFolder:
 
     Args:
         path: the folder.
+        trust: "module:Class" names of parts whose modules may be imported if run.json names them.
 
     Raises:
         ValueError: if it is not a run folder of this project.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, trust: Collection[str] = ()) -> None:
         self.path = Path(path)
-        description = self.path / "run.json"
-        if not description.is_file():
-            raise ValueError(f"{str(path)!r} is not a run folder: it has no run.json; give a folder that training made")
-        try:
-            self.description: dict[str, Any] = json.loads(description.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise ValueError(f"{str(description)!r} cannot be read: {error}") from error
-        if not isinstance(self.description, dict) or self.description.get("kind") != _KIND:
-            raise ValueError(f"{str(path)!r} is not a run folder of this project: its run.json is of another kind")
-        self.format = self.description.get("format")
-        if self.format not in (1, _FORMAT):
-            made_by = (self.description.get("versions") or {}).get("seqgan-gym", "unknown")
-            raise ValueError(
-                f"{str(path)!r} has format={self.format!r}; this version reads 1 and {_FORMAT}. Use the version of "
-                f"seqgan-gym that made it: {made_by}"
-            )
-        self._writer: SummaryWriter | None = None
+        self.trust = tuple(trust)
+        self.description = read_description(self.path)
+        self.format = self.description["format"]
 
     @classmethod
     def create(
@@ -109,6 +81,7 @@ class RunFolder:
         preset: str,
         pretrained: RunFolder | None = None,
         corpus_options: dict[str, Any] | None = None,
+        budget: dict[str, Any] | None = None,
     ) -> RunFolder:
         """A new run folder; one that was interrupted while it was made may be made again.
 
@@ -118,8 +91,9 @@ class RunFolder:
             config: all settings.
             preset: the name of the settings that `config` was made from.
             pretrained: a run that has finished MLE with the same settings. The new run starts at that point and ends,
-                bit for bit, as if it had done its own; only its TensorBoard log lacks the MLE epochs.
+                bit for bit, as if it had done its own.
             corpus_options: what the task was made with, where there is a corpus; to look at, and to play music by.
+            budget: the time that the run may take and the counts that were asked for; see `budget`.
 
         Raises:
             ValueError: if the folder already holds anything, or `pretrained` has not finished MLE or made it otherwise;
@@ -129,13 +103,14 @@ class RunFolder:
         cls.expect_unused(path)
         if corpus_options is not None:
             config = changed(config, {"task": TASKS[task.name](**corpus_options)})
-        (path / "checkpoints").mkdir(parents=True, exist_ok=True)
+        path.mkdir(parents=True, exist_ok=True)
+        make_own_folder(path / "checkpoints")
         write_tensors(path / "task.safetensors", task.tensors(), task.state())
         if pretrained is not None:
             _copy_pretraining(pretrained, path, config)
         description = {
-            "kind": _KIND,
-            "format": _FORMAT,
+            "kind": KIND,
+            "format": FORMAT,
             "task": task.name,
             "task_options": _name_of(config.task),
             "preset": preset,
@@ -143,6 +118,7 @@ class RunFolder:
             "pretrained": None if pretrained is None else str(pretrained.path),
             "config": asdict(config.complete()),
             "corpus_options": corpus_options,
+            "budget": budget,
             "statistics": task.summary(),
             "versions": {
                 "python": platform.python_version(),
@@ -152,8 +128,8 @@ class RunFolder:
             },
         }
         # Last, so that a folder with a run.json is whole.
-        write_atomically(path / "run.json", json.dumps(description, indent=2).encode())
-        return cls(path)
+        write_atomically(path / "run.json", written(description))
+        return cls(path, trust=own_parts(config).values())
 
     @staticmethod
     def expect_unused(path: Path) -> None:
@@ -171,6 +147,7 @@ class RunFolder:
             values = self.description["config"]
             if self.format == 1:
                 name = self.description["task"]
+                expect_trusted(str(self.path), own_parts_of_format_1(values), self.trust)
                 options = TASKS.get(name, OracleOptions)
                 return config_of_format_1(values, options(**(self.description.get("corpus_options") or {})))
             return config_from(self.description["task_options"], values)
@@ -178,20 +155,59 @@ class RunFolder:
             raise ValueError(f"{str(self.path / 'run.json')!r} holds no valid configuration: {error}") from error
 
     def expect_resumable(self) -> None:
-        """Raise ValueError if the checkpoints are of an older format: one can sample from them, but not go on."""
-        if self.format != _FORMAT:
+        """Check that training can go on here: the format, the checksum of run.json, and parts of somebody's own.
+
+        Raises:
+            ValueError: if one of them is wrong, or a link or a device stands where the run writes.
+        """
+        if self.format != FORMAT:
             raise ValueError(
                 f"{str(self.path)!r} has format={self.format}: it can be evaluated, sampled and plotted, but training "
                 f"cannot go on from its checkpoints; start a new run, or use the version of seqgan-gym that made it"
             )
+        expect_unchanged(self.path / "run.json", self.description)
+        expect_trusted(str(self.path), own_parts(self.config()), self.trust)
+        for name in ("checkpoints", "samples", "tensorboard"):
+            expect_own_folder(self.path / name)
+        for name in ("run.json", "metrics.csv", "results.csv", "learning_curve.png", "lock"):
+            expect_regular(self.path / name)
+        for checkpoint in (*self.checkpoints, self.path / "task.safetensors"):
+            expect_regular(checkpoint)
+
+    def change_config(self, config: SeqGANConfig) -> None:
+        """Write other settings into run.json: those that a time limit has led to."""
+        self.description = self.description | {"config": asdict(config.complete())}
+        write_atomically(self.path / "run.json", written(self.description))
+
+    # Two processes.
+
+    @cached_property
+    def _lock(self) -> FileLock:
+        return FileLock(self.path / "lock", timeout=0)
+
+    def acquire(self) -> None:
+        """Take the run's lock for this process; an object that has it may take it again.
+
+        Raises:
+            ValueError: if another process has it.
+            OSError: if the folder cannot be written.
+        """
+        expect_regular(self.path / "lock")
+        try:
+            self._lock.acquire()
+        except Timeout:
+            raise ValueError(
+                f"{str(self.path)!r} is being trained by another process; wait until that has ended, or stop it"
+            ) from None
+
+    def release(self) -> None:
+        """Give the lock back, as often as it was taken."""
+        self._lock.release()
 
     def task(self) -> Task:
         """The run's real sequences, read when they are asked for, with vocabulary, statistics and oracle."""
-        file = self.path / "task.safetensors"
-        tensors, state = read_tensors(file, lambda name: name.startswith("oracle."))
-        # Folders of older versions keep there what their music needs.
-        state["options"] = self.description.get("corpus_options")
-        return restored_task(state, tensors, StoredSplits(file))
+        # Folders of older versions keep in the corpus options what their music needs.
+        return stored_task(self.path / "task.safetensors", self.description.get("corpus_options"))
 
     @cached_property
     def measures(self) -> Measures:
@@ -206,56 +222,82 @@ class RunFolder:
         return self.path / "checkpoints" / "latest.safetensors"
 
     @property
+    def previous_checkpoint(self) -> Path:
+        """The one before the latest, for the case that the latest is damaged."""
+        return self.path / "checkpoints" / "previous.safetensors"
+
+    @property
     def mle_checkpoint(self) -> Path:
         """The game as MLE left it; absent before that."""
         return self.path / "checkpoints" / "mle.safetensors"
+
+    @property
+    def checkpoints(self) -> tuple[Path, ...]:
+        """In the order in which they are tried."""
+        return self.latest_checkpoint, self.previous_checkpoint, self.mle_checkpoint
+
+    def newest_readable(self) -> tuple[Path, dict[str, Tensor], dict[str, Any]] | None:
+        """Path, tensors and plain values of the newest checkpoint that is whole; None if there is none yet.
+
+        If that is not the latest, a `RunWarning` says why.
+
+        Raises:
+            ValueError: if there are checkpoints, and none of them can be read.
+        """
+        faults: list[str] = []
+        for checkpoint in self.checkpoints:
+            if not checkpoint.is_file():
+                continue
+            try:
+                tensors, state = read_tensors(checkpoint)
+            except ValueError as error:
+                faults.append(str(error))
+                continue
+            if faults:
+                warnings.warn(f"{faults[0]}; {checkpoint.name} takes its place", RunWarning, stacklevel=2)
+            return checkpoint, tensors, state
+        if faults:
+            raise ValueError(f"{'; '.join(faults)}. Restore one from a backup, or start a new run")
+        return None
 
     # Samples.
 
     def write_samples(self, stage: str, index: int, lines: Iterable[str]) -> None:
         """Keep what the generator wrote after a unit of work, a line a sequence: samples/mle-005.txt."""
         folder = self.path / "samples"
-        folder.mkdir(exist_ok=True)
+        make_own_folder(folder)
         write_atomically(folder / f"{stage}-{index:03d}.txt", "".join(f"{line}\n" for line in lines).encode())
 
     def remove_remains(self) -> None:
-        """Delete what killed processes left of half-written checkpoints."""
-        for remains in self.latest_checkpoint.parent.glob(".*.tmp"):
-            remains.unlink()
+        """Delete what killed processes left of half-written files; only while the lock is held."""
+        for folder in (self.path, self.latest_checkpoint.parent, self.path / "samples"):
+            for remains in folder.glob(".*.tmp"):
+                remains.unlink()
 
     def generator(self, checkpoint: Path | None = None) -> SequenceModel:
-        """The generator of a checkpoint, by default of the latest.
+        """The generator of a checkpoint, by default of the newest that is whole.
 
         Built-in generators are built from numbers alone. One of the user's own, "module:Class", needs its module, which
-        is imported, and so executed.
+        is imported, and so executed, if it is among `trust`.
 
         Raises:
-            ValueError: if there is no such checkpoint, it cannot be read, or the module of the user's own generator is
-                missing.
+            ValueError: if there is no such checkpoint, it cannot be read, its sizes are not those of the settings, or
+                the module of somebody's own generator is missing or not trusted.
         """
-        checkpoint = self.latest_checkpoint if checkpoint is None else checkpoint
-        if not checkpoint.is_file():
+        found = self.newest_readable() if checkpoint is None else None
+        if checkpoint is not None and checkpoint.is_file():
+            found = (checkpoint, *read_tensors(checkpoint))
+        if found is None:
             raise ValueError(
                 f"{str(self.path)!r} has no checkpoint yet; go on with: seqgan train ... --resume {self.path}"
             )
-        tensors, _ = read_tensors(checkpoint)
-        config, task = self.config(), self.task()
-        try:
-            generator = build_generator(config.generator.name, task, **config.generator.options)
-        except (TypeError, ValueError) as error:
-            raise ValueError(
-                f"{str(self.path)!r} was trained with generator={config.generator.name!r}, which cannot be built now, "
-                f"and its parameters are of no use without it: {error}"
-            ) from error
-        prefix = f"{SeqGAN.GENERATOR}." if self.format == _FORMAT else "policy.generator."
+        path, tensors, _ = found
+        config = self.config()
+        own = {place: name for place, name in own_parts(config).items() if place == "generator.name"}
+        expect_trusted(str(self.path), own, self.trust)
+        prefix = f"{SeqGAN.GENERATOR}." if self.format == FORMAT else "policy.generator."
         stored = {name[len(prefix) :]: tensor for name, tensor in tensors.items() if name.startswith(prefix)}
-        try:
-            generator.load_state_dict(stored)
-        except RuntimeError as error:
-            raise ValueError(
-                f"the parameters in {str(checkpoint)!r} are not those of generator={config.generator.name!r}: {error}"
-            ) from error
-        return generator
+        return built_generator(config.generator, self.task(), stored, path)
 
     # Metrics.
 
@@ -268,64 +310,48 @@ class RunFolder:
     def metric_columns(self) -> tuple[str, ...]:
         """Of that CSV."""
         measures = self.measures
-        return (*_STEP_COLUMNS, *measures.likelihood_columns, *_GAME_COLUMNS, *measures.sample_columns)
+        return (*STEP_COLUMNS, *measures.likelihood_columns, *GAME_COLUMNS, *measures.sample_columns)
 
-    def rewind_metrics(self, size: int) -> None:
-        """Drop what was logged after a checkpoint was taken: keep the first `size` bytes, and at least the header."""
-        if size == 0:
-            self.metrics_path.write_text(",".join(self.metric_columns) + "\n", encoding="utf-8")
-            return
-        with self.metrics_path.open("r+b") as file:
-            file.truncate(size)
+    @cached_property
+    def _metrics_log(self) -> MetricsLog:
+        return MetricsLog(self.metrics_path, self.path / "tensorboard", self.metric_columns)
+
+    def rewind_metrics(self, size: int, remembered: bytes | None = None) -> None:
+        """Drop what was logged after a checkpoint was taken; a `RunWarning` says what was wrong with the file.
+
+        Args:
+            size: bytes that it had then; 0 stands for the header alone.
+            remembered: those bytes, if the checkpoint holds them.
+        """
+        said = self._metrics_log.rewind(size, remembered)
+        if said is not None:
+            warnings.warn(said, RunWarning, stacklevel=2)
+
+    def metrics_content(self) -> bytes:
+        """The CSV so far."""
+        return self.metrics_path.read_bytes() if self.metrics_path.is_file() else b""
 
     def metrics_size(self) -> int:
         """Bytes of the CSV so far."""
         return self.metrics_path.stat().st_size
 
-    def log(self, row: dict[str, str | int | float | None]) -> None:
+    def log(self, row: Row) -> None:
         """Append a line to metrics.csv, synced to disk, and its numbers to TensorBoard."""
-        cells = [_cell(row.get(column)) for column in self.metric_columns]
-        with self.metrics_path.open("a", encoding="utf-8", newline="") as file:
-            csv.writer(file, lineterminator="\n").writerow(cells)
-            file.flush()
-            os.fsync(file.fileno())
-        if self._writer is None:
-            self._writer = SummaryWriter(str(self.path / "tensorboard"), purge_step=int(row["epoch"] or 0))
-        for name, value in row.items():
-            if isinstance(value, float):
-                self._writer.add_scalar(f"{row['stage']}/{name}", value, int(row["index"] or 0))
-        self._writer.flush()
+        self._metrics_log.append(row)
 
     def metrics(self) -> list[dict[str, str]]:
         """The lines of metrics.csv, as text. A line that a running training has not finished writing is left out.
 
         Raises:
-            ValueError: if there are none.
+            ValueError: if there is no such file.
         """
         if not self.metrics_path.is_file():
             raise ValueError(f"{str(self.path)!r} has no metrics.csv yet: the run has not measured anything")
-        text = self.metrics_path.read_text(encoding="utf-8")
-        return list(csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1])))
+        return self._metrics_log.rows()
 
     def close(self) -> None:
         """Close the TensorBoard log."""
-        if self._writer is not None:
-            self._writer.close()
-
-
-def config_from(task_name: str, values: dict[str, Any]) -> SeqGANConfig:
-    """Settings from plain values, as `dataclasses.asdict` makes them and JSON holds them.
-
-    Args:
-        task_name: of the task whose options class the group "task" has.
-        values: of all groups.
-
-    Raises:
-        KeyError, TypeError, ValueError: if they are not those of a `SeqGANConfig`.
-    """
-    groups = {name: group(**values[name]) for name, group in _GROUPS.items()}
-    others = {name: value for name, value in values.items() if name not in groups and name != "task"}
-    return SeqGANConfig(task=TASKS[task_name](**values["task"]), **groups, **others)
+        self._metrics_log.close()
 
 
 def _name_of(options: Any) -> str:
@@ -355,7 +381,11 @@ def _copy_pretraining(pretrained: RunFolder, path: Path, config: SeqGANConfig) -
     if not pretrained.mle_checkpoint.is_file():
         raise ValueError(f"pretrained={str(pretrained.path)!r} has not finished its MLE; train it further first")
     _, state = read_tensors(pretrained.mle_checkpoint)
-    write_atomically(path / "metrics.csv", pretrained.metrics_path.read_bytes()[: state["metrics_size"]])
+    remembered = state.get("metrics")
+    measured = pretrained.metrics_content()[: state["metrics_size"]] if remembered is None else remembered.encode()
+    if len(measured) < state["metrics_size"]:
+        raise ValueError(f"pretrained={str(pretrained.path)!r} has lost lines of its metrics.csv; restore the file")
+    write_atomically(path / "metrics.csv", measured)
     write_atomically(path / "checkpoints" / "mle.safetensors", pretrained.mle_checkpoint.read_bytes())
 
 
@@ -365,19 +395,3 @@ def _is_left_by_create(entry: Path) -> bool:
         return entry.is_dir() and all("mle.safetensors" in file.name for file in entry.iterdir())
     made = ("task.safetensors", "metrics.csv")
     return entry.name in made or entry.name.startswith((*(f".{name}." for name in made), ".run.json."))
-
-
-def _cell(value: str | int | float | None) -> str:
-    if value is None:
-        return ""
-    return f"{value:.6f}" if isinstance(value, float) else str(value)
-
-
-@dataclass(frozen=True)
-class StoredSplits:
-    """Reads the sequences of a split, (M, T) int64, from a run folder's `task.safetensors`."""
-
-    path: Path
-
-    def __call__(self, split: Split) -> Tensor:
-        return read_tensors(self.path, lambda name: name == split)[0][split].long()

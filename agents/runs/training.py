@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,18 +19,17 @@ from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from torch import Tensor
 
-from agents.runs.checkpoints import (
-    read_tensors,
-    restore,
-    restore_pretraining,
-    snapshot,
-    write_atomically,
-    write_tensors,
-)
+from agents.runs.budget import Budget
+from agents.runs.checkpoints import restore, restore_pretraining, snapshot, write_tensors
 from agents.runs.console import TerminalConsole
+from agents.runs.health import Diverged, Health, diverged
 from agents.runs.learning_curve import plot_learning_curves
+from agents.runs.regular_files import write_atomically
 from agents.runs.run_folder import RunFolder
+from agents.runs.stopping import undisturbed
+from agents.runs.stored_models import check_game_sizes
 from agents.seqgan import Milestone, SeqGAN, Stage
 from seqgan_env.measures.measurement import Measurement, Measures, TableRow
 from seqgan_env.models.sequence_models import SequenceModel
@@ -43,40 +43,114 @@ _WRITTEN = 50  # samples of each measurement that are kept to be read
 
 
 class Experiment:
-    """A run in its folder: trains what is left of it.
+    """A run in its folder: trains what is left of it. It holds the run's lock until `train` or `close` ends.
 
     Args:
-        run: the run folder; the latest checkpoint in it, if any, is where training goes on.
+        run: the run folder; the newest whole checkpoint in it, if any, is where training goes on.
         device: "cpu", "cuda", ...
         console: where progress goes.
         show_progress: whether to draw a bar; measurements are printed in any case.
+
+    Raises:
+        ValueError: if the run cannot go on, or another process trains it.
+        OSError: if the folder cannot be written.
     """
 
     def __init__(self, run: RunFolder, device: str = "cpu", console: Console | None = None, show_progress: bool = True):
         run.expect_resumable()
         self.run = run
+        self.device = device
         self.config = run.config()
-        self.task = run.task()
         self.console = console or TerminalConsole()
         self.show_progress = show_progress
-        self.game = SeqGAN(self.task, self.config, device)
-        self.measures = self.task.measures(self.config.measuring.held_out_sequences)
-        run.remove_remains()
-        metrics_size = 0
-        if run.latest_checkpoint.is_file():
-            tensors, state = read_tensors(run.latest_checkpoint)
-            restore(self.game, tensors, state["game"])
-            metrics_size = state["metrics_size"]
-        elif run.mle_checkpoint.is_file():  # begun with the pretraining of another run
-            tensors, state = read_tensors(run.mle_checkpoint)
-            restore_pretraining(self.game, tensors, state["game"])
-            metrics_size = state["metrics_size"]
-        run.rewind_metrics(metrics_size)
+        self._unsaved: tuple[dict[str, Tensor], dict[str, Any]] | None = None
         self._units = 0
+        run.acquire()
+        try:
+            self._open()
+        except BaseException:
+            run.release()
+            raise
+
+    def _open(self) -> None:
+        """Build the game and set it to where the run stands."""
+        run = self.run
+        run.remove_remains()
+        self.task = run.task()
+        stored = run.newest_readable()
+        if stored is not None:
+            check_game_sizes(self.config, self.task, stored[1], stored[0])
+        self.game = SeqGAN(self.task, self.config, self.device)
+        self.measures = self.task.measures(self.config.measuring.held_out_sequences)
+        self.health = Health(self.game)
+        self.budget = Budget.of(run)
+        if stored is None:
+            run.rewind_metrics(0)
+            return
+        path, tensors, state = stored
+        if "game" not in state or "metrics_size" not in state:
+            raise ValueError(f"{str(path)!r} is not a checkpoint of a run; restore the file, or start a new run")
+        begun_by_another = path == run.mle_checkpoint and run.description.get("pretrained") is not None
+        (restore_pretraining if begun_by_another else restore)(self.game, tensors, state["game"])
+        remembered = state.get("metrics")
+        run.rewind_metrics(state["metrics_size"], None if remembered is None else remembered.encode())
+
+    def close(self) -> None:
+        """Close the logs and give the lock back."""
+        try:
+            self.run.close()
+        finally:
+            self.run.release()
 
     def train(self) -> None:
-        """Algorithm 1 from where the run stands, then everything that closes a run."""
-        bar = Progress(
+        """Algorithm 1 from where the run stands.
+
+        Whatever ends it, Ctrl-C and a full terminal included, what was done is saved first, up to the last whole unit
+        of work.
+
+        Raises:
+            Diverged: if numbers leave the sensible range; the last good checkpoint stays.
+        """
+        stage: Stage = "mle"
+        bar = self._bar()
+        stages: dict[Stage, TaskID] = {}
+
+        def after(milestone: Milestone) -> None:
+            nonlocal stage
+            stage = milestone.stage
+            if stage not in stages:
+                for other in stages.values():
+                    bar.stop_task(other)
+                stages[stage] = bar.add_task(_STAGE_TITLES[stage], total=milestone.total, nlls="")
+            measurement = self._after(milestone)
+            bar.update(stages[stage], completed=milestone.index)
+            if measurement is not None:
+                bar.update(stages[stage], nlls=measurement.headline())
+
+        try:
+            with bar:
+                self._train(after)
+            self._save(self.run.latest_checkpoint)  # with G_beta, also where no game followed
+        except (KeyboardInterrupt, Diverged, OSError):
+            raise
+        except Exception as error:  # an error that NaN has led to somewhere else
+            fault = self.health.fault()
+            if fault is None:
+                raise
+            raise diverged(fault, stage, self.config) from error
+        finally:
+            with undisturbed():
+                try:
+                    self._save_what_is_left()
+                finally:
+                    self.close()
+
+    def _train(self, after: Callable[[Milestone], None]) -> None:
+        self.budget.begin(self.device)
+        self.game.train(after)
+
+    def _bar(self) -> Progress:
+        return Progress(
             TextColumn("[bold]{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
@@ -86,23 +160,6 @@ class Experiment:
             console=self.console,
             disable=not self.show_progress,
         )
-        stages: dict[Stage, TaskID] = {}
-        with bar:
-
-            def after(milestone: Milestone) -> None:
-                if milestone.stage not in stages:
-                    for other in stages.values():
-                        bar.stop_task(other)
-                    title = _STAGE_TITLES[milestone.stage]
-                    stages[milestone.stage] = bar.add_task(title, total=milestone.total, nlls="")
-                measurement = self._after(milestone)
-                bar.update(stages[milestone.stage], completed=milestone.index)
-                if measurement is not None:
-                    bar.update(stages[milestone.stage], nlls=measurement.headline())
-
-            self.game.train(after)
-        self._save(self.run.latest_checkpoint)
-        self.run.close()
 
     def _after(self, milestone: Milestone) -> Measurement | None:
         """Measure, log and save after a unit of work; the measurement, if one was due."""
@@ -111,13 +168,21 @@ class Experiment:
             last = self.game.pretrainer.finished
         every = (self.config.pretraining if milestone.stage == "mle" else self.config.game).measure_every
         due = milestone.stage != "discriminator" and (last or milestone.index == 1 or milestone.index % every == 0)
+        self.health.check(milestone, None)  # before anything is drawn from models that may be broken
         measurement = self._measure(milestone) if due else None
+        if measurement is not None:
+            self.health.check(milestone, measurement)
         self._log(milestone, measurement)
         self._units += 1
         if last and milestone.stage == "mle":
             self._save(self.run.mle_checkpoint)
         if last or self._units % self.config.checkpoint_every == 0:
             self._save(self.run.latest_checkpoint)
+        else:
+            self._unsaved = self._snapshot(copy=True)
+        self._tell(milestone, measurement)
+        self.budget.after(self.game, self.run, milestone, self.device, self.console)
+        self.config = self.game.config
         return measurement
 
     def _measure(self, milestone: Milestone) -> Measurement:
@@ -148,15 +213,42 @@ class Experiment:
         if milestone.stage == "adversarial":
             row["mean_reward"] = self.game.trainer.mean_reward
         self.run.log(row)
-        if measurement is not None:
-            title = f"{_STAGE_TITLES[milestone.stage]} {milestone.index}/{milestone.total}"
-            accuracy = row.get("discriminator_accuracy")
-            held_out = "" if accuracy is None else f"  D accuracy {accuracy:.3f}"
-            self.console.print(f"{title:>14}  {measurement.headline()}{held_out}", highlight=False)
+
+    def _tell(self, milestone: Milestone, measurement: Measurement | None) -> None:
+        """Print a measurement, and a warning if the generator repeats itself."""
+        if measurement is None:
+            return
+        report = self.game.trainer.last_report
+        title = f"{_STAGE_TITLES[milestone.stage]} {milestone.index}/{milestone.total}"
+        held_out = "" if milestone.stage == "mle" or report is None else f"  D accuracy {report.accuracy:.3f}"
+        self.console.print(f"{title:>14}  {measurement.headline()}{held_out}", highlight=False)
+        if (said := self.health.collapse(measurement)) is not None:
+            self.console.print(f"warning: {said}", highlight=False, soft_wrap=True)
+
+    # Checkpoints.
+
+    def _snapshot(self, copy: bool = False) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Where the game and metrics.csv stand; with `copy` tensors that later training does not change."""
+        tensors, state = snapshot(self.game)
+        if copy:
+            tensors = {name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}
+        metrics = self.run.metrics_content()
+        return tensors, {"game": state, "metrics_size": len(metrics), "metrics": metrics.decode()}
 
     def _save(self, checkpoint: Path) -> None:
-        tensors, state = snapshot(self.game)
-        write_tensors(checkpoint, tensors, {"game": state, "metrics_size": self.run.metrics_size()})
+        self._write(checkpoint, *self._snapshot())
+        if checkpoint == self.run.latest_checkpoint:
+            self._unsaved = None
+
+    def _write(self, checkpoint: Path, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
+        previous = self.run.previous_checkpoint if checkpoint == self.run.latest_checkpoint else None
+        write_tensors(checkpoint, tensors, state, previous)
+
+    def _save_what_is_left(self) -> None:
+        """Save units of work that no checkpoint holds yet."""
+        if self._unsaved is not None:
+            self._write(self.run.latest_checkpoint, *self._unsaved)
+            self._unsaved = None
 
 
 def close_run(run: RunFolder, device: str, console: Console) -> list[TableRow]:
@@ -189,6 +281,9 @@ def _methods(run: RunFolder, device: str) -> list[tuple[str, SequenceModel]]:
     if methods and not config.game.rounds:
         return methods
     name = "SeqGAN" if config.game.reward_model in ("discriminator", "logit") else f"reward {config.game.reward_model}"
+    asked = Budget.of(run).asked.get("game.rounds", config.game.rounds)
+    if config.game.rounds < asked:
+        name = f"{name}, {config.game.rounds} of {asked} rounds"
     return [*methods, (name, run.generator().to(device))]
 
 
@@ -205,7 +300,7 @@ def results_table(rows: Sequence[TableRow], measures: Measures) -> Table:
 
 def _new_table(title: str, caption: str, gap: int = 1) -> Table:
     table = Table(title=title, caption=caption, box=box.SIMPLE_HEAD, padding=(0, gap, 0, 0), pad_edge=False)
-    table.add_column("method", no_wrap=True, max_width=18)
+    table.add_column("method", no_wrap=True, max_width=28)
     return table
 
 

@@ -28,7 +28,7 @@ from typing import Any, Literal
 
 from filelock import FileLock, Timeout
 
-from agents.runs.checkpoints import write_atomically
+from agents.runs.regular_files import write_atomically
 
 CellFunction = Callable[[dict[str, Any], Path, str], None]
 

@@ -28,7 +28,7 @@ from stable_baselines3.common.callbacks import BaseCallback, CallbackList
 
 from agents.discriminator_trainer import DiscriminatorTrainer, generator_of
 from agents.learners import LEARNERS, ComparedTask, Learner, LearnerName
-from agents.runs.checkpoints import write_atomically
+from agents.runs.regular_files import write_atomically
 from agents.studies import tables
 from agents.studies.cells import Cell, minutes_of
 from agents.studies.evidence import CONFIDENCE, half_interval, scipy

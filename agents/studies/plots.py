@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agents.learners import LEARNERS
-from agents.runs.learning_curve import PANELS, new_figure
+from agents.runs.learning_curve import PANELS, new_figure, save_figure
 from agents.studies import tables
 from agents.studies.evidence import CONFIDENCE, half_interval
 from agents.studies.methods import CONTROLS, METHODS, REAL
@@ -80,7 +80,7 @@ def plot_csv(path: Path, out: Path) -> None:
                 figure = draw(frame.astype({name: float for name in needed if name.startswith(("nll", *_BLEUS))}))
             except (ValueError, KeyError) as error:
                 raise ValueError(f"{str(path)!r} cannot be drawn: {error}") from error
-            figure.savefig(out)
+            save_figure(figure, out)
             return
     raise ValueError(
         f"{str(path)!r} is not the CSV of a figure; give table1.csv, fig2.csv, fig3.csv, curves.csv, or that of real "

@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from agents.runs.checkpoints import write_atomically
+from agents.runs.regular_files import write_atomically
 from agents.studies.cells import minutes_of
 from agents.studies.workers import Workers, usable_cores
 from seqgan_env.models.sequence_models import SequenceModel
@@ -87,10 +87,11 @@ def file_fingerprint(source: str | None) -> str | None:
     if source is None or not path.exists():
         return None
     digest = hashlib.sha256()
-    files = sorted(inner for inner in path.rglob("*") if inner.is_file()) if path.is_dir() else [path]
-    for file in files:
+    files = [inner for inner in path.rglob("*") if inner.is_file()] if path.is_dir() else [path]
+    # The same order and names on every system: Windows sorts without regard to case, and has backslashes.
+    for file in sorted(files, key=lambda file: file.relative_to(path).parts):
         if path.is_dir():
-            digest.update(str(file.relative_to(path)).encode())
+            digest.update(file.relative_to(path).as_posix().encode())
         with file.open("rb") as content:
             while chunk := content.read(1 << 20):
                 digest.update(chunk)

@@ -19,9 +19,11 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from agents.runs.checkpoints import write_atomically
-from agents.runs.run_folder import RunFolder, config_from
+from agents.runs.description import config_from
+from agents.runs.regular_files import write_atomically
+from agents.runs.run_folder import RunFolder
 from agents.runs.training import Experiment
+from agents.runs.trust import own_parts
 from agents.seqgan import SeqGANConfig
 from agents.studies.cells import Cell
 from agents.studies.methods import METHODS, REAL, Method
@@ -169,10 +171,10 @@ def train_cell(settings: dict[str, Any], folder: Path, device: str) -> None:
     """Train the rest of a cell's run; write the progress to log.txt."""
     path = folder / "run"
     corpus_options = settings.get("corpus_options")
+    config = config_from(settings["task"], settings["config"])
     if (path / "run.json").is_file():
-        run = RunFolder(path)
+        run = RunFolder(path, trust=own_parts(config).values())  # the settings are the user's own command
     else:
-        config = config_from(settings["task"], settings["config"])
         pretrained = None
         if settings["pretrained"] is not None:
             pretrained = RunFolder(folder.parent / settings["pretrained"] / "run")

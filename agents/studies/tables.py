@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from rich import box
 from rich.table import Table
 
-from agents.runs.checkpoints import write_atomically
+from agents.runs.regular_files import write_atomically
 from agents.studies.evidence import Claim, over_seeds
 
 if TYPE_CHECKING:

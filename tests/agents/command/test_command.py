@@ -37,6 +37,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.delenv("SEQGAN_DEBUG", raising=False)
+    monkeypatch.setattr(sys, "path", list(sys.path))
     return tmp_path
 
 
@@ -460,13 +461,15 @@ def test_parts_in_a_file_beside_are_found_by_the_installed_command(
         "own_parts:MyGenerator",
     )
     assert "trainer.adversary.discriminator.embedding.weight" in read_tensors(run.latest_checkpoint)[0]
-    assert call("sample run -n 3") == 0
-    assert call("evaluate run --samples 20") == 0
-    assert call("train toy --resume run --no-progress") == 0
+    trust = "--trust own_parts:MyGenerator"
+    assert call(f"sample run -n 3 {trust}") == 0
+    assert call(f"evaluate run --samples 20 {trust}") == 0
+    assert call(f"train toy --resume run --no-progress {trust} own_parts:MyNet") == 0
     capsys.readouterr()
     monkeypatch.chdir(place / "bin")
     monkeypatch.delitem(sys.modules, "own_parts")
-    assert call("sample ../run") == 2
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry != str(place)])
+    assert call(f"sample ../run {trust}") == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert "'../run' was trained with generator='own_parts:MyGenerator', which cannot be built now" in error
@@ -534,7 +537,7 @@ def test_a_reward_that_turns_to_nan_loses_nothing(
     assert error.count("\n") == 1
     assert RunFolder(Path("broken")).metrics()[-1]["stage"] == "adversarial"
     monkeypatch.setattr(BrokenReward, "mended", True)
-    assert call("train toy --resume broken --no-progress") == 0
+    assert call(f"train toy --resume broken --no-progress --trust {__name__}:BrokenReward") == 0
     assert call(train_line("whole", *option)) == 0
     broken, whole = RunFolder(Path("broken")), RunFolder(Path("whole"))
     assert broken.metrics_path.read_bytes() == whole.metrics_path.read_bytes()

@@ -1,14 +1,16 @@
 """Runs the `seqgan` command in forked processes that send themselves a signal at a chosen moment.
 
 A process that is forked needs no second import, so that many deaths can be tested. In: a JSON line a run, with
-`arguments`, and optionally `signal`, `at`, `count`: the count-th time that the moment comes, the signal is sent. Or
-`after_seconds`: whenever that is. Out: a JSON line with exit status (minus the signal that killed it) and output.
+`arguments`, and optionally `signal`, `at`, `count`: the count-th time that the moment comes, the signal is sent. The
+signal "FULL" is none: from then on the system refuses to write more than some bytes into a file, as a full disk does.
+Or `after_seconds`: whenever that is. Out: a JSON line with exit status (minus the signal that killed it) and output.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import sys
 import tempfile
@@ -20,8 +22,11 @@ import matplotlib.figure  # noqa: F401  (imported before the fork, as is all els
 import torch
 from torch.utils.tensorboard import SummaryWriter
 
+from agents.adversary import Adversary
 from agents.command import main as cli
-from agents.runs import checkpoints
+from agents.pretraining import Pretrainer
+from agents.reinforce import REINFORCE
+from agents.runs import checkpoints, training
 from agents.runs.run_folder import RunFolder
 from agents.runs.training import Experiment
 
@@ -44,16 +49,28 @@ def wrap(owner: Any, name: str, count: int, act: Callable[..., None], after: boo
     setattr(owner, name, wrapped)
 
 
+# In the middle of a unit of work of each stage.
+INSIDE: dict[str, tuple[Any, str]] = {
+    "in an MLE epoch": (Pretrainer, "_step"),
+    "in a discriminator epoch": (Adversary, "epoch"),
+    "in a round": (REINFORCE, "train"),
+    "in the closing table": (training, "plot_learning_curves"),
+}
+
+
 def half_a_row(run: RunFolder, *_: Any) -> None:
     with run.metrics_path.open("a") as file:
         file.write("mle,9,")
 
 
-def arm(at: str, count: int, number: int) -> None:
-    """Prepare the death of this process."""
+def arm(at: str, count: int, name: str) -> None:
+    """Prepare the death of this process, or the end of its disk."""
 
     def die(*_: Any) -> None:
-        os.kill(os.getpid(), number)
+        if name == "FULL":
+            resource.setrlimit(resource.RLIMIT_FSIZE, (500, 500))
+        else:
+            os.kill(os.getpid(), getattr(signal, name))
 
     def cut(descriptor: int) -> None:
         os.ftruncate(descriptor, os.fstat(descriptor).st_size // 2)
@@ -69,6 +86,9 @@ def arm(at: str, count: int, number: int) -> None:
         wrap(checkpoints, "write_atomically", count, lambda *_: wrap(os, "fsync", 1, cut))
     elif at == "checkpoint is written, not renamed":
         wrap(checkpoints, "write_atomically", count, lambda *_: wrap(os, "replace", 1, die))
+    elif at in INSIDE:
+        # Not while the units are timed, before there is a run.
+        wrap(Experiment, "train", 1, lambda *_: wrap(*INSIDE[at], count, die))
     elif at == "checkpoint is renamed":
         wrap(checkpoints, "write_atomically", count, die, after=True)
     else:
@@ -81,9 +101,10 @@ def child(order: dict[str, Any], output: int) -> None:
     try:
         os.dup2(output, 1)
         os.dup2(output, 2)
+        sys.stdout, sys.stderr = (open(number, "w", closefd=False) for number in (1, 2))  # noqa: SIM115  (pipes now)
         signal.signal(signal.SIGINT, signal.default_int_handler)
         if "at" in order:
-            arm(order["at"], order.get("count", 1), getattr(signal, order.get("signal", "SIGKILL")))
+            arm(order["at"], order.get("count", 1), order.get("signal", "SIGKILL"))
         cli.main(order["arguments"])
         status = 0
     except SystemExit as end:
@@ -112,16 +133,18 @@ def main() -> None:
     warm_up()
     for line in sys.stdin:
         order = json.loads(line)
-        with tempfile.TemporaryFile() as output:
-            process = os.fork()
-            if process == 0:
-                child(order, output.fileno())
-            if "after_seconds" in order:
-                time.sleep(order["after_seconds"])
-                os.kill(process, getattr(signal, order.get("signal", "SIGKILL")))
-            _, status = os.waitpid(process, 0)
-            output.seek(0)
+        read, write = os.pipe()  # no file, whose size "FULL" would limit too
+        process = os.fork()
+        if process == 0:
+            os.close(read)
+            child(order, write)
+        os.close(write)
+        if "after_seconds" in order:
+            time.sleep(order["after_seconds"])
+            os.kill(process, getattr(signal, order.get("signal", "SIGKILL")))
+        with os.fdopen(read, "rb") as output:
             text = output.read().decode()
+        _, status = os.waitpid(process, 0)
         print(json.dumps({"status": os.waitstatus_to_exitcode(status), "output": text}), flush=True)
 
 

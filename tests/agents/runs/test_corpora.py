@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import shlex
 import shutil
 from pathlib import Path
@@ -400,10 +401,23 @@ def test_a_run_that_would_take_too_long_is_cut_and_says_so(
 ) -> None:
     pytest.importorskip("matplotlib")
     write_sentences(place / "corpus.txt")
-    monkeypatch.setattr("agents.command.train.try_units", lambda *_: UnitCosts(0.0, 0.0, 0.0, 20.0, 0.0))
-    assert call(f"train text --corpus corpus.txt --out run --minutes 0.5 {TINY}") == 0
-    assert "--game.rounds 2 -> 1, so that the run ends in 0.5 minutes (--minutes)" in capsys.readouterr().out
-    assert RunFolder(Path("run")).config().game.rounds == 1
+    slow = UnitCosts(0.0, 0.0, 0.0, 2.0, 0.0)
+    monkeypatch.setattr("agents.command.train.try_units", lambda *_: slow)
+    monkeypatch.setattr("agents.runs.budget.try_units", lambda *_: slow)
+    options = f"{TINY} --rounds 30 --g-steps 1"
+    assert call(f"train text --corpus corpus.txt --out run --minutes 0.5 {options}") == 0
+    printed = capsys.readouterr().out
+    assert "--game.rounds 30 -> 14, so that the run ends in 0.5 minutes (--minutes)" in printed
+    assert re.search(r"SeqGAN, 1\d of 30 rounds", printed)
+    run = RunFolder(Path("run"))
+    assert 10 <= run.config().game.rounds <= 14
+    assert run.description["budget"] == {
+        "minutes": 0.5,
+        "asked": {"pretraining.epochs": 3, "discriminator.pretraining_steps": 1, "game.rounds": 30},
+    }
+    assert call(f"train text --corpus corpus.txt --out short --minutes 0.2 {options}") == 2
+    assert "minutes=0.2 is too short for a useful run" in capsys.readouterr().err
+    assert not Path("short").exists()
 
 
 def test_the_options_of_a_command_make_the_tasks_of_the_library() -> None:

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from agents.model_options import options_of
+from agents.runs.description import config_from
 from agents.runs.flat_names import FLAT_NAMES, nested
 from agents.runs.presets import MUSIC, PRESETS, TEXT, TOY
-from agents.runs.run_folder import config_from
 from agents.seqgan import SeqGANConfig
 from agents.setting_paths import changed, differing, value_at
 

@@ -43,7 +43,9 @@ def test_a_run_folder_has_everything_in_its_place(finished_run: RunFolder) -> No
         "run.json",
         "task.safetensors",
         "metrics.csv",
+        "lock",
         "checkpoints/latest.safetensors",
+        "checkpoints/previous.safetensors",
         "checkpoints/mle.safetensors",
         *(f"samples/{stage}.txt" for stage in ("mle-001", "mle-002")),
         *(f"samples/adversarial-{index:03d}.txt" for index in (1, 2, 3)),
@@ -162,7 +164,8 @@ def test_resuming_evaluating_and_sampling_run_no_pickle(tmp_path: Path, monkeypa
 
 def test_every_file_of_a_run_is_json_csv_safetensors_png_text_or_tensorboard(finished_run: RunFolder) -> None:
     kinds = {path.suffix for path in finished_run.path.rglob("*") if path.is_file() and "tensorboard" not in path.parts}
-    assert kinds <= {".json", ".csv", ".safetensors", ".png", ".txt"}
+    assert kinds <= {".json", ".csv", ".safetensors", ".png", ".txt", ""}
+    assert (finished_run.path / "lock").read_bytes() == b""
     for path in finished_run.path.rglob("*.safetensors"):
         header = int.from_bytes(path.read_bytes()[:8], "little")
         assert json.loads(path.read_bytes()[8 : 8 + header])["__metadata__"]["state"]
@@ -250,7 +253,9 @@ def test_remains_of_a_half_written_checkpoint_are_never_picked_up(tmp_path: Path
     for name, tensor in run.generator().state_dict().items():
         assert torch.equal(tensor, expected[name])
     train(run)
-    run.latest_checkpoint.unlink()
+    assert not list(run.path.rglob("*.tmp"))
+    for checkpoint in run.checkpoints:
+        checkpoint.unlink()
     with pytest.raises(ValueError, match="has no checkpoint yet"):
         run.generator()
 
@@ -259,7 +264,8 @@ def test_a_truncated_checkpoint_or_task_is_an_error_that_names_the_file(
     tmp_path: Path, finished_run: RunFolder
 ) -> None:
     run = RunFolder(Path(shutil.copytree(finished_run.path, tmp_path / "run")))
-    run.latest_checkpoint.write_bytes(run.latest_checkpoint.read_bytes()[:-100])
+    for checkpoint in run.checkpoints:
+        checkpoint.write_bytes(checkpoint.read_bytes()[:-100])
     with pytest.raises(ValueError, match=r"latest\.safetensors' is not a readable checkpoint"):
         train(run)
     with pytest.raises(ValueError, match=r"latest\.safetensors' is not a readable checkpoint"):

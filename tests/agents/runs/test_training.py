@@ -332,6 +332,7 @@ def test_a_branched_run_that_is_resumed_does_not_start_again(tmp_path: Path, fin
     assert experiment.game.pretrainer.finished
     with pytest.raises(InterruptedError):
         experiment.game.train(lambda milestone: stop(experiment, milestone))
+    experiment.close()
     assert_same_end(train(RunFolder(run.path)), finished_run)
 
 
@@ -340,3 +341,15 @@ def stop(experiment: Experiment, milestone: Milestone) -> None:
     experiment._after(milestone)
     if (milestone.stage, milestone.index) == ("adversarial", 2):
         raise InterruptedError
+
+
+def test_a_branched_runs_tensorboard_has_its_mle_epochs(tmp_path: Path, finished_run: RunFolder) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    run = train(new_run(tmp_path / "run", pretrained=finished_run, reward_model="constant"))
+    logs = [EventAccumulator(str(one.path / "tensorboard")).Reload() for one in (run, finished_run)]
+    tags = [{tag for tag in log.Tags()["scalars"] if tag.startswith("mle/")} for log in logs]
+    assert tags[0] == tags[1] != set()
+    for tag in tags[0]:
+        ours, theirs = ([(event.step, event.value) for event in log.Scalars(tag)] for log in logs)
+        assert ours == [(step, pytest.approx(value, abs=1e-6)) for step, value in theirs]
