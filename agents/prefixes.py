@@ -67,9 +67,9 @@ def prefix_tokens(observations: Tensor, vocab_size: int, sequence_length: int) -
             f"{vocab_size} is PAD. {_SCALED}"
         )
     is_pad = tokens == vocab_size
-    behind_pad = is_pad[:, :-1] & ~is_pad[:, 1:]
-    if bool(behind_pad.any()):
-        row = int(behind_pad.any(dim=1).nonzero()[0])
+    after_pad = is_pad[:, :-1] & ~is_pad[:, 1:]
+    if bool(after_pad.any()):
+        row = int(after_pad.any(dim=1).nonzero()[0])
         raise ValueError(
             f"observation {tokens[row].tolist()} has a token after PAD = {vocab_size}; a prefix has none. {_JOINED}"
         )

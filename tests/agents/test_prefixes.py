@@ -62,9 +62,9 @@ def test_reinforce_refuses_a_stack_before_it_trains() -> None:
 
 @pytest.mark.parametrize("learner", [name for name in LEARNERS if name != "DQN with TokenPrefixExtractor"])
 @pytest.mark.parametrize("prefix", [[3, 1, 3], [0, 3, 1], [3, 3, 0]])
-def test_predict_refuses_a_token_behind_pad(learner: str, prefix: list[int]) -> None:
+def test_predict_refuses_a_token_after_pad(learner: str, prefix: list[int]) -> None:
     agent = LEARNERS[learner](env())
-    with pytest.raises(ValueError, match=r"has a token behind PAD = 3"):
+    with pytest.raises(ValueError, match=r"has a token after PAD = 3"):
         agent.predict(np.array([prefix]))
 
 

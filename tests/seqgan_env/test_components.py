@@ -270,10 +270,10 @@ def test_a_discriminator_object_is_taken_as_it_is(task: Task) -> None:
         ),
         (f"{HERE}:FailingDiscriminator", ValueError, ":FailingDiscriminator' cannot be built: RuntimeError: no luck$"),
         (f"{HERE}:NoSuchNet", ValueError, "has no attribute 'NoSuchNet'$"),
-        (f"{HERE}:OwnModule", TypeError, "OwnModule is no discriminator; derive it from .*Discriminator"),
+        (f"{HERE}:OwnModule", TypeError, "OwnModule is not a discriminator; derive it from .*Discriminator"),
         (f"{HERE}:ColumnDiscriminator", ValueError, r"forward returned shape \(8, 1\), expected \(8,\)"),
         (CNNDiscriminator(4, 3), ValueError, "CNNDiscriminator has vocab_size=4, the task 'toy' has 3"),
-        (3, TypeError, "int is no discriminator"),
+        (3, TypeError, "int is not a discriminator"),
     ],
 )
 def test_a_wrong_discriminator_is_refused_by_its_fault(
@@ -332,14 +332,14 @@ def test_one_object_that_many_name_is_copied_for_each(task: Task) -> None:
         ("lstm:2", ValueError, "generator='lstm:2' cannot be loaded"),
         (f"{HERE}:ForgetfulGenerator", ValueError, "ForgetfulGenerator"),
         (f"{HERE}:OwnGenerator", ValueError, "cannot be built: TypeError: .*missing 1 required .* 'hidden_size'"),
-        (f"{HERE}:OwnPolicy", TypeError, "OwnPolicy is no sequence model; derive it from .*SequenceModel"),
+        (f"{HERE}:OwnPolicy", TypeError, "OwnPolicy is not a sequence model; derive it from .*SequenceModel"),
         (
             LSTMSequenceModel(4),
             ValueError,
             "LSTMSequenceModel has vocab_size=4, the task 'toy' has 3; they must",
         ),
         (GENERATORS["transformer"](3, sequence_length=2), ValueError, "sequence_length=2 .* is too small"),
-        (3, TypeError, "int is no sequence model"),
+        (3, TypeError, "int is not a sequence model"),
     ],
 )
 def test_a_wrong_generator_is_refused_by_its_fault(

@@ -25,7 +25,12 @@ def pickled(thing: Any) -> Any:
 
 
 COPIES = pytest.mark.parametrize("duplicate", [copy.deepcopy, pickled])
-SMALL = {"text": {"max_sequences": 120, "sequence_length": 8, "too_long": "cut"}, "music": {"sequence_length": 8}}
+SMALL = {
+    "oracle": {"train_sequences": 300},
+    "arithmetic": {"train_sequences": 300},
+    "text": {"max_sequences": 120, "sequence_length": 8, "too_long": "cut"},
+    "music": {"sequence_length": 8},
+}
 
 
 def walk(env: Any, steps: int, seed: int, actions_of: Callable[[np.random.Generator], Any]) -> list[Any]:

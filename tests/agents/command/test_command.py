@@ -485,11 +485,11 @@ def test_parts_in_a_file_beside_are_found_by_the_installed_command(
         ("--discriminator own_nets:ScoringWithGradient", ["ScoringWithGradient.score", "@torch.no_grad()"]),
         ("--discriminator own_nets:NeedingGradient", ["NeedingGradient.score fails", "does not require grad"]),
         ("--discriminator own_nets:Detached", ["Detached.forward returned logits without a gradient"]),
-        ("--discriminator own_nets:MyGenerator", ["MyGenerator is no discriminator; derive it from"]),
+        ("--discriminator own_nets:MyGenerator", ["MyGenerator is not a discriminator; derive it from"]),
         ("--discriminator own_nets:Missing", ["discriminator='own_nets:Missing'", "has no attribute 'Missing'"]),
         ("--discriminator cnn2", ["discriminator='cnn2' is none of cnn, rcnn", "did you mean 'cnn'?"]),
         ("--generator own_nets:ForgetfulGenerator", ["ForgetfulGenerator"]),
-        ("--generator own_nets:MyNet", ["MyNet is no sequence model; derive it from"]),
+        ("--generator own_nets:MyNet", ["MyNet is not a sequence model; derive it from"]),
         ("--generator no_such_module:Net", ["generator='no_such_module:Net'", "is the folder of no_such_module"]),
     ],
 )
