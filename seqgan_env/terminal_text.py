@@ -81,7 +81,7 @@ def output_errors() -> Iterator[None]:
     """Turn an OSError of standard output into an OutputError, so that it is not taken for an error of another file."""
     try:
         yield
-    except BrokenPipeError:
+    except (BrokenPipeError, OutputError):  # the latter from an inner `output_errors`
         raise
     except OSError as error:
         raise OutputError(error.errno, f"standard output cannot be written: {error.strerror or error}") from error
