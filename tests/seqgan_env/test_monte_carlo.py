@@ -221,3 +221,13 @@ def test_each_rows_completions_come_from_its_own_numbers(model: LSTMSequenceMode
     assert values.dtype == np.float64
     if common:
         assert [rng.random() for rng in rngs] == [np.random.default_rng(row).random() for row in range(4)]  # unmoved
+
+
+def test_the_policy_is_given_float32_uniforms_below_one(model: LSTMSequenceModel) -> None:
+    class Watch(UniformPolicy):
+        def draw(self, state: tuple[torch.Tensor, ...], uniforms: torch.Tensor) -> torch.Tensor:
+            assert uniforms.dtype == torch.float32
+            assert ((uniforms >= 0) & (uniforms < 1)).all()
+            return super().draw(state, uniforms)
+
+    search(Watch(3), [(0,), (1, 2)], TableReward(), 4)

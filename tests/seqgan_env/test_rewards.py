@@ -26,6 +26,8 @@ from seqgan_env.rewards import (
     RandomReward,
     RewardModel,
     ShuffledReward,
+    load_reward_state,
+    reward_state,
     score_sequences,
 )
 from seqgan_env.rollout_policies import replay
@@ -122,13 +124,32 @@ def test_the_best_generator_for_an_anchored_reward_is_the_tilted_anchor(model: L
 
 @pytest.mark.parametrize("weight", [0.0, -1.0, float("nan")])
 def test_an_anchor_without_weight_is_refused(model: LSTMSequenceModel, weight: float) -> None:
-    with pytest.raises(ValueError, match=f"weight={weight} must be above 0"):
+    with pytest.raises(ValueError, match=f"^weight={weight} must be above 0.*; without an anchor use the reward") as caught:
         AnchoredReward(ConstantReward(), model, model, weight)
+    assert str(caught.value).endswith("; without an anchor use the reward model itself")
+
+
+def test_an_anchor_has_no_gradient(model: LSTMSequenceModel) -> None:
+    reward = AnchoredReward(ConstantReward(), model, copy.deepcopy(model), weight=0.5)
+    assert not any(parameter.requires_grad for parameter in reward.anchor.parameters())
+    assert all(parameter.requires_grad for parameter in model.parameters())
 
 
 def test_a_constant_reward_is_the_same_for_every_sequence() -> None:
     assert ConstantReward()(SEQUENCES).tolist() == [0.5] * 27
     assert ConstantReward(2.0)(SEQUENCES[:2]).tolist() == [2.0, 2.0]
+    with pytest.raises(ValueError, match="^value=nan"):
+        ConstantReward(float("nan"))
+
+
+def test_a_constant_reward_is_float32_where_the_sequences_are_whatever_the_defaults() -> None:
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.device("meta"):
+            rewards = ConstantReward()(SEQUENCES)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert (rewards.dtype, rewards.device.type) == (torch.float32, "cpu")
 
 
 def test_the_oracles_reward_is_its_likelihood_a_token(model: LSTMSequenceModel) -> None:
@@ -138,8 +159,73 @@ def test_the_oracles_reward_is_its_likelihood_a_token(model: LSTMSequenceModel) 
     assert OracleReward(model)(sequences).tolist() == pytest.approx(expected)
 
 
+def test_the_oracles_reward_of_one_token_and_of_none(model: LSTMSequenceModel) -> None:
+    sequences = torch.tensor([[1, 3, 3], [3, 3, 3]])
+    expected = [model.log_probs(sequences)[0, 0].exp().item(), 1.0]
+    assert OracleReward(model)(sequences).tolist() == pytest.approx(expected)
+
+
 def test_any_callable_is_a_reward_model() -> None:
     assert isinstance(lambda sequences: sequences[:, 0].float(), RewardModel)
+
+
+# States for a checkpoint.
+
+
+class Counting(ConstantReward):
+    """Has a state of its own, and a source of chance."""
+
+    def __init__(self, calls: int, seed: int) -> None:
+        super().__init__()
+        self.calls = calls
+        self.rng = np.random.default_rng(seed)
+
+    def state_dict(self) -> dict[str, int]:
+        return {"calls": self.calls}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        self.calls = state["calls"]
+
+
+def test_a_reward_models_state_is_its_own_and_that_of_its_chance() -> None:
+    stored, fresh = Counting(7, 1), Counting(0, 2)
+    state = reward_state(stored)
+    assert state == {"own": {"calls": 7}, "rng": np.random.default_rng(1).bit_generator.state}
+    load_reward_state(fresh, state)
+    assert fresh.calls == 7
+    assert fresh.rng.random() == stored.rng.random()
+
+
+def test_what_a_reward_model_does_not_have_is_not_in_its_state() -> None:
+    plain = ConstantReward()
+    assert reward_state(plain) == {}
+    load_reward_state(plain, {})
+    plain.rng = "no generator"  # type: ignore[attr-defined]
+    assert reward_state(plain) == {}
+    assert list(reward_state(RandomReward(np.random.default_rng(0)))) == ["rng"]
+
+
+@pytest.mark.parametrize("kind", ["anchored", "shuffled"])
+def test_a_wrapped_reward_models_state_is_that_of_the_one_within_too(model: LSTMSequenceModel, kind: str) -> None:
+    def wrapped(calls: int, anchor_scale: float) -> AnchoredReward | ShuffledReward:
+        within = Counting(calls, calls)
+        if kind == "shuffled":
+            return ShuffledReward(within, np.random.default_rng(calls))
+        anchor = copy.deepcopy(model)
+        with torch.no_grad():
+            anchor.output.bias.mul_(anchor_scale)
+        return AnchoredReward(within, model, anchor, weight=0.5)
+
+    stored, fresh = wrapped(7, 2.0), wrapped(0, 1.0)
+    expected = reward_state(stored.reward_model)
+    state = stored.state_dict()
+    assert state["reward_model"] == expected
+    assert set(state) == ({"anchor", "reward_model"} if kind == "anchored" else {"reward_model"})
+    fresh.load_state_dict(state)
+    assert fresh.reward_model.calls == 7  # type: ignore[attr-defined]
+    assert reward_state(fresh.reward_model) == expected
+    if isinstance(fresh, AnchoredReward) and isinstance(stored, AnchoredReward):
+        assert torch.equal(fresh.anchor.output.bias, stored.anchor.output.bias)
 
 
 # Null rewards.
@@ -205,6 +291,9 @@ def test_a_random_reward_is_uniform_and_does_not_know_the_sequence() -> None:
     reward = RandomReward(np.random.default_rng(0))
     same = torch.zeros(20_000, 3, dtype=torch.int64)
     rewards = reward(same).double()
+    expected = np.random.default_rng(0).random(20_000, dtype=np.float32)  # the single-precision stream
+    np.testing.assert_array_equal(rewards.numpy(), expected.astype(np.float64))
+    assert reward(same[:1]).dtype == torch.float32
     assert rewards.min() >= 0
     assert rewards.max() < 1
     assert abs(rewards.mean() - 0.5) < 4 * np.sqrt(1 / 12 / 20_000)
@@ -370,3 +459,30 @@ def test_what_is_not_a_finite_number_a_sequence_is_refused(
 ) -> None:
     with pytest.raises(error, match=message):
         score_sequences(lambda sequences: returned, SEQUENCES[:2])
+
+
+def named_reward(sequences: Tensor) -> Tensor:
+    return torch.zeros(3)
+
+
+class NamedReward:
+    def __call__(self, sequences: Tensor) -> Tensor:
+        return torch.full((2,), float("nan"))
+
+
+class ListReward:
+    def __call__(self, sequences: Tensor) -> list[str]:
+        return ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("reward_model", "error", "name"),
+    [
+        (named_reward, ValueError, "named_reward"),
+        (NamedReward(), ValueError, "NamedReward"),
+        (ListReward(), TypeError, "ListReward"),
+    ],
+)
+def test_a_refused_reward_model_is_named(reward_model: RewardModel, error: type[Exception], name: str) -> None:
+    with pytest.raises(error, match=rf"; the reward model is {name}$"):
+        score_sequences(reward_model, SEQUENCES[:2])

@@ -104,6 +104,25 @@ def test_a_delayed_copy_takes_running_statistics_as_they_are(model: LSTMSequence
     assert delayed.model.running_mean.tolist() == [3.0, 3.0]
 
 
+def test_a_copy_of_rate_zero_forgets_even_parameters_that_are_not_finite(model: LSTMSequenceModel) -> None:
+    policy = DelayedCopy(model)
+    with torch.no_grad():
+        policy.model.output.bias.fill_(float("nan"))
+    policy.follow(model)
+    assert torch.equal(parameters_of(policy.model), parameters_of(model))
+
+
+@pytest.mark.parametrize("kind", ["parameter", "buffer"])
+def test_a_generator_of_another_shape_is_not_followed(model: LSTMSequenceModel, kind: str) -> None:
+    policy = DelayedCopy(model)
+    if kind == "parameter":
+        model.add_module("another", torch.nn.Linear(1, 1))  # behind the parameters that both have
+    else:
+        model.register_buffer("another", torch.zeros(1))
+    with pytest.raises(ValueError, match="zip"):
+        policy.follow(model)
+
+
 def test_a_delayed_copy_draws_from_the_models_distribution(model: LSTMSequenceModel) -> None:
     shares = next_token_shares(DelayedCopy(model), [2, 0])
     np.testing.assert_allclose(shares, exact_next_token(model, torch.tensor([2, 0])), atol=2e-4)
@@ -140,6 +159,7 @@ def test_a_trigram_looks_two_tokens_back() -> None:
     np.testing.assert_allclose(after_1_1, 0.5 * np.array([1, 1, 1, 0]) / 3 + 0.5 * bigram, atol=3e-4)
 
 
+@pytest.mark.filterwarnings("error")
 def test_a_backoff_of_one_is_uniform() -> None:
     np.testing.assert_allclose(next_token_shares(NGramPolicy(DATA, 4, 2, 1.0), [1]), [0.25] * 4, atol=1e-4)
 
@@ -158,6 +178,37 @@ def test_the_places_of_a_context_are_drawn_in_the_order_of_the_data() -> None:
     policy = NGramPolicy(tokens, 50, order=1, backoff=1e-9)
     uniforms = grid(2000).double().float()
     assert torch.equal(policy.draw(policy.initial_state(1), uniforms), tokens)
+
+
+def test_the_places_of_each_context_too() -> None:
+    tokens = torch.from_numpy(np.random.default_rng(0).integers(0, 3, (1, 3000)))
+    row = [0, *tokens[0].tolist()]
+    policy = NGramPolicy(tokens, 3, order=2, backoff=1e-9)
+    for context in range(3):
+        followed_by = [after for before, after in zip(row, row[1:], strict=False) if before == context]
+        drawn = policy.draw((torch.tensor([[context]]),), grid(len(followed_by)))
+        assert drawn[0].tolist() == followed_by
+
+
+@pytest.mark.parametrize("changed", [0, 1, 36, 37])
+def test_long_contexts_that_differ_in_one_token_are_not_confused(changed: int) -> None:
+    """38 digits in base 3: only whole numbers of 61 bits keep them apart."""
+    contexts = torch.tensor([[1] * 38, [1] * 38])
+    contexts[1, changed] = 0
+    sequences = torch.cat([contexts, torch.tensor([[0], [1]])], dim=1)
+    policy = NGramPolicy(sequences, 2, order=39, backoff=1e-6)
+    assert policy.draw((contexts,), grid(50).expand(2, -1)).tolist() == [[0] * 50, [1] * 50]
+
+
+def test_contexts_of_the_same_tokens_in_another_order_are_not_confused() -> None:
+    contexts = torch.tensor([[0, 1], [1, 0]])
+    policy = NGramPolicy(torch.cat([contexts, torch.tensor([[0], [1]])], dim=1), 2, order=3, backoff=1e-6)
+    assert policy.draw((contexts,), grid(50).expand(2, -1)).tolist() == [[0] * 50, [1] * 50]
+
+
+def test_a_uniform_that_equals_the_backoff_takes_the_first_place() -> None:
+    policy = NGramPolicy(torch.tensor([[2, 0, 1]]), 3, order=1, backoff=0.25)
+    assert policy.draw(policy.initial_state(1), torch.tensor([[0.25, 0.0]])).tolist() == [[2, 0]]
 
 
 def test_contexts_have_numbers_as_long_as_they_fit_63_bits() -> None:
@@ -199,7 +250,7 @@ def test_the_least_that_is_allowed_works() -> None:
 
 @pytest.mark.parametrize("rate", [-0.1, 1.1])
 def test_a_rate_outside_zero_to_one_is_refused(model: LSTMSequenceModel, rate: float) -> None:
-    with pytest.raises(ValueError, match=f"rate={rate}"):
+    with pytest.raises(ValueError, match=f"^rate={rate} must .*; 0 copies the generator, 1 never follows it$"):
         DelayedCopy(model, rate)
 
 
@@ -333,3 +384,12 @@ def test_no_prefixes_have_an_empty_state(model: LSTMSequenceModel) -> None:
 def test_no_samples_are_an_empty_table() -> None:
     assert sample_sequences(UniformPolicy(3), 0, 4, np.random.default_rng(0)).dtype == torch.int64
     assert sample_sequences(UniformPolicy(3), 0, 4, np.random.default_rng(0)).shape == (0, 4)
+
+
+def test_samples_live_where_the_policy_does_whatever_the_default_device(model: LSTMSequenceModel) -> None:
+    expected = sample_sequences(model, 20, 3, np.random.default_rng(1), eos_token=2)
+    with torch.device("meta"):
+        samples = sample_sequences(model, 20, 3, np.random.default_rng(1), eos_token=2)
+        none = sample_sequences(model, 0, 3, np.random.default_rng(1))
+    assert torch.equal(samples, expected)
+    assert none.device.type == "cpu"

@@ -35,7 +35,7 @@ CASES = [(1, 3, 1, 0.5), (7, 70, 5, 1.0), (10, 65, 4, 40.0), (4, 1, 2, 1.0)]  # 
 
 @pytest.mark.usefixtures("small_blocks")
 @pytest.mark.parametrize(("rows", "vocab_size", "hidden_size", "std"), CASES)
-@pytest.mark.parametrize("temperature", [1.0, 0.5, 1.7])
+@pytest.mark.parametrize("temperature", [1.0, 0.5, 1.7, 2.0])
 def test_log_probs_equal_plain_log_softmax(
     rows: int, vocab_size: int, hidden_size: int, std: float, temperature: float
 ) -> None:
@@ -100,6 +100,7 @@ def test_a_literal_log_probability() -> None:
     assert log_probs.tolist() == pytest.approx([-0.3132617, -1.3132617], abs=1e-6)
 
 
+@pytest.mark.filterwarnings("error")  # PyTorch warns where a block does not have its place in the buffer
 def test_blocks_cover_all_rows_once_and_append_columns_of_no_mass(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(output_layer._BLOCK_BYTES, "cpu", 4 * 128 * 3)  # three rows a block
     layer = random_layer(4, 100, 1.0)
@@ -133,6 +134,12 @@ def test_the_bound_on_logits_is_the_longest_weights_times_the_longest_state(boun
     assert (shift is not None) is shifted
 
 
+def test_a_bound_of_exactly_60_is_no_longer_safe() -> None:
+    weight, bias = torch.tensor([[8.0, 0.0, 0.0]]), torch.tensor([6.0])
+    ((_, _, shift),) = exp_logit_blocks(torch.tensor([[5.0, 3.0, 1.0]]), weight, bias)
+    assert shift is not None
+
+
 def test_the_shift_is_each_rows_largest_logit() -> None:
     weight, bias = torch.tensor([[100.0], [-100.0]]), torch.zeros(2)
     ((_, mass, shift),) = exp_logit_blocks(torch.tensor([[1.0], [-2.0]]), weight, bias)
@@ -162,6 +169,8 @@ def test_a_float64_part_makes_float64_and_anything_else_float32(first: torch.dty
     assert log_probs.dtype == expected
     value = layer.weighted_log_likelihood(hidden, targets, weights.double())
     assert value.dtype == expected
+    value.backward()
+    assert layer.weight.grad.dtype == layer.bias.grad.dtype == second
     plain = torch.log_softmax(hidden.double() @ layer.weight.double().t() + layer.bias.double(), dim=1)
     torch.testing.assert_close(log_probs.double(), plain[torch.arange(5), targets], rtol=1e-5, atol=1e-5)
     assert value.item() == pytest.approx((weights * log_probs).sum().item(), rel=1e-5)
@@ -213,8 +222,10 @@ def test_a_temperature_that_is_not_a_positive_number_is_refused(temperature: flo
 
 def test_a_temperature_outside_the_range_of_float32_is_refused_and_its_ends_are_not() -> None:
     for temperature in (0.99e-3, 1.01e3):
-        with pytest.raises(ValueError, match=r"^temperature=.* must lie in \[0\.001, 1000\].*1 samples the model"):
+        with pytest.raises(ValueError, match=r"^temperature=.* must lie in \[0\.001, 1000\]; ") as caught:
             check_temperature(temperature)
+        hint = "1 samples the model itself; the likeliest tokens alone are what predict(deterministic=True) gives"
+        assert str(caught.value).endswith(f"; {hint}")
     check_temperature(1e-3)
     check_temperature(1e3)
 
@@ -225,3 +236,13 @@ def test_parameters_are_normal_with_the_given_deviation() -> None:
     assert layer.weight.mean().item() == pytest.approx(0.0, abs=0.005)
     assert layer.bias.std().item() == pytest.approx(0.1, rel=0.2)
     assert layer.bias.mean().item() == pytest.approx(0.0, abs=0.02)
+
+
+def test_parameters_come_from_the_generator_alone() -> None:
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    first, again, other = (random_layer(3, 5, 1.0, seed) for seed in (1, 1, 2))
+    assert torch.equal(torch.get_rng_state(), before)
+    for name in ("weight", "bias"):
+        assert torch.equal(getattr(first, name), getattr(again, name))
+        assert not torch.equal(getattr(first, name), getattr(other, name))

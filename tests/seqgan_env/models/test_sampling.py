@@ -193,6 +193,43 @@ def test_a_logit_of_minus_infinity_is_a_token_that_is_never_drawn(vocab_size: in
         draw_from_logits(torch.full((1, vocab_size), -torch.inf), torch.rand(1, 1))
 
 
+@pytest.mark.parametrize("width", [5, 64, 65, 128, 192])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("place", [0, -1])
+def test_masses_that_are_not_finite_are_an_error_wherever_they_stand(width: int, value: float, place: int) -> None:
+    masses = torch.nn.functional.pad(torch.ones(3, width), (0, -width % 64 if width > 64 else 0))
+    masses[1, place] = value
+    with pytest.raises(ValueError, match="NaN, infinite or all 0"):
+        draw_from_masses(masses, torch.rand(3, 2))
+
+
+def test_all_mass_may_stand_in_one_segment() -> None:
+    for token in (5, 70, 190):
+        masses = torch.zeros(1, 192)
+        masses[0, token] = 1.0
+        assert draw_from_masses(masses, torch.tensor([[0.0, 0.5, BELOW_ONE]])).tolist() == [[token] * 3]
+
+
+@pytest.mark.parametrize("width", [64, 128])
+@pytest.mark.parametrize("masses_type", [torch.float32, torch.float64])
+@pytest.mark.parametrize("uniforms_type", [torch.float32, torch.float64])
+def test_masses_and_uniforms_may_be_of_two_types(
+    width: int, masses_type: torch.dtype, uniforms_type: torch.dtype
+) -> None:
+    uniforms = (torch.arange(width, dtype=uniforms_type) + 0.5) / width
+    tokens = draw_from_masses(torch.ones(1, width, dtype=masses_type), uniforms[None])
+    assert tokens.tolist() == [list(range(width))]
+
+
+def test_tokens_are_drawn_where_the_states_are_whatever_the_default_device() -> None:
+    layer, hidden, uniforms = layer_with(1.0, 100), torch.ones(2, 8), torch.rand(2, 3)
+    expected = draw_tokens(layer, hidden, uniforms)
+    with torch.device("meta"):
+        tokens = draw_tokens(layer, hidden, uniforms)
+    assert tokens.device.type == "cpu"
+    assert torch.equal(tokens, expected)
+
+
 @pytest.mark.parametrize("width", [5, 64, 128])
 def test_masses_of_zero_are_an_error(width: int) -> None:
     masses = torch.ones(3, width)
