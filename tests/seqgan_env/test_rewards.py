@@ -124,7 +124,9 @@ def test_the_best_generator_for_an_anchored_reward_is_the_tilted_anchor(model: L
 
 @pytest.mark.parametrize("weight", [0.0, -1.0, float("nan")])
 def test_an_anchor_without_weight_is_refused(model: LSTMSequenceModel, weight: float) -> None:
-    with pytest.raises(ValueError, match=f"^weight={weight} must be above 0.*; without an anchor use the reward") as caught:
+    with pytest.raises(
+        ValueError, match=f"^weight={weight} must be above 0.*; without an anchor use the reward"
+    ) as caught:
         AnchoredReward(ConstantReward(), model, model, weight)
     assert str(caught.value).endswith("; without an anchor use the reward model itself")
 
