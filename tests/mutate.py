@@ -40,8 +40,8 @@ MODULES = {
     "agents/adversary.py": ["agents/test_adversary.py"],
     "agents/runs/checkpoints.py": ["agents/runs/test_checkpoints.py"],
 }
-# Tests that are not run, by a part of their name. A limit of seconds fails on a busy machine, whatever the mutant. Whole
-# games take minutes, and files alone show what is wrong with a file. A warning points past frames that mutmut adds.
+# Tests that are not run, by a part of their name. A limit of seconds fails on a busy machine, whatever the mutant.
+# Whole games take minutes, and files alone show what is wrong with a file. mutmut adds frames that a warning points at.
 LEFT_OUT = {
     "seqgan_env/measures/bleu.py": "fraction_of_a_second",
     "agents/reinforce.py": "points_at_the_caller",
@@ -147,16 +147,35 @@ def described(module: str, name: str) -> Mutant:
     return Mutant(module, function, "\n".join(before), "\n".join(after))
 
 
-def equivalent_mutants(text: str) -> set[Mutant]:
-    """What `equivalent_mutants.txt` lists: "# reason", then for each mutant its place, "- before" and "+ after"."""
-    found: set[Mutant] = set()
+@dataclass(frozen=True)
+class Equivalent:
+    """What `equivalent_mutants.txt` lists: single mutants, and changes of text that no test can see in any place."""
+
+    mutants: set[Mutant]
+    changes: list[tuple[str, str]]
+
+    def __contains__(self, mutant: Mutant) -> bool:
+        old, new = mutant.before, mutant.after
+        return mutant in self.mutants or any(
+            old[:at] + after + old[at + len(before) :] == new
+            for before, after in self.changes
+            for at in range(len(old))
+            if old.startswith(before, at)
+        )
+
+
+def equivalent_mutants(text: str) -> Equivalent:
+    """Read "# reason", then lines "* before => after", or a mutant's place with lines "- before" and "+ after"."""
+    found = Equivalent(set(), [])
     for block in text.split("\n\n"):
         lines = [line for line in block.splitlines() if line and not line.startswith("#")]
-        if lines:
+        if lines and lines[0].startswith("* "):
+            found.changes.extend((line[2:].split(" => ")[0], line[2:].split(" => ")[1]) for line in lines)
+        elif lines:
             module, function = lines[0].split(" ")
             before = "\n".join(line[2:] for line in lines if line.startswith("- "))
             after = "\n".join(line[2:] for line in lines if line.startswith("+ "))
-            found.add(Mutant(module, function, before, after))
+            found.mutants.add(Mutant(module, function, before, after))
     return found
 
 

@@ -118,13 +118,13 @@ def test_settings_of_a_run_out_of_range_are_refused(changes: dict[str, Any], mes
     ],
 )  # fmt: skip
 def test_a_discount_that_does_not_fit_is_explained(mode: str, gamma: float, why: str, task: Task) -> None:
-    with pytest.warns(UserWarning) as caught:
+    with pytest.warns(UserWarning, match=r"^gamma=") as caught:
         agent_of(task, mode, gamma=gamma)
     assert [str(one.message) for one in caught] == [f"gamma={gamma} with reward_mode={mode!r}: {why}"]
 
 
 def test_the_warning_of_a_discount_points_at_the_caller(task: Task) -> None:
-    with pytest.warns(UserWarning) as caught:
+    with pytest.warns(UserWarning, match=r"^gamma=") as caught:
         REINFORCE("LSTMPolicy", toy_env(task), gamma=0.0, device="cpu")
     assert caught[0].filename == __file__
 

@@ -140,7 +140,7 @@ def test_an_anchor_has_no_gradient(model: LSTMSequenceModel) -> None:
 def test_a_constant_reward_is_the_same_for_every_sequence() -> None:
     assert ConstantReward()(SEQUENCES).tolist() == [0.5] * 27
     assert ConstantReward(2.0)(SEQUENCES[:2]).tolist() == [2.0, 2.0]
-    with pytest.raises(ValueError, match="^value=nan"):
+    with pytest.raises(ValueError, match=r"^value=nan"):
         ConstantReward(float("nan"))
 
 

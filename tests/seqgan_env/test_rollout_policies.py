@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -185,7 +187,7 @@ def test_the_places_of_each_context_too() -> None:
     row = [0, *tokens[0].tolist()]
     policy = NGramPolicy(tokens, 3, order=2, backoff=1e-9)
     for context in range(3):
-        followed_by = [after for before, after in zip(row, row[1:], strict=False) if before == context]
+        followed_by = [after for before, after in itertools.pairwise(row) if before == context]
         drawn = policy.draw((torch.tensor([[context]]),), grid(len(followed_by)))
         assert drawn[0].tolist() == followed_by
 
