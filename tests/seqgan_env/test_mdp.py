@@ -13,7 +13,7 @@ from seqgan_env.models.sequence_models import LSTMSequenceModel
 from seqgan_env.rewards import DiscriminatorReward, RandomReward
 from seqgan_env.rollout_policies import DelayedCopy, UniformPolicy
 from seqgan_env.tasks.task import Task
-from seqgan_env.tasks.toy import toy_task
+from seqgan_env.tasks.toy import enumerate_sequences, toy_task
 from tests.toy_world import (
     DigitsReward,
     PointPolicy,
@@ -352,6 +352,7 @@ def test_a_reward_given_by_name_draws_anew_from_the_seed(task: Task) -> None:
     before = rng.bit_generator.state
     mdp.seed_reward_model(rng)
     assert rng.bit_generator.state == before
+    assert rng.bit_generator.seed_seq.n_children_spawned == 1
     assert mdp.reward_model(torch.zeros(1, 3)).item() != np.random.default_rng(3).random(dtype=np.float32)
 
 
@@ -432,7 +433,19 @@ def test_what_info_holds_at_the_end_depends_on_the_task(reward_mode: str) -> Non
     assert type(nll) is float
     assert plain.oracle is not None
     log_probs = plain.oracle.log_probs(torch.tensor([[1, 2, 0]])).double()
-    assert nll == -log_probs.sum().item() / 3  # summed in float64
+    assert nll == -log_probs.sum().item() / 3
+
+
+def test_an_oracles_nats_are_summed_in_float64() -> None:
+    task = toy_task()
+    assert task.oracle is not None
+    everything = enumerate_sequences(3, 3)
+    mdp = SequenceMDP(task, 27, reward_model="constant", reward_mode="terminal")
+    play(mdp, everything.t().tolist())
+    log_probs = task.oracle.log_probs(everything).numpy()
+    expected = -log_probs.astype(np.float64).sum(axis=1) / 3
+    assert mdp.end_info(mdp.finished)["oracle_nll"] == expected.tolist()
+    assert (-log_probs.sum(axis=1) / 3 != expected).any()  # float32 sums would show
 
 
 def test_whole_sequences_end_at_the_horizon_or_at_eos() -> None:
@@ -470,3 +483,48 @@ def test_a_finished_row_is_named_and_rows_that_do_not_step_are_not_looked_at(eos
         mdp.step(np.zeros(3), generators(3))
     with pytest.raises(ValueError, match=r"^actions have shape \(2,\), expected \(3,\), one token per sequence$"):
         mdp.step(np.zeros(2, dtype=int), generators(3))
+
+
+def test_completions_of_the_search_end_at_eos(eos_task: Task) -> None:
+    mdp = SequenceMDP(eos_task, 1, reward_model=DigitsReward(), rollout_policy=SuccessorPolicy(4), n_rollouts=2)
+    assert mdp.step(np.array([1]), generators(1)).tolist() == [12344]  # 1, 2, then EOS = 3, then PAD = 4
+
+
+@pytest.mark.parametrize("vocab_size", [1, 3])
+def test_rows_that_do_not_step_keep_their_state(vocab_size: int) -> None:
+    """Row 1 waits while row 0 steps, and then completes as if it had not waited."""
+    model = LSTMSequenceModel(vocab_size, 4, 5, init_std=2.0, seed=11)
+    task, token = toy_task(vocab_size, 4), vocab_size - 1
+    waits, steps = (
+        SequenceMDP(task, 2, reward_model=TableReward(vocab_size, 4), rollout_policy=model) for _ in range(2)
+    )
+    for mdp in (waits, steps):
+        mdp.step(np.array([0, token]), generators(2))
+    waits.step(np.array([token, 0]), generators(2, 3), np.array([True, False]))
+    values = [mdp.step(np.array([0, token]), generators(2, 5))[1] for mdp in (waits, steps)]
+    assert values[0] == values[1]
+    assert (waits.lengths.tolist(), steps.lengths.tolist()) == ([3, 2], [2, 2])
+
+
+def test_neither_a_reset_of_some_rows_nor_a_failed_reward_makes_states_anew() -> None:
+    policy, reward = SuccessorPolicy(5), FailingOnce(5, 4)
+    mdp = SequenceMDP(toy_task(5, 4), 3, reward_model=reward, rollout_policy=policy, n_rollouts=2)
+    for _ in range(2):
+        mdp.step(np.array([0, 1, 2]), generators(3))
+    mdp.reset(np.array([True, False, False]))
+    policy.advanced_rows.clear()
+    mdp.step(np.array([0, 1, 2]), generators(3))
+    assert policy.advanced_rows == [3, 2, 2]  # the prefixes once, then what row 0 lacks
+    reward.fails = True
+    with pytest.raises(KeyboardInterrupt):
+        mdp.step(np.array([0, 1, 2]), generators(3))
+    policy.advanced_rows.clear()
+    mdp.step(np.array([0, 1, 2]), generators(3))
+    assert policy.advanced_rows == [3, 2]
+
+
+def test_a_reward_model_given_by_name_is_made_for_the_task(task: Task) -> None:
+    mdp = SequenceMDP(task, 1, reward_model="oracle", reward_mode="terminal")
+    assert task.oracle is not None
+    expected = float(task.oracle.log_probs(torch.tensor([[0, 1, 2]])).mean().exp())
+    assert play(mdp, [[0], [1], [2]])[:, 0].tolist() == pytest.approx([0.0, 0.0, expected])
