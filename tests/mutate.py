@@ -152,25 +152,25 @@ class Equivalent:
     """What `equivalent_mutants.txt` lists: single mutants, and changes of text that no test can see in any place."""
 
     mutants: set[Mutant]
-    changes: list[tuple[str, str]]
+    changes: list[tuple[str, str, str]]  # module or "", text before, text after
 
     def __contains__(self, mutant: Mutant) -> bool:
         old, new = mutant.before, mutant.after
         return mutant in self.mutants or any(
             old[:at] + after + old[at + len(before) :] == new
-            for before, after in self.changes
+            for module, before, after in self.changes
             for at in range(len(old))
-            if old.startswith(before, at)
+            if old.startswith(before, at) and module in ("", mutant.module)
         )
 
 
 def equivalent_mutants(text: str) -> Equivalent:
-    """Read "# reason", then lines "* before => after", or a mutant's place with lines "- before" and "+ after"."""
+    """Read "# reason", then lines "* module before => after", or a mutant's place, "- before" and "+ after"."""
     found = Equivalent(set(), [])
     for block in text.split("\n\n"):
         lines = [line for line in block.splitlines() if line and not line.startswith("#")]
         if lines and lines[0].startswith("* "):
-            found.changes.extend((line[2:].split(" => ")[0], line[2:].split(" => ")[1]) for line in lines)
+            found.changes.extend(_change(line[2:]) for line in lines)
         elif lines:
             module, function = lines[0].split(" ")
             before = "\n".join(line[2:] for line in lines if line.startswith("- "))
@@ -182,6 +182,13 @@ def equivalent_mutants(text: str) -> Equivalent:
 def survivors(module: str, killed: set[int]) -> dict[str, int | None]:
     """Name and status of each mutant whose status is none of `killed`; equivalent ones are among them."""
     return {name: status for name, status in outcomes(module).items() if status not in killed}
+
+
+def _change(line: str) -> tuple[str, str, str]:
+    """ "module before => after" or "before => after" in its three parts."""
+    before, _, after = line.partition(" => ")
+    module, _, rest = before.partition(" ")
+    return (module, rest, after) if module in MODULES else ("", before, after)
 
 
 def report(modules: list[str]) -> bool:
