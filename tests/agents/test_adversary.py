@@ -103,6 +103,11 @@ def test_every_batch_is_half_real_and_every_sequence_is_used_once(batch_size: in
     assert loss == pytest.approx(np.log(2))  # every logit is 0
 
 
+def test_real_and_generated_sequences_must_be_as_many() -> None:
+    with pytest.raises(ValueError, match="zip"):
+        adversary_of(FirstToken(), batch_size=2).epoch(numbered(3), numbered(9))
+
+
 def test_real_and_generated_sequences_are_shuffled_apart_and_anew() -> None:
     discriminator = FirstToken()
     adversary = adversary_of(discriminator)
@@ -215,6 +220,8 @@ def test_a_report_by_hand() -> None:
         ([1.0, 1.0], [True, True], 10, 0.0),  # 1 falls in the last bin
         ([0.95, 0.85], [True, False], 10, (0.05 + 0.85) / 2),  # bins of a tenth
         ([0.95, 0.85], [True, False], 5, 0.8 / 2),  # both in the last fifth
+        ([1.0, 0.95], [False, True], 10, 0.95 / 2),  # 1 is in the bin below it
+        ([0.05, 0.095], [True, False], 10, 0.855 / 2),  # both in the first tenth
         ([0.0, 0.05, 0.1], [True, False, False], 10, (0.95 + 0.1) / 3),  # a bin has its lower end
     ],
 )

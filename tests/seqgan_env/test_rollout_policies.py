@@ -209,8 +209,8 @@ def test_contexts_of_the_same_tokens_in_another_order_are_not_confused() -> None
 
 
 def test_a_uniform_that_equals_the_backoff_takes_the_first_place() -> None:
-    policy = NGramPolicy(torch.tensor([[2, 0, 1]]), 3, order=1, backoff=0.25)
-    assert policy.draw(policy.initial_state(1), torch.tensor([[0.25, 0.0]])).tolist() == [[2, 0]]
+    policy = NGramPolicy(torch.tensor([[1, 0, 2]]), 3, order=1, backoff=0.25)
+    assert policy.draw(policy.initial_state(1), torch.tensor([[0.25, 0.0]])).tolist() == [[1, 0]]
 
 
 def test_contexts_have_numbers_as_long_as_they_fit_63_bits() -> None:

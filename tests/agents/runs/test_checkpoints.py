@@ -324,11 +324,28 @@ def test_what_is_stored_goes_to_the_part_that_it_belongs_to() -> None:
         def load_pretraining(self, state: Any) -> None:
             self.loaded["pretraining"] = state
 
+        def state_dict(self) -> dict[str, Any]:
+            return {"weight": torch.ones(1), "epochs": 3}
+
+    tensors, plain = snapshot(Part())  # type: ignore[arg-type]
+    assert (list(tensors), plain) == (["weight"], {"weight": {"$tensor": "weight"}, "epochs": 3})
     for restores, name in ((restore, "everything"), (restore_pretraining, "pretraining")):
         part: Any = Part()
         tensor = torch.ones(1)
         restores(part, {"x": tensor}, {"weight": {"$tensor": "x"}, "epochs": 3})
         assert part.loaded == {name: {"weight": tensor, "epochs": 3}}
+
+
+def test_where_nothing_could_be_written_aside_the_error_is_the_writers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise PermissionError(errno.EACCES, "no")
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(PermissionError, match="no"):
+        write_atomically(tmp_path / "file", b"content")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_only_the_tensors_that_are_wanted_are_read(tmp_path: Path) -> None:
