@@ -26,6 +26,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "build" / "mutation"
 EQUIVALENT = Path(__file__).with_name("equivalent_mutants.txt")
+GPU_ALONE = "# ON A GPU ALONE."  # begins the reason of mutants that only a GPU can show
 # Each module and the tests that mirror it.
 MODULES = {
     "seqgan_env/measures/likelihood.py": ["seqgan_env/measures/test_likelihood.py"],
@@ -192,18 +193,24 @@ def _change(line: str) -> tuple[str, str, str]:
 
 
 def report(modules: list[str]) -> bool:
-    """Print the mutants to look at and the table; whether every mutant is killed or equivalent."""
-    equivalent = equivalent_mutants(EQUIVALENT.read_text(encoding="utf-8"))
+    """Print the mutants to look at and the table; whether every mutant is killed or listed."""
+    blocks = EQUIVALENT.read_text(encoding="utf-8").split("\n\n")
+    gpu_alone = equivalent_mutants("\n\n".join(block for block in blocks if block.startswith(GPU_ALONE)))
+    equivalent = equivalent_mutants("\n\n".join(block for block in blocks if not block.startswith(GPU_ALONE)))
     rows = []
     for module in modules:
         statuses, alive = outcomes(module), survivors(module, KILLED | TIMED_OUT)
-        left = {name: status for name, status in alive.items() if described(module, name) not in equivalent}
+        mutants = {name: described(module, name) for name in alive}
+        on_gpu = {name for name, mutant in mutants.items() if mutant in gpu_alone}
+        same = {name for name, mutant in mutants.items() if mutant in equivalent} - on_gpu
+        left = {name: status for name, status in alive.items() if name not in on_gpu | same}
         for name, status in left.items():
             why = {None: "not tried", 0: "survived"} | dict.fromkeys(NO_TESTS, "no test runs it")
-            print(f"\n# {name}: {why.get(status, f'status {status}')}\n{described(module, name)}")
+            print(f"\n# {name}: {why.get(status, f'status {status}')}\n{mutants[name]}")
         killed, late = len(statuses) - len(alive), sum(status in TIMED_OUT for status in statuses.values())
-        rows.append((module, len(statuses), killed, late, len(alive) - len(left), len(left)))
-    print("\n| module | mutants | killed | of these by time | equivalent | survived |\n|---|---|---|---|---|---|")
+        rows.append((module, len(statuses), killed, late, len(same), len(on_gpu), len(left)))
+    print("\n| module | mutants | killed | of these by time | equivalent | on a GPU alone | survived |")
+    print("|---|---|---|---|---|---|---|")
     for row in rows:
         print("| " + " | ".join(map(str, row)) + " |")
     return all(row[-1] == 0 for row in rows)
