@@ -59,6 +59,7 @@ def test_settings_reach_sb3(task: Task) -> None:
     assert (agent.vf_coef, agent.ent_coef, agent.max_grad_norm) == (0.25, 0.125, 3.0)
     assert agent.rollout_buffer.buffer_size == 5
     assert agent.rollout_buffer.gae_lambda == 1.0
+    assert agent_of(task, device="meta", _init_setup_model=False).device.type == "meta"
 
 
 @pytest.mark.parametrize(
