@@ -10,7 +10,7 @@ import ast
 import functools
 import inspect
 import textwrap
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import fields, is_dataclass, make_dataclass, replace
 from typing import Annotated, Any, get_type_hints
 
@@ -114,6 +114,13 @@ def _field_texts(cls: type) -> dict[str, str]:
             if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name) and is_text:
                 texts[statement.target.id] = " ".join(str(below.value.value).split())  # type: ignore[attr-defined]
     return texts
+
+
+def first_paragraph(command: Callable[..., None], arguments: Sequence[str]) -> str | None:
+    """A command's line in the list of all commands; None for the command that is called, whose help has the whole."""
+    if command.__name__ in arguments[:1]:
+        return None
+    return (inspect.getdoc(command) or "").split("\n\n")[0]
 
 
 def deferred(command: Callable[..., None]) -> Callable[..., Callable[[], None]]:

@@ -19,7 +19,7 @@ from importlib.metadata import version
 from tyro.extras import SubcommandApp
 
 from agents.command.errors import complain, warn
-from agents.command.forms import deferred
+from agents.command.forms import deferred, first_paragraph
 from agents.command.import_path import demote_current_folder
 from agents.command.show import evaluate, plot, sample
 from agents.command.studies import add_studies
@@ -44,8 +44,8 @@ def build_app(arguments: Sequence[str], show_all: bool = True) -> SubcommandApp:
     app = SubcommandApp()
     add_train(app, arguments, show_all)
     for command in (evaluate, sample, plot, watch):
-        app.command(deferred(command))
-    add_studies(app, show_all)
+        app.command(deferred(command), help=first_paragraph(command, arguments))
+    add_studies(app, arguments, show_all)
     return app
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,7 +12,7 @@ from tyro.conf import Positional, arg
 from tyro.extras import SubcommandApp
 
 from agents.command.errors import complain, expect_writable_folder, warn
-from agents.command.forms import deferred, form_of, read_form
+from agents.command.forms import deferred, first_paragraph, form_of, read_form
 from agents.runs.console import TerminalConsole
 from agents.runs.stopping import exit_status
 from agents.studies.comparison import ComparisonOptions
@@ -27,8 +27,14 @@ _COMPARE_SHOWN = ("task", "learners", "seeds", "out", "workers", "fast")
 _MORE = "This shows the most common options. --help-all shows all of them."
 
 
-def add_studies(app: SubcommandApp, show_all: bool) -> None:
-    """Add `reproduce` and `compare`; help shows all options, or the most common."""
+def add_studies(app: SubcommandApp, arguments: Sequence[str], show_all: bool) -> None:
+    """Add `reproduce` and `compare`.
+
+    Args:
+        app: the command's parser.
+        arguments: the command line; the help of the command that it calls is whole.
+        show_all: whether help shows all options, or the most common.
+    """
     reproduction, comparison = ReproductionOptions(), ComparisonOptions()
     reproduction_form = form_of(reproduction, None if show_all else _REPRODUCE_SHOWN)
     comparison_form = form_of(comparison, None if show_all else _COMPARE_SHOWN)
@@ -60,8 +66,8 @@ def add_studies(app: SubcommandApp, show_all: bool) -> None:
         "Train other libraries' learners side by side with their tuned settings: curves over seeds, and where each "
         f"ends.\n\nThe same command goes on after an interruption and computes nothing twice.{more}"
     )
-    app.command(deferred(reproduce))
-    app.command(deferred(compare))
+    for command in (reproduce, compare):
+        app.command(deferred(command), help=first_paragraph(command, arguments))
 
 
 def _run_cells(run: Callable[[Console], GridReport], folder: Path, again: str) -> None:

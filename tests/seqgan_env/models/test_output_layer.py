@@ -224,7 +224,7 @@ def test_a_temperature_outside_the_range_of_float32_is_refused_and_its_ends_are_
     for temperature in (0.99e-3, 1.01e3):
         with pytest.raises(ValueError, match=r"^temperature=.* must lie in \[0\.001, 1000\]; ") as caught:
             check_temperature(temperature)
-        hint = "1 samples the model itself; the likeliest tokens alone are what predict(deterministic=True) gives"
+        hint = "1 samples the model itself; predict(deterministic=True) gives the most likely tokens"
         assert str(caught.value).endswith(f"; {hint}")
     check_temperature(1e-3)
     check_temperature(1e3)
