@@ -293,7 +293,7 @@ def test_a_refusal_names_the_argument() -> None:
 def test_arguments_out_of_range_are_refused() -> None:
     with pytest.raises(ValueError, match="references is empty"):
         BLEU(np.zeros((0, 3), dtype=np.int64), 4)
-    with pytest.raises(ValueError, match="^vocab_size=0 must be at least 1"):
+    with pytest.raises(ValueError, match=r"^vocab_size=0 must be at least 1"):
         BLEU(REFERENCES, 0)
     with pytest.raises(ValueError, match="max_order=0 must be at least 1"):
         BLEU(REFERENCES, 4, 0)
