@@ -11,13 +11,10 @@ from agents.watch.server import serve
 
 
 def watch(run: Positional[Path], port: int | None = None, browser: bool = True) -> None:
-    """Open a local page that follows a run: NLLs, reward, discriminator, samples with the completions behind each Q.
-
-    The run may be in training, interrupted or finished; it is only read. The page is for this machine alone, and needs
-    no network. Stop it with Ctrl-C. Needs seqgan-gym[watch].
+    """Open a local page that follows a run and only reads it; Ctrl-C ends it. Needs seqgan-gym[watch].
 
     Args:
-        run: Run folder.
+        run: Run folder, in training, interrupted or finished.
         port: Port on loopback; by default a free one.
         browser: Open the page at once; otherwise its address is printed.
     """
