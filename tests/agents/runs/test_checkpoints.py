@@ -468,3 +468,27 @@ def test_a_file_is_synced_before_it_takes_the_others_place(tmp_path: Path, monke
     monkeypatch.setattr(os, "replace", lambda *paths: (calls.append("replace"), replace(*paths))[1])
     write_atomically(tmp_path / "file", b"content")
     assert calls == ["fsync", "replace", "fsync"]  # the file, then the folder's entry
+
+
+def test_every_flipped_bit_of_a_file_is_seen(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    tensors = {"x": torch.ones(3), "none": torch.ones(0, 2), "half": torch.tensor(0.1).bfloat16()}
+    write_tensors(path, tensors, {"text": "\u00fc"})
+    content = path.read_bytes()
+    assert read_tensors(path)[1] == {"text": "\u00fc"}
+    for bit in range(8 * len(content)):
+        damaged = bytearray(content)
+        damaged[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match="is not a readable checkpoint"):
+            read_tensors(path)
+
+
+def test_a_flipped_bit_in_the_data_is_seen_although_the_file_can_be_parsed(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    write_tensors(path, {"x": torch.ones(3)}, {})
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="its checksum is wrong, so the file is damaged"):
+        read_tensors(path)
