@@ -44,7 +44,7 @@ def build_app(arguments: Sequence[str], show_all: bool = True) -> SubcommandApp:
     app = SubcommandApp()
     add_train(app, arguments, show_all)
     for command in (evaluate, sample, plot, watch):
-        app.command(deferred(command), help=first_paragraph(command, arguments))
+        app.command(help=first_paragraph(command, arguments))(deferred(command))
     add_studies(app, arguments, show_all)
     return app
 

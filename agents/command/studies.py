@@ -67,7 +67,7 @@ def add_studies(app: SubcommandApp, arguments: Sequence[str], show_all: bool) ->
         f"ends.\n\nThe same command goes on after an interruption and computes nothing twice.{more}"
     )
     for command in (reproduce, compare):
-        app.command(deferred(command), help=first_paragraph(command, arguments))
+        app.command(help=first_paragraph(command, arguments))(deferred(command))
 
 
 def _run_cells(run: Callable[[Console], GridReport], folder: Path, again: str) -> None:
