@@ -6,6 +6,7 @@ The options are read from the constructor's signature. So a new option needs no 
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -116,6 +117,7 @@ def _constructors(kind: str, name: str) -> list[Any]:
     return [value] if inspect.isclass(value) else []
 
 
+@functools.cache
 def _help_texts(constructor: Any) -> dict[str, str]:
     """Argument -> its description in the docstring of a class or of a class that it inherits from."""
     texts: dict[str, str] = {}

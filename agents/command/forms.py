@@ -32,7 +32,7 @@ def form_of(config: Any, shown: Collection[str] | None = None, path: str = "") -
         shown: dotted paths that help shows; None shows all.
         path: where `config` stands, dots between the levels.
     """
-    hints, texts = get_type_hints(type(config)), _field_texts(type(config))
+    hints, texts = get_type_hints(type(config)), _field_texts(config.__class__)
     made: list[tuple[str, Any, Any]] = []
     for field in fields(config):
         value, place = getattr(config, field.name), f"{path}.{field.name}".lstrip(".")
@@ -101,6 +101,7 @@ def _marked(place: str, kind: Any, text: str, shown: Collection[str] | None, is_
     return Annotated[kind, mark, Suppress]
 
 
+@functools.cache
 def _field_texts(cls: type) -> dict[str, str]:
     """Field -> the text below it in the source of a dataclass or of one that it inherits from."""
     texts: dict[str, str] = {}

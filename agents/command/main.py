@@ -27,11 +27,18 @@ from agents.command.train import add_train, grouped
 from agents.command.watch import watch
 from agents.runs.run_folder import RunWarning
 from agents.runs.stopping import exit_status, stopping_signals
+from seqgan_env.envs import expect_known
+from seqgan_env.tasks import TASKS
 from seqgan_env.terminal_text import OutputError, prepare_streams, write_output
 
 _ALL = "--help-all"
 # Lines around a message, on terminals that know box drawing and on others.
 _BOX = re.compile(r"[\u2500-\u257f]+|(?<!\S)[-+|]+(?!\S)|[-+|]{4,}")
+# A box's title whose words the text below it repeats.
+_TITLE = re.compile(r"^(\w[\w ]{7,}?)\s+(?=\1)", re.IGNORECASE)
+
+_ON_RUNS = (evaluate, sample, plot, watch)
+_COMMANDS = ("train", *(command.__name__ for command in _ON_RUNS), "reproduce", "compare")
 
 
 def build_app(arguments: Sequence[str], show_all: bool = True) -> SubcommandApp:
@@ -43,7 +50,7 @@ def build_app(arguments: Sequence[str], show_all: bool = True) -> SubcommandApp:
     """
     app = SubcommandApp()
     add_train(app, arguments, show_all)
-    for command in (evaluate, sample, plot, watch):
+    for command in _ON_RUNS:
         app.command(help=first_paragraph(command, arguments))(deferred(command))
     add_studies(app, arguments, show_all)
     return app
@@ -124,6 +131,7 @@ def _forget_output() -> None:
 
 def _parse_and_run(arguments: Sequence[str], show_all: bool) -> None:
     """Run the subcommand that the arguments name; the parser's complaint, a box of many lines, becomes one line."""
+    _expect_known_command(arguments)
     app = build_app(arguments, show_all)
     said = io.StringIO()
     try:
@@ -131,15 +139,24 @@ def _parse_and_run(arguments: Sequence[str], show_all: bool) -> None:
             call: Callable[[], None] = app.cli(
                 prog="seqgan",
                 args=arguments,
-                description="SeqGAN: train, evaluate, sample, plot, watch, reproduce, compare. Also: --version, "
-                "--help-all.",
+                description=f"SeqGAN: {', '.join(_COMMANDS)}. Also: --version, --help-all.",
             )
     except SystemExit as end:
         if end.code != 2:
             raise
-        text = _BOX.sub(" ", said.getvalue())
-        raise SystemExit(complain(text, 2)) from None
+        text = _BOX.sub(" ", said.getvalue()).strip()
+        raise SystemExit(complain(_TITLE.sub("", text), 2)) from None
     call()
+
+
+def _expect_known_command(arguments: Sequence[str]) -> None:
+    """Raise TypeError, with the most similar name, if the first word is no command or that after `train` no task."""
+    for what, known, word in zip(("command", "task"), (_COMMANDS, TASKS), arguments, strict=False):
+        if word.startswith("-"):
+            return
+        expect_known(what, {word: None}, known)
+        if word != "train":
+            return
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import inspect
 import shlex
 import sys
 from collections.abc import Callable, Sequence
@@ -70,11 +71,18 @@ def add_train(app: SubcommandApp, arguments: Sequence[str], show_all: bool) -> N
         ValueError: if the command line names a model that does not exist.
     """
     train = SubcommandApp()
-    called = arguments[1] if len(arguments) > 1 and arguments[0] == "train" else None
+    called = next((word for word in arguments[1:2] if arguments[0] == "train" and word in TASKS), None)
     for name in TASKS:
-        command: Any = deferred(_command(name, arguments if name == called else (), show_all))
-        train.command(command, name=name)
+        # The other tasks' options are not made: that takes time, and the parser would offer them for misspelt ones.
+        command: Any = _command(name, arguments, show_all) if called in (name, None) else _not_called
+        line = None if called else str(inspect.getdoc(command)).split("\n\n")[0]
+        train.command(name=name, help=line)(command if command is _not_called else deferred(command))
     app.command(train, name="train", help="Train a SeqGAN, or go on with a run.")
+
+
+def _not_called() -> Callable[[], None]:
+    """A task that the command line does not name."""
+    raise AssertionError("the command line names another task")
 
 
 def _command(task_name: str, arguments: Sequence[str], show_all: bool) -> Callable[..., None]:

@@ -288,6 +288,10 @@ def mistakes(run: RunFolder, place: Path) -> Path:
     [
         ("train toy --mle-epoch 3", ["--mle-epoch", "--mle-epochs"]),  # suggests
         ("traim toy", ["traim", "train"]),
+        ("trian toy", ["command 'trian'", "did you mean 'train'?", "evaluate, sample, plot"]),
+        ("train tyo", ["task 'tyo'", "did you mean 'toy'?", "music, oracle, text"]),
+        ("train toy --generater gru", ["Unrecognized options: --generater", "--generator"]),
+        ("reproduce tabel1", ["invalid choice 'tabel1'", "table1"]),
         ("train toy --generator lsmt", ["'lsmt'", "lstm, gru, transformer, attention", "did you mean 'lstm'?"]),
         ("train toy --discriminator cmn", ["'cmn'", "did you mean 'cnn'?"]),
         ("train oracle --preset fats", ["--preset", "fats", "fast", "repo2018"]),
