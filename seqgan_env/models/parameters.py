@@ -22,8 +22,15 @@ def blank(*shape: int) -> nn.Parameter:
 
 
 def blank_module(kind: type[Module], *arguments: Any, **options: Any) -> Module:
-    """A PyTorch module without parameter values, because its own initialisation draws from the global stream."""
-    return kind(*arguments, **options, dtype=torch.float32, device="meta").to_empty(device="cpu")
+    """A PyTorch module without parameter values, because its own initialisation draws from the global stream.
+
+    `torch.nn.utils.skip_init` does the same on the meta device. There it runs the initialisation all the same, and for
+    that it imports PyTorch's compiler, which takes a second.
+    """
+    without_values: Any = type(kind.__name__, (kind,), {"reset_parameters": lambda self: None})
+    module: Module = without_values(*arguments, **options, dtype=torch.float32, device="cpu")
+    module.__class__ = kind
+    return module
 
 
 def layer_norm(width: int) -> nn.LayerNorm:
