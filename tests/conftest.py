@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import tempfile
@@ -19,6 +20,12 @@ from tests import toy_world
 torch.set_num_threads(1)
 # May be left: the sockets of Python and Ray, which are removed when their processes end, and the cache of PyTorch.
 MAY_BE_LEFT = ("pymp-", "ray", "torchinductor_")
+
+
+def pytest_collection_finish() -> None:
+    """Let the garbage collector pass over what stays: modules and collected tests, more than a million objects."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -24,6 +24,7 @@ from seqgan_env.tasks.task import Task
 from seqgan_env.tasks.toy import enumerate_sequences, toy_task
 from seqgan_env.testing import check_policy_gradient
 from seqgan_env.testing.gradients import all_sequences, expect_direction, t_quantile
+from tests.marks import slow
 from tests.toy_world import TableReward
 
 PLAIN = {"gamma": 1.0, "gae_lambda": 1.0, "vf_coef": 0.0, "normalize_advantage": False}
@@ -41,10 +42,10 @@ def learner(kind: Any, mode: str = "terminal", eos: int | None = None, **keyword
     ("kind", "mode", "eos", "keywords"),
     [
         (REINFORCE, "action_value", None, {}),
-        (RLOO, "terminal", 2, {}),
-        (GRPO, "terminal", None, {"kl_coef": 0.0, "scale_rewards": False, "n_epochs": 2}),
-        (KLPPO, "potential", None, {**PLAIN, "kl_coef": 0.0, "n_epochs": 1, "batch_size": 96}),
-        (A2C, "terminal", None, {**PLAIN, "n_steps": 3}),
+        slow(RLOO, "terminal", 2, {}),
+        slow(GRPO, "terminal", None, {"kl_coef": 0.0, "scale_rewards": False, "n_epochs": 2}),
+        slow(KLPPO, "potential", None, {**PLAIN, "kl_coef": 0.0, "n_epochs": 1, "batch_size": 96}),
+        slow(A2C, "terminal", None, {**PLAIN, "n_steps": 3}),
     ],
 )
 def test_an_unbiased_gradient_passes_and_the_learner_stays(
@@ -102,8 +103,8 @@ class MovingBaseline(REINFORCE):
     [
         (WrongStep, None, {}),
         (WrongSign, None, {}),
-        (MovingBaseline, None, {}),
-        (GRPO, 2, {"kl_coef": 0.0, "scale_rewards": False}),  # divides by each sequence's length
+        slow(MovingBaseline, None, {}),
+        slow(GRPO, 2, {"kl_coef": 0.0, "scale_rewards": False}),  # divides by each sequence's length
     ],
 )
 def test_a_biased_gradient_is_refused(kind: Any, eos: int | None, keywords: Any) -> None:
@@ -111,6 +112,7 @@ def test_a_biased_gradient_is_refused(kind: Any, eos: int | None, keywords: Any)
         check_policy_gradient(learner(kind, "terminal", eos, **keywords))
 
 
+@pytest.mark.slow
 def test_half_of_the_rewards_on_wrong_sentences_is_a_smaller_gradient_and_noise() -> None:
     """A neighbour's reward is independent, so that the direction stays; all of them wrong leaves nothing to judge."""
     check_policy_gradient(learner(WrongSentence), updates=300)

@@ -31,6 +31,7 @@ from seqgan_env.models.sequence_models import LSTMSequenceModel
 from seqgan_env.rewards import ConstantReward, OracleReward
 from seqgan_env.tasks.task import Task
 from seqgan_env.tasks.toy import enumerate_sequences, toy_task
+from tests.marks import slow
 from tests.toy_world import DigitsReward, PointPolicy, TableReward, sequence_probabilities
 
 EVERYTHING = enumerate_sequences(3, 3)
@@ -97,12 +98,12 @@ def parameters(agent: REINFORCE) -> Tensor:
 @pytest.mark.parametrize(
     ("reward_mode", "baseline"),
     [
-        ("action_value", "none"),
+        slow("action_value", "none"),
         ("action_value", "step_mean"),
         ("action_value", "value"),
         ("action_value", "completions"),
         ("potential", "none"),
-        ("terminal", "none"),
+        slow("terminal", "none"),
         ("terminal", "step_mean"),
     ],
 )

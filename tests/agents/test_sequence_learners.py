@@ -32,6 +32,7 @@ from seqgan_env.models.sequence_models import LSTMSequenceModel, SequenceModel, 
 from seqgan_env.rewards import ConstantReward
 from seqgan_env.tasks.task import Task
 from seqgan_env.tasks.toy import enumerate_sequences, toy_task
+from tests.marks import slow
 from tests.toy_world import TableReward, mixed_length_task
 
 EVERYTHING = enumerate_sequences(3, 3)
@@ -133,7 +134,12 @@ def mean_length(model: SequenceModel, sequences: Tensor) -> float:
 
 @pytest.mark.parametrize(
     ("mode", "kl_coef", "ends_early"),
-    [("terminal", 0.0, False), ("action_value", 0.3, False), ("terminal", 0.0, True), ("potential", 0.3, True)],
+    [
+        ("action_value", 0.3, False),
+        ("terminal", 0.0, True),
+        slow("terminal", 0.0, False),
+        slow("potential", 0.3, True),
+    ],
 )
 def test_rloos_gradient_is_that_of_the_mean_reward_less_the_kl(mode: str, kl_coef: float, ends_early: bool) -> None:
     task, sequences = world(ends_early)
@@ -147,7 +153,7 @@ def test_rloos_gradient_is_that_of_the_mean_reward_less_the_kl(mode: str, kl_coe
     assert_mean_is(ascent_directions(agent, 100) * mean_length(model, sequences) / 3, expected, 5 if ends_early else 4)
 
 
-@pytest.mark.parametrize("kl_coef", [0.0, 0.3])
+@pytest.mark.parametrize("kl_coef", [slow(0.0), 0.3])
 def test_grpos_first_gradient_without_scaling_is_that_of_the_mean_reward_and_of_the_forward_kl(kl_coef: float) -> None:
     """Of k the gradient is that of KL(G_ref || G) at each prefix met, the prefixes' own distribution held."""
     model, reference = new_model(), new_model(8)
@@ -191,7 +197,7 @@ def test_grpos_later_gradients_are_those_of_the_clipped_ratio() -> None:
     torch.testing.assert_close(flat_gradient(agent.policy).double(), gradient(model, loss), rtol=1e-3, atol=1e-6)
 
 
-@pytest.mark.parametrize(("mode", "kl_coef"), [("terminal", 0.0), ("potential", 0.3)])
+@pytest.mark.parametrize(("mode", "kl_coef"), [slow("terminal", 0.0), ("potential", 0.3)])
 def test_kl_ppos_first_gradient_is_that_of_the_mean_reward_less_the_kl(mode: str, kl_coef: float) -> None:
     model, reference = new_model(), new_model(8)
     log_p = log_likelihoods(model, EVERYTHING).sum(dim=1)

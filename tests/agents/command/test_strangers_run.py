@@ -22,6 +22,7 @@ from agents.runs.checkpoints import read_tensors, write_tensors
 from agents.runs.description import read_description, written
 from agents.runs.run_folder import RunFolder
 from tests.agents.conftest import TINY_OPTIONS, train
+from tests.marks import slow
 
 ROOT = Path(__file__).parents[3]
 COMMANDS = ("train toy --resume run --no-progress", "sample run -n 2", "evaluate run --samples 20", "plot run")
@@ -75,7 +76,13 @@ EVIL = (
 )
 
 
-@pytest.mark.parametrize("command", ["plot .", "sample . -n 2", "evaluate . --samples 20", "train toy --resume ."])
+@pytest.mark.parametrize(
+    "command",
+    [
+        "plot .",
+        *map(slow, ("sample . -n 2", "evaluate . --samples 20", "train toy --resume .")),
+    ],
+)
 def test_modules_that_lie_in_a_strangers_folder_are_not_imported(run: RunFolder, command: str, place: Path) -> None:
     """The installed command, in the folder. Modules of the names of libraries, and the one that run.json names."""
     for module in ("matplotlib", "torch", "numpy", "rich", "sitecustomize", "evil", "tensorboard", "regex"):

@@ -190,7 +190,7 @@ def test_files_are_written_before_tables_are_printed(run: Path, monkeypatch: pyt
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
-@pytest.mark.parametrize("line", ["sample run -n 3", "evaluate run --samples 20"])
+@pytest.mark.parametrize("line", ["sample run -n 3", pytest.param("evaluate run --samples 20", marks=pytest.mark.slow)])
 def test_a_full_output_is_one_line(run: Path, line: str) -> None:
     with open("/dev/full", "w") as full:
         ended = subprocess.run(

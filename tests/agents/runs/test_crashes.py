@@ -48,7 +48,7 @@ STAGES = {
 STATUS = {"SIGKILL": -9, "SIGTERM": 143, "SIGINT": 130, "SIGHUP": 129, "FULL": 1}
 MATRIX = [(task, preset, stage, how) for task, preset in PRESETS for stage in STAGES for how in STATUS]
 # Some of them, drawn at random but always the same.
-SOME = random.Random(1609).sample(MATRIX, 3)
+SOME = random.Random(1609).sample(MATRIX, 2)
 
 
 def arguments(task: str, preset: str) -> list[str]:
@@ -204,6 +204,7 @@ def test_a_read_only_folder_is_one_line_and_loses_nothing(
     assert_same_run(RunFolder(folder / "run"), whole("toy", "toy"))
 
 
+@pytest.mark.slow
 def test_of_two_processes_that_resume_a_run_one_trains_it_and_the_other_says_so(
     tmp_path: Path, mortal_command: Command, whole: Any
 ) -> None:

@@ -148,6 +148,7 @@ def test_the_record_says_how_the_numbers_came_about(whole: Path) -> None:
     assert any(note.startswith("Scheduled sampling fed the real token") for note in record["notes"])
 
 
+@pytest.mark.slow
 def test_other_figures_share_what_is_computed_and_are_drawn_from_their_csv_alone(results: Path) -> None:
     before = markers(results)
     assert call(f"reproduce fig2 {HERE} --seeds 0 1 --out {results}") == 0

@@ -99,6 +99,7 @@ def test_a_cell_whose_process_is_killed_is_started_again(tmp_path: Path, local_r
     assert computations(tmp_path) == {"dies": 1, "other": 1, "late": 1}
 
 
+@pytest.mark.slow
 def test_a_cell_that_always_dies_costs_itself_and_what_needs_it(tmp_path: Path, local_ray: None) -> None:
     cells = [cell("dies", "die"), cell("late", after=("dies",)), cell("later", after=("late",)), cell("other")]
     report = run_on_ray([*cells, cell("fails", "fail")], tmp_path)

@@ -70,7 +70,7 @@ def test_discriminators_score_and_learn(kind: str, dtype: torch.dtype, small_tas
     check_discriminator(model, small_task)
 
 
-@formats
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, pytest.param(torch.float16, marks=pytest.mark.slow)])
 def test_a_search_with_models_of_a_format_gives_nearly_the_same_values(dtype: torch.dtype, small_task: Task) -> None:
     def rewards(dtype: torch.dtype) -> np.ndarray:
         generator = build_generator("lstm", small_task, init_std=0.3).to(dtype)
