@@ -15,11 +15,17 @@ import torch
 from seqgan_env.models.sequence_models import LSTMSequenceModel
 from seqgan_env.tasks.task import Task
 from seqgan_env.tasks.toy import toy_task
-from tests import toy_world
+from tests import marks, toy_world
 
 torch.set_num_threads(1)
 # May be left: the sockets of Python and Ray, which are removed when their processes end, and the cache of PyTorch.
 MAY_BE_LEFT = ("pymp-", "ray", "torchinductor_")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Property tests try few examples, unless `--hypothesis-profile` says otherwise."""
+    if not config.getoption("--hypothesis-profile"):
+        marks.settings.load_profile("quick")
 
 
 def pytest_collection_finish() -> None:

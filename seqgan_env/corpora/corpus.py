@@ -203,19 +203,25 @@ def repeated_within(keys: IntArray, parts: Parts) -> int:
 
 
 def _draw_split(group_of: IntArray, shares: dict[Split, float], seed: int) -> npt.NDArray[np.int64]:
-    """0, 1 or 2 (train, validation, test) for each sequence: whole groups in random order, as long as they fit."""
+    """0, 1 or 2 (train, validation, test) for each sequence: whole groups in random order, as long as they fit.
+
+    The last free groups stay for the splits that are not drawn yet, so that three groups are enough for three splits.
+    """
     _, group_of = np.unique(group_of, return_inverse=True)
     sizes = np.bincount(group_of) if len(group_of) else np.zeros(0, dtype=np.int64)
     # NumPy's compatibility policy freezes RandomState, so a seed means the same split in every version.
     order = np.random.RandomState(seed).permutation(len(sizes))
     number_of_group = np.zeros(len(sizes), dtype=np.int64)
-    for split, share in shares.items():
+    for drawn, (split, share) in enumerate(shares.items()):
+        splits_left = len(shares) - drawn  # with train; each needs a group
         room = max(1, round(share * len(group_of)))
         free = order[number_of_group[order] == 0]
         if not len(free):
             break
-        chosen = []
+        chosen: list[int] = []
         for group in free.tolist():
+            if len(free) - len(chosen) <= splits_left:
+                break
             if sizes[group] <= room:
                 chosen.append(group)
                 room -= int(sizes[group])

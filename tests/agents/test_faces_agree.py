@@ -6,7 +6,7 @@ from typing import Any, get_args
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from agents.vec_env import SequenceVecEnv
@@ -14,6 +14,7 @@ from seqgan_env.envs import SequenceEnv, SequenceVectorEnv
 from seqgan_env.mdp import RewardMode
 from seqgan_env.tasks.task import Task
 from seqgan_env.tasks.toy import toy_task
+from tests.marks import examples
 from tests.toy_world import TableReward, eos_task
 
 TASKS = {"toy": toy_task(), "eos": eos_task()}
@@ -29,7 +30,7 @@ def settings_of(task: Task, reward_mode: RewardMode) -> dict[str, Any]:
     return {"reward_model": reward, "reward_mode": reward_mode, "n_rollouts": 2}
 
 
-@settings(max_examples=20, deadline=None, derandomize=True)
+@examples(20)
 @given(
     name=st.sampled_from(sorted(TASKS)),
     reward_mode=st.sampled_from(get_args(RewardMode)),

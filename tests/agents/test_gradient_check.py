@@ -60,6 +60,7 @@ def test_an_unbiased_gradient_passes_and_the_learner_stays(
     assert not torch.equal(torch.nn.utils.parameters_to_vector(agent.policy.parameters()), before)
 
 
+@pytest.mark.slow
 def test_an_objective_of_ones_own_is_checked() -> None:
     agent = learner(REINFORCE, ent_coef=0.0)
     reward = TableReward()

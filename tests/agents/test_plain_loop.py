@@ -30,6 +30,7 @@ from seqgan_env.models.discriminators import CNNDiscriminator
 from seqgan_env.models.sequence_models import LSTMSequenceModel
 from seqgan_env.tasks.task import Task
 from seqgan_env.tasks.toy import enumerate_sequences, toy_task
+from tests.marks import slow
 
 V, T, B, SEED, UPDATES = 4, 4, 6, 3, 20
 NEGATIVES, D_STEPS, K_EPOCHS, D_BATCH = 20, 2, 2, 16
@@ -56,6 +57,7 @@ GAMES = {
     "potential": Game(reward_mode="potential"),
     "terminal": Game(reward_mode="terminal"),
 }
+ALSO = ("D retrained, one completion", "potential")  # slow: each is a mixture of others
 
 
 @dataclass(frozen=True)
@@ -227,7 +229,10 @@ def plain_loop(toy: Task, game: Game) -> Outcome:
     return outcome(generator, discriminator)
 
 
-@pytest.mark.parametrize("game", GAMES.values(), ids=GAMES)
+@pytest.mark.parametrize(
+    "game",
+    [slow(game, id=name) if name in ALSO else pytest.param(game, id=name) for name, game in GAMES.items()],
+)
 def test_reinforce_through_the_environment_equals_a_plain_loop_without_gymnasium(toy: Task, game: Game) -> None:
     ours, other = through_the_environment(toy, game), plain_loop(toy, game)
     start = outcome(new_generator(), new_discriminator())

@@ -173,6 +173,7 @@ def test_search_completes_prefixes_without_changing_them(model: LSTMSequenceMode
         assert torch.equal(completed[:, :length], sequences[:, :length])
 
 
+@pytest.mark.slow
 def test_the_command_prints_every_stage_and_writes_the_csv(tmp_path: Path) -> None:
     path = tmp_path / "speed.csv"
     command = [sys.executable, "-m", "benchmarks", "--quick", "--csv", str(path)]

@@ -17,7 +17,7 @@ from gymnasium.envs.registration import EnvSpec
 from gymnasium.utils.env_checker import check_env as gymnasium_check_env
 from gymnasium.utils.seeding import np_random
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from stable_baselines3.common.env_checker import check_env as sb3_check_env
 
@@ -31,6 +31,7 @@ from seqgan_env.task_files import environment_id, title
 from seqgan_env.tasks import TASKS
 from seqgan_env.tasks.task import Task
 from seqgan_env.tasks.toy import toy_task
+from tests.marks import examples
 from tests.toy_world import DigitsReward, PointPolicy, SuccessorPolicy, TableReward, eos_task
 
 REWARD_MODES = ["action_value", "potential", "terminal"]
@@ -274,7 +275,7 @@ def test_all_tokens_may_come_next() -> None:
 # --- one face or many: the same numbers ------------------------------------------------------------------------------
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(
     vocab_size=st.integers(1, 5),
     horizon=st.integers(1, 4),

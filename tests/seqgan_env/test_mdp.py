@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from seqgan_env.mdp import SequenceMDP, is_finished, needs_value, rewards_of
@@ -14,6 +14,7 @@ from seqgan_env.rewards import DiscriminatorReward, RandomReward
 from seqgan_env.rollout_policies import DelayedCopy, UniformPolicy
 from seqgan_env.tasks.task import Task
 from seqgan_env.tasks.toy import enumerate_sequences, toy_task
+from tests.marks import examples
 from tests.toy_world import (
     DigitsReward,
     PointPolicy,
@@ -85,7 +86,7 @@ def test_a_terminal_reward_is_scored_once_and_nothing_is_searched(task: Task) ->
     assert np.isnan(mdp.values[:, :2]).all()
 
 
-@settings(max_examples=30, deadline=None)
+@examples(30)
 @given(data=st.data(), n_rollouts=st.integers(1, 4), seed=st.integers(0, 1000), with_eos=st.booleans())
 def test_potential_rewards_telescope_to_the_terminal_reward(data, n_rollouts: int, seed: int, with_eos: bool) -> None:
     task = eos_task() if with_eos else toy_task(4, 5)

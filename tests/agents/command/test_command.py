@@ -443,6 +443,7 @@ class ForgetfulGenerator(GRUSequenceModel):
 """
 
 
+@pytest.mark.slow
 def test_parts_in_a_file_beside_are_found_by_the_installed_command(
     place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

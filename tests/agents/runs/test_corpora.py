@@ -234,6 +234,7 @@ def test_a_finished_run_is_resumed_without_its_corpus_and_a_change(
     assert capsys.readouterr().out.splitlines()[-1].startswith("run folder: run")
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_on_a_corpus_ends_as_one_that_was_not(place: Path) -> None:
     write_sentences(place / "corpus.txt")
     task = TextOptions(corpus="corpus.txt").task()

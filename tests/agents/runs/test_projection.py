@@ -114,6 +114,7 @@ def test_a_busy_machine_does_not_make_the_work_seem_long() -> None:
     assert clock.seconds() < 0.1 < time.perf_counter() - start
 
 
+@pytest.mark.slow
 def test_units_of_a_corpus_are_bounded_whatever_its_size() -> None:
     """Four times the sequences cost no more where epochs, draws and held-out sequences are bounded."""
     config = tiny_config(epoch_sequences=64, held_out_sequences=32, discriminator_sample_size=64)

@@ -137,9 +137,8 @@ def processes_of(session: int) -> dict[int, str]:
     return {int(pid): command for pid, state, command in lines if not state.startswith("Z")}
 
 
-@pytest.mark.parametrize(
-    ("number", "status"), [pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow), (signal.SIGKILL, -9)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGKILL, -9)])
 def test_an_interrupted_grid_goes_on_where_it_was(tmp_path: Path, number: signal.Signals, status: int) -> None:
     """Ctrl-C goes to the whole group and leaves no process behind. SIGKILL goes to the master; the cells end too."""
     pytest.importorskip("ray")

@@ -10,13 +10,14 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from seqgan_env.corpora.columns import Column
 from seqgan_env.corpora.corpus import CorpusError
 from seqgan_env.corpora.lines import TextSource
 from seqgan_env.tasks.text import text_task
+from tests.marks import examples
 
 ROWS = [
     {"id": 1, "title": "One", "body": "first, with a comma\nand a second line"},
@@ -155,7 +156,7 @@ def test_a_task_of_a_table_has_no_braces_in_its_vocabulary(tmp_path: Path) -> No
     assert sorted(set(task.vocabulary.tokens) - {"<unk>", "<eos>"}) == ["a", "b", *(f"c{n}" for n in range(7))]
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(
     name=st.sampled_from(["fuzz.jsonl", "fuzz.csv", "fuzz.tsv"]),
     content=st.binary(max_size=200)
@@ -169,7 +170,7 @@ def test_any_bytes_are_a_table_or_a_corpus_error(
         assert all(line for line in TextSource(path))
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(texts=st.lists(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0\r\n\ufeff")), min_size=1))
 def test_what_the_standard_library_writes_is_read_back(
     tmp_path_factory: pytest.TempPathFactory, texts: list[str]

@@ -10,11 +10,12 @@ import time
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from seqgan_env.corpora.corpus import CorpusError
 from seqgan_env.corpora.lines import TextSource, split_sentences
+from tests.marks import examples
 
 
 def written(folder: Path, content: bytes, name: str = "corpus.txt") -> Path:
@@ -222,7 +223,7 @@ def test_a_file_that_cannot_be_read_is_told(tmp_path: Path, monkeypatch: pytest.
         list(source)
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(
     content=st.binary(max_size=300) | st.text(max_size=200).map(str.encode),
     split_by=st.sampled_from(["line", "sentence"]),

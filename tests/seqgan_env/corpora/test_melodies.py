@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 from matplotlib.patches import FancyBboxPatch
 
@@ -15,6 +15,7 @@ from seqgan_env.corpora.melodies import abc_text, draw_piano_roll, melody, midi_
 from seqgan_env.corpora.tunes import HOLD, REST, Grid, note_spans, read_tunes, symbol_name, without_holds, without_rests
 from seqgan_env.tasks.music import music_task
 from seqgan_env.vocabulary import Vocabulary
+from tests.marks import examples
 
 NOTES = [symbol_name(key) for key in range(1, 89)]
 PLAIN = Vocabulary(NOTES)
@@ -78,7 +79,7 @@ def test_abc_is_read_back_as_the_same_tokens(tmp_path: Path, text: str) -> None:
     assert read_back(tmp_path / "a.abc", abc_text([ids(text)], RHYTHM).encode(), RHYTHM) == [expected]
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(sequence=st.lists(st.integers(0, 87), min_size=1, max_size=40), step=st.sampled_from([0.25, 0.4, 0.125]))
 def test_any_sequence_of_keys_survives_both_formats(tmp_path: Path, sequence: list[int], step: float) -> None:
     pytest.importorskip("symusic")

@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from nltk.translate.bleu_score import SmoothingFunction, corpus_bleu, sentence_bleu
 from sacrebleu.metrics import BLEU as SacreBLEU
 
 from seqgan_env.measures.bleu import BLEU, Smoothing, self_bleu, self_bleu_by_order
+from tests.marks import examples
 
 pytestmark = pytest.mark.filterwarnings(r"ignore:\s*The hypothesis contains 0 counts")
 
@@ -79,7 +80,7 @@ def sacrebleu_corpus(case: Case, smoothing: str) -> float:
 
 @pytest.mark.parametrize("smoothing", ["none", "epsilon", "skip"])
 @given(case=cases())
-@settings(max_examples=150, deadline=None)
+@examples(150)
 def test_sentence_bleu_is_nltks(case: Case, smoothing: Smoothing) -> None:
     expected = [
         sentence_bleu(case.references, hypothesis, case.weights, NLTK[smoothing]) for hypothesis in case.hypotheses
@@ -88,7 +89,7 @@ def test_sentence_bleu_is_nltks(case: Case, smoothing: Smoothing) -> None:
 
 
 @given(case=cases())
-@settings(max_examples=200, deadline=None)
+@examples(200)
 def test_corpus_bleu_is_sacrebleus(case: Case) -> None:
     got = case.bleu().corpus(case.padded_hypotheses())
     assert got == pytest.approx(sacrebleu_corpus(case, "none"), rel=0, abs=1e-9)
@@ -98,7 +99,7 @@ def test_corpus_bleu_is_sacrebleus(case: Case) -> None:
 
 
 @given(case=cases())
-@settings(max_examples=200, deadline=None)
+@examples(200)
 def test_corpus_bleu_is_nltks_where_every_hypothesis_has_an_n_gram(case: Case) -> None:
     case.hypotheses = [hypothesis + [0] * (case.max_order - len(hypothesis)) for hypothesis in case.hypotheses]
     got = case.bleu().corpus(case.padded_hypotheses())
@@ -108,7 +109,7 @@ def test_corpus_bleu_is_nltks_where_every_hypothesis_has_an_n_gram(case: Case) -
 
 @pytest.mark.parametrize("smoothing", ["none", "epsilon", "skip"])
 @given(case=cases())
-@settings(max_examples=100, deadline=None)
+@examples(100)
 def test_self_bleu_is_nltks_sentence_bleu_against_all_others(case: Case, smoothing: Smoothing) -> None:
     sequences = case.hypotheses + case.references  # at least two
     expected = [
@@ -232,7 +233,7 @@ def test_self_bleu_compares_lengths_with_the_others() -> None:
 
 @pytest.mark.parametrize("smoothing", ["none", "epsilon", "skip"])
 @given(case=cases())
-@settings(max_examples=25, deadline=None)
+@examples(25)
 def test_the_scores_of_each_order_are_those_of_a_bleu_that_ends_there(case: Case, smoothing: Smoothing) -> None:
     hypotheses = case.padded_hypotheses()
     by_order = case.bleu(smoothing).sentences_by_order(hypotheses)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from nltk.translate.bleu_score import SmoothingFunction, sentence_bleu
 from nltk.util import ngrams
@@ -30,6 +30,7 @@ from seqgan_env.measures.samples import (
     squared_differences,
 )
 from seqgan_env.tasks.task import Split, Task
+from tests.marks import examples
 
 V, EOS = 6, 5  # PAD is 6
 
@@ -61,7 +62,7 @@ def all_ngrams(rows: Sentences, n: int) -> list[tuple[int, ...]]:
 
 
 @given(train=sentences, test=sentences, samples=sentences)
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @pytest.mark.filterwarnings(r"ignore:\s*The hypothesis contains 0 counts")
 def test_bleu_and_self_bleu_are_the_means_of_nltks_sentence_bleu(
     train: Sentences, test: Sentences, samples: Sentences
@@ -81,7 +82,7 @@ def test_bleu_and_self_bleu_are_the_means_of_nltks_sentence_bleu(
 
 
 @given(train=sentences, test=sentences, samples=sentences)
-@settings(max_examples=60, deadline=None)
+@examples(60)
 def test_n_grams_are_counted_as_nltk_and_a_counter_count_them(
     train: Sentences, test: Sentences, samples: Sentences
 ) -> None:
@@ -106,7 +107,7 @@ def test_n_grams_are_counted_as_nltk_and_a_counter_count_them(
 
 
 @given(train=sentences, test=sentences, samples=sentences, seed=st.integers(0, 99))
-@settings(max_examples=60, deadline=None)
+@examples(60)
 def test_order_pads_and_eos_change_nothing(train: Sentences, test: Sentences, samples: Sentences, seed: int) -> None:
     found = reference(train, test).measure(padded(samples, end=True), compared=len(samples))
     rng = np.random.default_rng(seed)
@@ -116,7 +117,7 @@ def test_order_pads_and_eos_change_nothing(train: Sentences, test: Sentences, sa
 
 
 @given(tokens=st.lists(st.lists(st.integers(0, 4), min_size=1, max_size=6), min_size=1, max_size=6))
-@settings(max_examples=50, deadline=None)
+@examples(50)
 def test_divergence_is_zero_for_equal_shares_symmetric_and_one_for_strangers(tokens: Sentences) -> None:
     some, twice, strangers = padded(tokens), padded(tokens * 2), padded([[5] * 3])
     assert ngram_divergence(some, twice, V)[1] == pytest.approx(0.0, abs=1e-12)

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.utils.env_checker import check_env as gymnasium_check_env
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import HealthCheck, example, given
 from hypothesis import strategies as st
 from stable_baselines3.common.env_checker import check_env as sb3_check_env
 
@@ -39,6 +39,7 @@ from seqgan_env.envs import MusicVectorEnv
 from seqgan_env.tasks.music import BUNDLED_TUNES, PRESETS, MusicOptions, music_task, pitches
 from seqgan_env.tasks.task import Task
 from seqgan_env.testing import check_task
+from tests.marks import examples
 
 CROTCHET = 480
 QUAVERS = Grid(0.5, in_beats=True)
@@ -491,7 +492,7 @@ def only_our_errors(folder: Path, name: str, content: bytes) -> None:
         music_task(write(folder, name, content), sequence_length=2, validation=0.4, test=0.4)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     start=st.sampled_from([b"", b"MThd", midi(scale(4))[:22], midi(scale(4))]),
     rest=st.binary(max_size=60),
@@ -509,7 +510,7 @@ def test_whatever_bytes_a_midi_file_has_an_error_is_ours(
     only_our_errors(tmp_path, "a.mid", bytes(content))
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     content=st.one_of(
         st.binary(max_size=60),
@@ -526,7 +527,7 @@ def test_whatever_bytes_an_abc_file_has_an_error_is_ours(
     only_our_errors(tmp_path, "a.abc", content)
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(content=st.one_of(st.binary(max_size=60), st.text("0123456789 ABC#\n%resthold", max_size=80).map(str.encode)))
 def test_whatever_bytes_a_text_has_an_error_is_ours(tmp_path: Path, content: bytes) -> None:
     pytest.importorskip("symusic")  # the bytes may be a MIDI file's

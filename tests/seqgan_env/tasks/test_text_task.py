@@ -14,7 +14,7 @@ import pytest
 import torch
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.utils.env_checker import check_env as gymnasium_check_env
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from stable_baselines3.common.env_checker import check_env as sb3_check_env
 
@@ -25,6 +25,7 @@ from seqgan_env.tasks.task import Task
 from seqgan_env.tasks.text import TextOptions, text_task
 from seqgan_env.testing import check_task
 from seqgan_env.vocabulary import Vocabulary
+from tests.marks import examples
 
 SPLITS = ("train", "validation", "test")
 
@@ -266,7 +267,7 @@ def test_a_test_corpus_that_cannot_be_used_is_told_by_name(tmp_path: Path) -> No
         text_task(path, test_corpus="nowhere.txt")
 
 
-@settings(max_examples=120, deadline=None)
+@examples(120)
 @given(
     content=st.binary(max_size=400)
     | st.lists(st.text(max_size=12), max_size=40).map(lambda lines: "\n".join(lines).encode())
