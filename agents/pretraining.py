@@ -3,22 +3,37 @@
 max_theta sum_{Y real} sum_t log G_theta(y_t | Y_{1:t-1}). In: real sequences (M, T) int64. Out: a trained generator.
 Departures from the authors' code: batches are reshuffled each epoch unless `reshuffle` is off, and the last, smaller
 batch is used (their code keeps the file's order and drops this batch). Scheduled sampling draws a new coin for every
-token (their 2016 graph draws it once).
+token (their 2016 graph draws it once). Regularisation is off by default, as in the paper: dropout, decoupled weight
+decay (AdamW, Loshchilov & Hutter 2019), falling learning rates, label smoothing (Szegedy et al. 2016), averaged weights
+(Polyak & Juditsky 1992). Held-out NLLs are always those of the whole model: nothing is dropped, nothing is smoothed.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from agents.moments import load_moments, moments
-from agents.setting_paths import check_counts, check_positive, check_shares
+from agents.setting_paths import (
+    check_choices,
+    check_counts,
+    check_not_negative,
+    check_positive,
+    check_shares,
+    check_shares_below_one,
+)
 from seqgan_env.measures.likelihood import Estimate, nll_per_token
+from seqgan_env.models.dropout import Dropout
 from seqgan_env.models.sequence_models import SequenceModel, shift_right
+
+Schedule = Literal["constant", "linear", "cosine"]
 
 
 @dataclass(frozen=True)
@@ -30,7 +45,23 @@ class PretrainingConfig:
     patience: int | None = None
     """Stop MLE after this many epochs without a lower held-out NLL, and restore the best; None: never [P: None]."""
     learning_rate: float = 1e-2
-    """Adam's learning rate for MLE [2016: 1e-3; 2018: 1e-2]."""
+    """Adam's learning rate for MLE; the highest one with a schedule [2016: 1e-3; 2018: 1e-2]."""
+    schedule: Schedule = "constant"
+    """Learning rate over all MLE steps: constant, or linear or cosine, which fall to 0 [P: constant]."""
+    warmup: float = 0.0
+    """Share of the MLE steps in which the learning rate first rises from 0 [P: 0]."""
+    weight_decay: float = 0.0
+    """Decoupled weight decay of MLE, on all parameters: AdamW in place of Adam [P: 0]."""
+    dropout: float = 0.0
+    """Probability of dropping an entry of h_t, which the output layer reads, in MLE [P: 0]."""
+    embedding_dropout: float = 0.0
+    """Probability of dropping an entry of a token's embedding in MLE [P: 0]."""
+    variational: bool = False
+    """Drop the same entries at all steps of a sequence [P: no dropout]."""
+    label_smoothing: float = 0.0
+    """Share of each MLE target that is spread over all V tokens [P: 0]."""
+    weight_averaging: float = 0.0
+    """Decay per step of a running average of the weights, which MLE ends with; 0: none [P: 0]."""
     batch_size: int = 64
     """Sequences per MLE step [2016, 2018: 64]."""
     max_grad_norm: float = 5.0
@@ -47,7 +78,10 @@ class PretrainingConfig:
     def __post_init__(self) -> None:
         check_counts(self, epochs=0, patience=1, batch_size=1, epoch_sequences=1, measure_every=1)
         check_positive(self, "learning_rate", "max_grad_norm")
-        check_shares(self, "curriculum_rate_step")
+        check_not_negative(self, "weight_decay")
+        check_choices(self, schedule=get_args(Schedule))
+        check_shares(self, "curriculum_rate_step", "warmup", "label_smoothing")
+        check_shares_below_one(self, "dropout", "embedding_dropout", "weight_averaging")
 
     def pretrainer(
         self, generator: SequenceModel, sequences: Tensor, validation: Tensor, rng: np.random.Generator
@@ -65,6 +99,14 @@ class PretrainingConfig:
             curriculum_rate_step=self.curriculum_rate_step,
             reshuffle=self.reshuffle,
             epoch_sequences=self.epoch_sequences,
+            schedule=self.schedule,
+            warmup=self.warmup,
+            weight_decay=self.weight_decay,
+            dropout=self.dropout,
+            embedding_dropout=self.embedding_dropout,
+            variational=self.variational,
+            label_smoothing=self.label_smoothing,
+            weight_averaging=self.weight_averaging,
             rng=rng,
         )
 
@@ -87,6 +129,15 @@ class Pretrainer:
         reshuffle: draw new batches for each epoch; False keeps the batches of the given order, as in the authors' code.
         epoch_sequences: the largest number of sequences in an epoch, drawn anew for each one. It bounds the work of an
             epoch on a corpus of any size; None takes all.
+        schedule: of the learning rate, see `learning_rate_factor`.
+        warmup: share of the steps in which the learning rate rises.
+        weight_decay: decoupled, of all parameters. With 0 the optimizer is Adam, else AdamW.
+        dropout: probability of dropping an entry of h_t.
+        embedding_dropout: probability of dropping an entry of an embedding.
+        variational: drop the same entries at all steps of a sequence.
+        label_smoothing: share of each target that is spread over all V tokens.
+        weight_averaging: a running average of the weights keeps this share of itself at each step. Held-out NLLs are
+            the average's, and the generator gets it when the epochs are done. 0 averages nothing.
         rng: source of all randomness.
 
     Attributes:
@@ -108,6 +159,14 @@ class Pretrainer:
         curriculum_rate_step: float = 0.0,
         reshuffle: bool = True,
         epoch_sequences: int | None = None,
+        schedule: Schedule = "constant",
+        warmup: float = 0.0,
+        weight_decay: float = 0.0,
+        dropout: float = 0.0,
+        embedding_dropout: float = 0.0,
+        variational: bool = False,
+        label_smoothing: float = 0.0,
+        weight_averaging: float = 0.0,
         rng: np.random.Generator,
     ) -> None:
         if len(sequences) < batch_size:
@@ -130,12 +189,21 @@ class Pretrainer:
         self.curriculum_rate_step = curriculum_rate_step
         self.reshuffle = reshuffle
         self.epoch_sequences = epoch_sequences
+        self.learning_rate = learning_rate
+        self.schedule = schedule
+        self.warmup = warmup
+        self.dropout = dropout
+        self.embedding_dropout = embedding_dropout
+        self.variational = variational
+        self.label_smoothing = label_smoothing
+        self.weight_averaging = weight_averaging
         self.rng = rng
-        self.optimizer = torch.optim.Adam(generator.parameters(), lr=learning_rate, fused=True)
+        self.optimizer = new_optimizer(generator, learning_rate, weight_decay)
         self.epochs = 0
         self.best_validation = float("inf")
         self._epochs_since_best = 0
         self._best_parameters: dict[str, Tensor] = {}
+        self._average = _copies(generator) if weight_averaging else {}
 
     @property
     def finished(self) -> bool:
@@ -153,14 +221,18 @@ class Pretrainer:
             order = self.rng.permutation(len(sequences))[: self.epoch_sequences]
             sequences = sequences[torch.from_numpy(order).to(sequences.device)]
         total, tokens = 0.0, 0
-        for batch in sequences.split(self.batch_size):
+        batches = sequences.split(self.batch_size)
+        for number, batch in enumerate(batches):
+            self._set_learning_rate((self.epochs + number / len(batches)) / self.max_epochs)
             count = int((batch < self.generator.vocab_size).sum())
             total += self._step(batch, count) * count
             tokens += count
         self.epochs += 1
-        held_out = nll_per_token(self.generator, self.validation)
-        if self.patience is not None:
-            self._remember_best(held_out.mean)
+        with self._averaged():
+            held_out = nll_per_token(self.generator, self.validation)
+            if self.patience is not None:
+                self._remember_best(held_out.mean)
+        self._finish()
         return total / tokens, held_out
 
     def _step(self, batch: Tensor, count: int) -> float:
@@ -170,22 +242,55 @@ class Pretrainer:
         if self.curriculum_rate_step:
             inputs = scheduled_inputs(self.generator, batch, max(real_probability, 0.0), self.rng)
         weights = torch.full(batch.shape, 1.0 / count, device=batch.device)
-        loss = -self.generator.weighted_log_likelihood(batch, weights, inputs)
+        with self.generator.dropping(self._new_dropout()):
+            smoothing = {"label_smoothing": self.label_smoothing} if self.label_smoothing else {}
+            loss = -self.generator.weighted_log_likelihood(batch, weights, inputs, **smoothing)
         self.optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.generator.parameters(), self.max_grad_norm)
         self.optimizer.step()
+        for name, value in self.generator.state_dict().items() if self._average else ():
+            self._average[name].lerp_(value, 1 - self.weight_averaging)
         return loss.item()
+
+    def _set_learning_rate(self, done: float) -> None:
+        if self.schedule == "constant" and not self.warmup:
+            return
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.learning_rate * learning_rate_factor(self.schedule, self.warmup, done)
+
+    def _new_dropout(self) -> Dropout | None:
+        """The dropout of one step, with masks that follow from the pretrainer's random stream."""
+        if not self.dropout and not self.embedding_dropout:
+            return None
+        masks = torch.Generator(self.generator.device).manual_seed(int(self.rng.integers(2**63)))
+        return Dropout(self.embedding_dropout, self.dropout, self.variational, masks)
+
+    @contextmanager
+    def _averaged(self) -> Iterator[None]:
+        """Within the block the generator has the averaged weights, if there are any."""
+        if not self._average:
+            yield
+            return
+        own = _copies(self.generator)
+        self.generator.load_state_dict(self._average)
+        try:
+            yield
+        finally:
+            self.generator.load_state_dict(own)
 
     def _remember_best(self, validation_nll: float) -> None:
         if validation_nll < self.best_validation:
             self.best_validation = validation_nll
             self._epochs_since_best = 0
-            self._best_parameters = {k: v.clone() for k, v in self.generator.state_dict().items()}
+            self._best_parameters = _copies(self.generator)
         else:
             self._epochs_since_best += 1
-        if self.finished:
-            self.generator.load_state_dict(self._best_parameters)
+
+    def _finish(self) -> None:
+        """After the last epoch: give the generator its best weights, or the average of the last ones."""
+        if self.finished and (self._best_parameters or self._average):
+            self.generator.load_state_dict(self._best_parameters or self._average)
 
     def fit(self) -> list[tuple[float, Estimate]]:
         """Run epochs until finished; returns the result of each `epoch`."""
@@ -199,6 +304,7 @@ class Pretrainer:
         return {
             "optimizer": moments(self.optimizer),
             "best_parameters": dict(self._best_parameters),
+            "average": dict(self._average),
             "epochs": self.epochs,
             "best_validation": self.best_validation if np.isfinite(self.best_validation) else None,
             "epochs_since_best": self._epochs_since_best,
@@ -209,11 +315,39 @@ class Pretrainer:
         """Set what `state_dict` returned."""
         load_moments(self.optimizer, state["optimizer"])
         self._best_parameters = dict(state["best_parameters"])
+        self._average = dict(state.get("average", {}))  # absent from checkpoints before there was averaging
         self.epochs = state["epochs"]
         best = state["best_validation"]
         self.best_validation = float("inf") if best is None else best
         self._epochs_since_best = state["epochs_since_best"]
         self.rng.bit_generator.state = state["rng"]
+
+
+def learning_rate_factor(schedule: Schedule, warmup: float, done: float) -> float:
+    """What the highest learning rate is multiplied with: a rise from 0, then constant or a fall to 0 at the end.
+
+    Args:
+        schedule: "constant"; "linear", 1 - d; or "cosine", (1 + cos(pi d)) / 2 (Loshchilov & Hutter 2017), where d is
+            the share of the steps after the warm-up that are done.
+        warmup: share of all steps in which the factor rises linearly.
+        done: share of all steps that are done, in [0, 1).
+    """
+    if done < warmup:
+        return done / warmup
+    falling = (done - warmup) / (1 - warmup)
+    factors = {"constant": 1.0, "linear": 1 - falling, "cosine": (1 + math.cos(math.pi * falling)) / 2}
+    return factors[schedule]
+
+
+def new_optimizer(generator: SequenceModel, learning_rate: float, weight_decay: float) -> torch.optim.Optimizer:
+    """Adam, or AdamW if weights decay."""
+    if weight_decay == 0:
+        return torch.optim.Adam(generator.parameters(), lr=learning_rate, fused=True)
+    return torch.optim.AdamW(generator.parameters(), lr=learning_rate, weight_decay=weight_decay, fused=True)
+
+
+def _copies(generator: SequenceModel) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in generator.state_dict().items()}
 
 
 @torch.no_grad()

@@ -106,6 +106,21 @@ def check_shares(config: Any, *names: str) -> None:
             raise ValueError(f"{_place(config, name)}={value} must lie in [0, 1]")
 
 
+def check_shares_below_one(config: Any, *names: str) -> None:
+    """Every named field must lie in [0, 1)."""
+    for name in names:
+        value = getattr(config, name)
+        if not (_is_number(value) and 0 <= value < 1):
+            raise ValueError(f"{_place(config, name)}={value} must lie in [0, 1)")
+
+
+def check_choices(config: Any, **known: Sequence[str]) -> None:
+    """Every named field must be one of the given words."""
+    for name, words in known.items():
+        if getattr(config, name) not in words:
+            raise ValueError(f"{_place(config, name)}={getattr(config, name)!r} must be one of {', '.join(words)}")
+
+
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 

@@ -71,9 +71,10 @@ class TransformerSequenceModel(PrefixMemory, SequenceModel):
         sequence_length: T, the longest sequence.
         layers: Transformer blocks.
         heads: attention heads in each block; H must be a multiple of them.
+        tied: the embedding is the output layer's weight (Press & Wolf 2017); E must equal H.
 
     Raises:
-        ValueError: if a size is below 1, or `heads` does not divide H.
+        ValueError: if a size is below 1, `heads` does not divide H, or `tied` and E is not H.
     """
 
     def __init__(
@@ -86,12 +87,13 @@ class TransformerSequenceModel(PrefixMemory, SequenceModel):
         sequence_length: int = 20,
         layers: int = 2,
         heads: int = 2,
+        tied: bool = False,
     ) -> None:
         super().__init__(
             vocab_size, hidden_size, embedding_size=embedding_size, sequence_length=sequence_length, layers=layers
         )
         self.sequence_length = sequence_length
-        self.embedding = blank(vocab_size, embedding_size)
+        self.embedding = self._embedding_parameter(embedding_size, tied)
         self.input_weight = blank(embedding_size, hidden_size)
         self.positions = blank(sequence_length, hidden_size)
         self.blocks = nn.ModuleList(TransformerBlock(hidden_size, heads) for _ in range(layers))
@@ -117,7 +119,8 @@ class TransformerSequenceModel(PrefixMemory, SequenceModel):
 
     def hidden_states(self, inputs: Tensor) -> Tensor:
         self._check_length(inputs)
-        x = nn.functional.embedding(inputs, self.embedding) @ self.input_weight + self.positions[: inputs.shape[1]]
+        embedded = self.drop_embeddings(nn.functional.embedding(inputs, self.embedding), 1)  # (B, T, E)
+        x = embedded @ self.input_weight + self.positions[: inputs.shape[1]]
         for block in self.blocks:
             x = block(x)
         return self.norm(x)
@@ -132,7 +135,7 @@ class AttentionLSTMSequenceModel(PrefixMemory, LSTMSequenceModel):
     State: tanh(...) (R, H), fed (R,), all h_s (R, T, H), and the LSTM's h and c (R, H) each.
 
     Args:
-        vocab_size, embedding_size, hidden_size, init_std, seed: as `LSTMSequenceModel`.
+        vocab_size, embedding_size, hidden_size, init_std, seed, tied: as `LSTMSequenceModel`.
         sequence_length: T, the longest sequence.
     """
 
@@ -144,8 +147,9 @@ class AttentionLSTMSequenceModel(PrefixMemory, LSTMSequenceModel):
         init_std: float = 0.1,
         seed: int = 0,
         sequence_length: int = 20,
+        tied: bool = False,
     ) -> None:
-        super().__init__(vocab_size, embedding_size, hidden_size, init_std, seed)
+        super().__init__(vocab_size, embedding_size, hidden_size, init_std, seed, tied)
         check_count("sequence_length", sequence_length)
         self.sequence_length = sequence_length
         self.query_weight = blank(hidden_size, hidden_size)

@@ -200,6 +200,18 @@ class OutputLayer(nn.Module):
         result: Tensor = WeightedLogLikelihood.apply(*parts, targets, weights.to(parts[0].dtype))
         return result
 
+    def weighted_mean_margin(self, hidden: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+        """sum_r weights_r (mean_v logit_v - logit of targets_r), which label smoothing adds; arguments as above.
+
+        The normaliser of the softmax cancels, so no row of V logits is needed.
+        """
+        hidden, weight, bias = _of_one_dtype(hidden, self.weight, self.bias)
+        kept = weights != 0
+        hidden, targets, weights = hidden[kept], targets[kept], weights[kept].to(hidden.dtype)
+        direction = weight.mean(dim=0) - weight[targets]  # (R, H)
+        margins = (hidden * direction).sum(dim=1) + bias.mean() - bias[targets]
+        return (weights * margins).sum()
+
     def reset_parameters(self, std: float, generator: torch.Generator) -> None:
         """Draw weight and bias from N(0, std^2)."""
         with torch.no_grad():

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import ClassVar
 
 import numpy as np
@@ -18,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from seqgan_env.arguments import check_count, check_number
+from seqgan_env.models.dropout import Dropout
 from seqgan_env.models.output_layer import OutputLayer, check_temperature
 from seqgan_env.models.parameters import at_least_float32, blank, seeded
 from seqgan_env.models.sampling import draw_tokens
@@ -52,6 +54,7 @@ class SequenceModel(nn.Module, ABC):
         self.hidden_size = hidden_size
         self.temperature = 1.0
         self.output = OutputLayer(hidden_size, vocab_size)
+        self._dropout: Dropout | None = None
 
     @property
     def device(self) -> torch.device:
@@ -66,6 +69,15 @@ class SequenceModel(nn.Module, ABC):
     def _zeros(self, *shape: int) -> Tensor:
         """Zeros of the parameters' dtype, on their device."""
         return torch.zeros(shape, dtype=self.dtype, device=self.device)
+
+    def _embedding_parameter(self, embedding_size: int, tied: bool) -> nn.Parameter:
+        """(V, E) without values; with `tied`, the output layer's weight itself."""
+        if tied and embedding_size != self.hidden_size:
+            raise ValueError(
+                f"tied=True needs embedding_size={embedding_size} equal to hidden_size={self.hidden_size}: the "
+                "embedding is the output layer's weight"
+            )
+        return self.output.weight if tied else blank(self.vocab_size, embedding_size)
 
     def _draw_parameters(self, std: float, seed: int) -> None:
         """Draw all parameters from N(0, std^2), the output layer's last; layer norms stay at 1 and 0."""
@@ -116,6 +128,34 @@ class SequenceModel(nn.Module, ABC):
         view.temperature = temperature
         return view
 
+    @contextmanager
+    def dropping(self, dropout: Dropout | None) -> Iterator[None]:
+        """Within the block, `weighted_log_likelihood` drops embeddings and hidden states; draws and scores never do.
+
+        Raises:
+            ValueError: at the end of the block, if embeddings were to be dropped but the model's `hidden_states` does
+                not call `drop_embeddings`.
+        """
+        self._dropout = dropout
+        try:
+            yield
+        finally:
+            self._dropout = None
+        if dropout is not None and dropout.embedding and not dropout.embeddings_dropped:
+            raise ValueError(
+                f"{type(self).__name__}.hidden_states drops no embeddings; call self.drop_embeddings(embedded, "
+                "steps_dimension) in it, or set embedding_dropout=0"
+            )
+
+    def drop_embeddings(self, embedded: Tensor, steps_dimension: int) -> Tensor:
+        """Embeddings of the fed tokens, with entries dropped within `dropping`, else unchanged.
+
+        Args:
+            embedded: embeddings of whole sequences, of any shape.
+            steps_dimension: the dimension of the T steps.
+        """
+        return embedded if self._dropout is None else self._dropout.of_embeddings(embedded, steps_dimension)
+
     @torch.no_grad()
     def draw(self, state: State, uniforms: Tensor) -> Tensor:
         """Draw N next tokens for each row: (R, N) float32 in [0, 1) -> (R, N) int64."""
@@ -140,20 +180,28 @@ class SequenceModel(nn.Module, ABC):
         result[real] = self.output.log_probs(hidden[real], sequences[real], self.temperature).to(result.dtype)
         return result
 
-    def weighted_log_likelihood(self, sequences: Tensor, weights: Tensor, inputs: Tensor | None = None) -> Tensor:
+    def weighted_log_likelihood(
+        self, sequences: Tensor, weights: Tensor, inputs: Tensor | None = None, label_smoothing: float = 0.0
+    ) -> Tensor:
         """sum_{b,t} weights_{b,t} log p(y_{b,t} | y_{b,1..t-1}): a differentiable scalar in nats.
 
-        MLE has equal weights; the policy gradient (Eq. 6-8) has action values as weights.
+        MLE has equal weights; the policy gradient (Eq. 6-8) has action values as weights. With label smoothing s, the
+        log-probability is (1 - s) log p(y) + s/V sum_v log p(v) (Szegedy et al. 2016, section 7).
 
         Args:
             sequences: (B, T) int64 targets, PAD after the end.
             weights: (B, T) floats, constants; ignored at PAD.
             inputs: (B, T) int64, the fed tokens (scheduled sampling); None feeds the targets, shifted right.
+            label_smoothing: s, in [0, 1].
         """
         inputs = shift_right(sequences, self.vocab_size) if inputs is None else inputs
         hidden = self.hidden_states(inputs)
+        if self._dropout is not None:
+            hidden = self._dropout.of_hidden(hidden)
         weights = weights.masked_fill(sequences >= self.vocab_size, 0)
-        return self.output.weighted_log_likelihood(hidden.flatten(0, 1), sequences.flatten(), weights.flatten())
+        rows = (hidden.flatten(0, 1), sequences.flatten(), weights.flatten())
+        result = self.output.weighted_log_likelihood(*rows)
+        return result + label_smoothing * self.output.weighted_mean_margin(*rows) if label_smoothing else result
 
 
 def shift_right(sequences: Tensor, vocab_size: int) -> Tensor:
@@ -172,6 +220,7 @@ class RecurrentSequenceModel(SequenceModel):
         hidden_size: H (paper's code: 32).
         init_std: parameters are drawn from N(0, init_std^2): 0.1 for a generator (authors' code), 1 for an oracle.
         seed: seed of this draw.
+        tied: the embedding is the output layer's weight V of Eq. 10 (Press & Wolf 2017); E must equal H.
     """
 
     GATES: ClassVar[int]
@@ -183,9 +232,10 @@ class RecurrentSequenceModel(SequenceModel):
         hidden_size: int = 32,
         init_std: float = 0.1,
         seed: int = 0,
+        tied: bool = False,
     ) -> None:
         super().__init__(vocab_size, hidden_size, embedding_size=embedding_size)
-        self.embedding = blank(vocab_size, embedding_size)
+        self.embedding = self._embedding_parameter(embedding_size, tied)
         # The columns hold all gates side by side, so one matrix product computes them.
         self.input_weight = blank(embedding_size, self.GATES * hidden_size)
         self.recurrent_weight = blank(hidden_size, self.GATES * hidden_size)
@@ -221,7 +271,7 @@ class LSTMSequenceModel(RecurrentSequenceModel):
         # PyTorch's LSTM has the gates in rows, in the order i, f, c, o, and a second bias.
         bias = self._in_torch_order(self.gate_bias)
         weights = [self._in_torch_order(weight).t() for weight in (self.input_weight, self.recurrent_weight)]
-        embedded = nn.functional.embedding(inputs.t(), self.embedding)  # (T, B, E)
+        embedded = self.drop_embeddings(nn.functional.embedding(inputs.t(), self.embedding), 0)  # (T, B, E)
         zeros = embedded.new_zeros(1, inputs.shape[0], self.hidden_size)
         parameters = [*weights, bias, torch.zeros_like(bias)]
         hidden, _, _ = torch.lstm(embedded, (zeros, zeros), parameters, True, 1, 0.0, self.training, False, False)
@@ -286,7 +336,7 @@ class GRUSequenceModel(RecurrentSequenceModel):
     it. `torch_weights.from_torch` reads PyTorch's own weights.
 
     Args:
-        vocab_size, embedding_size, hidden_size, init_std, seed: as `RecurrentSequenceModel`.
+        vocab_size, embedding_size, hidden_size, init_std, seed, tied: as `RecurrentSequenceModel`.
         recurrent_bias: whether there is a second bias, added to h U.
     """
 
@@ -300,8 +350,9 @@ class GRUSequenceModel(RecurrentSequenceModel):
         init_std: float = 0.1,
         seed: int = 0,
         recurrent_bias: bool = False,
+        tied: bool = False,
     ) -> None:
-        super().__init__(vocab_size, embedding_size, hidden_size, init_std, seed)
+        super().__init__(vocab_size, embedding_size, hidden_size, init_std, seed, tied)
         if recurrent_bias:
             self.recurrent_bias = blank(self.GATES * hidden_size)
             self._draw_parameters(init_std, seed)  # all again, since there is one more now
@@ -326,7 +377,7 @@ class GRUSequenceModel(RecurrentSequenceModel):
         return (torch.lerp(n, h, z),)
 
     def hidden_states(self, inputs: Tensor) -> Tensor:
-        embedded = nn.functional.embedding(inputs.t(), self.embedding)  # (T, B, E)
+        embedded = self.drop_embeddings(nn.functional.embedding(inputs.t(), self.embedding), 0)  # (T, B, E)
         zeros = embedded.new_zeros(1, inputs.shape[0], self.hidden_size)
         second_bias = self._second_bias()
         if second_bias is None:
