@@ -37,7 +37,8 @@ from seqgan_env.terminal_text import OutputError
 SHOWN = ("seed", "corpus", "generator", "pretraining.epochs")
 _PRESET_TEXT = {
     "fast": "minutes on two cores",
-    "best": "likewise, an adversarial phase that does better than the paper's",
+    "mle": "no game, but the best MLE, regularised: what a game has to beat",
+    "best": "an adversarial phase that does better than the paper's, and worse than preset mle",
     "paper": "the paper's settings",
     "repo2016": "the authors' code of 2016 (many hours)",
     "repo2018": "the authors' code of 2018 (many hours)",

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 _MEASURES = ("nll_oracle", "nll_test", "entropy", "kl_from_oracle", "kl_to_oracle", "distinct")
-_MLE_CURVES = ("mle", "mle_held_out")
+_MLE_CURVES = ("mle", "mle_held_out", "mle_regularised")
 Comparisons = dict[str, dict[tuple[str, float], CurveComparison]]  # curve -> (method, temperature) -> comparison
 
 
@@ -288,15 +288,24 @@ class Fig3:
 
 
 class Curves:
-    """NLL_oracle against NLL_test over temperatures: does any method beat MLE at a lower temperature?"""
+    """NLL_oracle against NLL_test over temperatures: does any method beat MLE at a lower temperature?
+
+    Args:
+        study: the shared part of the cells.
+        methods: names of the methods to train; if empty, all that the task has sizes for.
+    """
 
     rules = (evidence.CURVE_RULE, evidence.PAIRED_RULE)
 
-    def __init__(self, study: Study) -> None:
+    def __init__(self, study: Study, methods: Sequence[str] = ()) -> None:
         self.study = study
-        # The sizes of the best preset are for the paper's task.
-        left_out = IMPROVED if study.task == "toy" else ()
-        self.methods = [method for name, method in METHODS.items() if method.is_trained and name not in left_out]
+        # The sizes of the improved methods are for the paper's task.
+        left_out = IMPROVED if study.task == "toy" and not methods else ()
+        self.methods = [
+            method
+            for name, method in METHODS.items()
+            if method.is_trained and name not in left_out and name in (methods or METHODS)
+        ]
 
     def cells(self) -> list[Cell]:
         """Every trained method at each of its temperatures."""
@@ -315,7 +324,7 @@ class Curves:
         }
         points = {key: list(zip(group["nll_test"], group["nll_oracle"], strict=True)) for key, group in by_seed.items()}
         found: Comparisons = {}
-        for curve in _MLE_CURVES:
+        for curve in (curve for curve in _MLE_CURVES if curve in set(measured["method"])):
             falling = sorted((key for key in points if key[0] == curve), key=lambda key: -key[1])
             curves = list(zip(*(points[key] for key in falling), strict=True))  # one for each seed
             found[curve] = {

@@ -23,6 +23,7 @@ _COLOURS = {
     "random": "#999999",
     "mle": "#0072B2",
     "mle_held_out": "#56B4E9",
+    "mle_regularised": "#332288",
     "scheduled_sampling": "#E69F00",
     "pg_bleu": "#009E73",
     "seqgan": "#D55E00",
@@ -38,6 +39,7 @@ _MARKERS = {
     "random_reward": "^",
     "constant_reward": "s",
     "mle_held_out": "D",
+    "mle_regularised": "P",
     "best": "*",
     "best_random_reward": "x",
 }

@@ -58,7 +58,7 @@ class ReproductionOptions:
     seeds: tuple[int, ...] = ()
     """Seeds of the runs; by default 0 1 2 3 4 (0 1 2 for real sequences), 0 1 with --fast."""
     methods: tuple[str, ...] = ()
-    """For table1: mle, seqgan, constant_reward, best, ...; by default the paper's methods and the controls."""
+    """For table1 and curves: mle, mle_regularised, seqgan, constant_reward, ...; by default what the figure shows."""
     preset: Preset = "fast"
     """Schedule: fast (table1: some 25 core minutes per seed), paper, or the authors' code of 2016 or 2018 (days)."""
     mle_epochs: int | None = None
@@ -186,15 +186,15 @@ class ReproductionOptions:
                 raise ValueError(
                     f"{option}={value!r} cannot be used for {name}, only for one of {', '.join(REAL_DATA)}"
                 )
-        if self.methods and name != "table1":
-            raise ValueError(f"methods={self.methods} is only for table1; {name} needs all methods")
+        if self.methods and name not in ("table1", "curves"):
+            raise ValueError(f"methods={self.methods} is only for table1 and curves; {name} needs all methods")
         study = self.study()
         if name == "fig3":
             updates = self.rounds or max(FIG3_UPDATES, study.config.game.rounds)
             return Fig3(study, updates, study.is_authors_oracle)
         if name == "table1":
             return Table1(study, self.methods, study.is_authors_oracle)
-        return Fig2(study) if name == "fig2" else Curves(study)
+        return Fig2(study) if name == "fig2" else Curves(study, self.methods)
 
     def command(self, name: FigureName) -> str:
         """The command line of these options, with its folder."""

@@ -277,7 +277,8 @@ def test_tied_embeddings_are_the_output_layers_weight(kind: str, task: Task) -> 
     check_sequence_model(model)
     duplicate = copy.deepcopy(model).double()
     assert duplicate.embedding is duplicate.output.weight
-    trainer = pretrainer(task, build_generator(kind, task, embedding_size=8, hidden_size=8, tied=True), batch_size=500, **ALL_ON)
+    generator = build_generator(kind, task, embedding_size=8, hidden_size=8, tied=True)
+    trainer = pretrainer(task, generator, batch_size=500, **ALL_ON)
     trainer.fit()
     assert trainer.generator.embedding is trainer.generator.output.weight
 

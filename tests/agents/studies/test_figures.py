@@ -259,6 +259,15 @@ def test_curves_measure_all_that_is_trained_at_its_temperatures(
     }
 
 
+def test_curves_of_some_methods_measure_those_alone(study: Study) -> None:
+    figure = Curves(study, ("best", "mle_regularised"))
+    trained = {cell.settings["method"] for cell in figure.cells() if "temperature" in cell.settings}
+    assert trained == {"mle_regularised", "best"}
+    rows = [point("mle_regularised", seed, t, 9.0 + t, 7.5 - t) for seed in range(3) for t in (1.0, 0.9, 0.8)]
+    rows += [point("best", seed, 1.0, 9.8, 6.55) for seed in range(3)]
+    assert set(figure.comparisons(measured(rows))) == {"mle_regularised"}
+
+
 def points_of_curves(seqgan: float) -> list[Row]:
     """Both MLE curves are lines of slope -1, the held-out one half a nat to the left; SeqGAN has one point."""
     rows = []

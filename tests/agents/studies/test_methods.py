@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from agents.runs.flat_names import nested
-from agents.runs.presets import BEST, MUSIC, PRESETS, TEXT
+from agents.runs.presets import BEST, MUSIC, NO_GAME, PRESETS, REGULARISED, TEXT
 from agents.seqgan import SeqGANConfig
 from agents.setting_paths import changed, differing, value_at
 from agents.studies.methods import CONTROLS, METHODS, PAPER_ORDER, SCHEDULES, continued
@@ -24,13 +24,14 @@ FAST = PRESETS["fast"]
         ("shuffled_reward", {"reward_model": "shuffled"}),
         ("random_reward", {"reward_model": "random"}),
         ("constant_reward", {"reward_model": "constant"}),
+        ("mle_regularised", {p: value for p, value in (NO_GAME | REGULARISED).items() if value_at(FAST, p) != value}),
         ("best", {path: value for path, value in BEST.items() if value_at(FAST, path) != value}),
     ],
 )
 def test_a_method_changes_its_own_settings_and_the_seed(name: str, changes: dict[str, object]) -> None:
     config = METHODS[name].config(FAST, 7)
     different = {path: value_at(config, path) for path in differing(config, FAST)}
-    dotted = changes if name == "best" else nested(changes)
+    dotted = nested(changes) if all("." not in path for path in changes) else changes
     assert different == {**dotted, "seed": 7}
 
 
@@ -51,6 +52,10 @@ def test_the_best_preset_and_its_twin_differ_in_what_the_reward_knows() -> None:
     assert METHODS["best"].config(FAST, 0) == PRESETS["best"]
     assert METHODS["best_random_reward"].config(FAST, 0) == changed(PRESETS["best"], {"game.reward_model": "random"})
     assert METHODS["best"].starts_from == METHODS["best_random_reward"].starts_from == "mle_held_out"
+
+
+def test_the_regularised_baseline_is_the_mle_preset() -> None:
+    assert METHODS["mle_regularised"].config(FAST, 0) == PRESETS["mle"]
 
 
 def test_whatever_plays_starts_from_mle() -> None:

@@ -358,7 +358,7 @@ def test_an_oracle_is_known_by_its_parameters(authors_oracle: Path) -> None:
     ("name", "methods", "message"),
     [
         ("table1", ("mle", "gan"), "methods: 'gan' is unknown; choose from random, mle"),
-        ("curves", ("mle",), r"methods=\('mle',\) is only for table1; curves needs all methods"),
+        ("fig2", ("mle",), r"methods=\('mle',\) is only for table1 and curves; fig2 needs all methods"),
     ],
 )
 def test_methods_that_do_not_fit_are_refused(name: FigureName, methods: tuple[str, ...], message: str) -> None:
