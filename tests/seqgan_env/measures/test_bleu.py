@@ -312,6 +312,6 @@ def test_two_thousand_sequences_against_ten_thousand_references_take_a_fraction_
     rng = np.random.default_rng(0)
     bleu = BLEU(rng.integers(0, 5000, (10_000, 20)), 5000, 3, "epsilon")
     hypotheses = rng.integers(0, 5000, (2_000, 20))
-    start = time.perf_counter()
+    start = time.process_time()
     bleu.sentences(hypotheses)
-    assert time.perf_counter() - start < 0.5
+    assert time.process_time() - start < 0.5

@@ -309,9 +309,9 @@ def test_ten_thousand_samples_against_1600_references_take_seconds() -> None:
     rng = np.random.default_rng(0)
     shares = 1 / np.arange(1, 5001)
     tokens = rng.choice(5000, (26_000, 20), p=shares / shares.sum())
-    start = time.perf_counter()
+    start = time.process_time()
     CorpusReference(tokens[:14_400], tokens[14_400:16_000], 5000, rng=rng).measure(tokens[16_000:])
-    assert time.perf_counter() - start < 10
+    assert time.process_time() - start < 10
 
 
 def test_real_quatrains_have_the_bleu_that_the_page_tells(data_folder: Path) -> None:
