@@ -26,6 +26,7 @@ from agents.runs.checkpoints import restore, restore_pretraining, snapshot, writ
 from agents.runs.console import TerminalConsole
 from agents.runs.health import Diverged, Health, diverged
 from agents.runs.learning_curve import plot_learning_curves
+from agents.runs.reading import reading
 from agents.runs.regular_files import write_atomically
 from agents.runs.run_folder import RunFolder
 from agents.runs.stopping import undisturbed
@@ -252,18 +253,21 @@ class Experiment:
 
 
 def close_run(run: RunFolder, device: str, console: Console) -> list[TableRow]:
-    """Measure all methods of the closing table, save it, draw the learning curve, and print the table."""
+    """Measure all methods of the closing table, save it, draw the learning curve, print the table and what it says."""
+    methods = _methods(run, device)
     with console.status("measuring for the closing table"):
-        rows = _closing_rows(run, device)
+        rows = _closing_rows(run, methods)
     write_atomically(run.path / "results.csv", results_csv(rows).encode())
     plot_learning_curves([run], run.path / "learning_curve.png", run.measures.floor(rows))
     console.print(results_table(rows, run.measures))
+    if (said := reading(rows, methods[-1][0])) is not None:
+        console.print(said, highlight=False)
     return rows
 
 
-def _closing_rows(run: RunFolder, device: str) -> list[TableRow]:
+def _closing_rows(run: RunFolder, methods: Sequence[tuple[str, SequenceModel]]) -> list[TableRow]:
     """What the run has made, with what the task's measures compare it with."""
-    config, methods = run.config(), _methods(run, device)
+    config = run.config()
 
     def rng(line: int) -> np.random.Generator:
         return np.random.default_rng([config.seed, _STREAMS["table"], line])
