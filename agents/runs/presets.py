@@ -74,8 +74,8 @@ REGULARISED: dict[str, Any] = {
     "pretraining.patience": 40,  # all epochs are done, and the best one is kept
     "pretraining.schedule": "linear",
     "pretraining.weight_decay": 0.3,
-    "pretraining.dropout": 0.5,
-    "pretraining.embedding_dropout": 0.2,
+    "pretraining.dropout": 0.3,
+    "pretraining.embedding_dropout": 0.15,
 }
 NO_GAME: dict[str, Any] = {"game.rounds": 0, "discriminator.pretraining_steps": 0}
 
