@@ -240,7 +240,7 @@ def _mark_oracle(axes: Any, entropy: float) -> None:
     """The oracle as a generator, at its entropy in both directions; what lies below it is shaded."""
     axes.plot([entropy], [entropy], marker="*", markersize=15, color="#000000", linestyle="", label="oracle", zorder=5)
     low, high = axes.get_ylim()
-    axes.set_ylim(min(low, entropy - 0.05 * (high - low)), high)
+    axes.set_ylim(min(low, entropy - 0.1 * (high - low)), high)  # room for the text
     axes.axhspan(axes.get_ylim()[0], entropy, color="0.93", zorder=0)
     axes.annotate(
         "below the oracle's entropy: a generator here\nhas less diversity than the oracle",
