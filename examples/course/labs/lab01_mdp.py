@@ -93,12 +93,12 @@ def play(env, tokens):
 
 # %%
 def test_play(env, play):
-    from checks import ask, close, parts
+    from checks import ask, close, entry, parts
 
     observations, info = parts(ask(play, env["env"], [2, 0, 1]), 2, "The first is the list of observations.")
     look = "Call env.reset() once, then env.step(token) for each token. Keep the first thing that each step returns."
     close(observations, [[2, 3, 3], [2, 0, 3], [2, 0, 1]], look)
-    assert "sequence" in info, "info must be that of the last step. It has the key 'sequence'."
+    entry(info, "sequence", "Return the `info` of the last step, not that of reset().")
 
 # %%
 # HIDDEN

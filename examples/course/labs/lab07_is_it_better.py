@@ -87,24 +87,24 @@ def curve(model, task):
 
 # %%
 def test_curve(env, point, curve):
-    from checks import ask, close, parts
+    from checks import ask, close, number, parts, values
     from seqgan_env.tasks.toy import toy_task
 
     task = toy_task(5, 4)
     found = parts(ask(point, task.oracle, task), 2, "Both NLLs, NLL_oracle first.")
-    close(found[0], found[1], "For the oracle itself both are its entropy. Did you give oracle=task.oracle?", 0.05)
-    points = env["np"].asarray(ask(curve, task.oracle, task), dtype=float)
-    assert points.shape == (7, 2), f"curve has shape {points.shape}, expected (7, 2): a point for each temperature."
+    look = "For the oracle itself both are its entropy. Did you give oracle=task.oracle?"
+    close(found[0], number(found[1], look), look, 0.05)
+    points = values(ask(curve, task.oracle, task), (7, 2), "Return a point for each temperature.")
     assert points[-1, 0] < points[1, 0] < points[0, 0], "NLL_oracle must fall with the temperature: model.at_temperature(tau)."
 
 # %%
 # HIDDEN
 def test_lower_temperatures_cost_likelihood(env, curve):
-    from checks import ask
+    from checks import ask, values
     from seqgan_env.tasks.toy import toy_task
 
     task = toy_task(6, 5, 3)
-    points = env["np"].asarray(ask(curve, task.oracle, task), dtype=float)
+    points = values(ask(curve, task.oracle, task), (7, 2), "Return a point for each temperature.")
     assert points[-1, 1] > points[1, 1], "NLL_test must rise at low temperatures. Is it measured at the same temperature?"
 
 # %% [raw]
@@ -255,11 +255,11 @@ print(f"constant reward: NLL_oracle {fall:+.3f} (p = {headline:.2g}), NLL_test {
 
 # %%
 def test_headline(fall, headline, price):
-    from checks import filled
+    from checks import number
 
-    assert 0 <= filled(headline, "Use p_value on the two groups' NLL_oracle.") <= 1, "A p-value lies between 0 and 1."
-    assert filled(fall, "Mean of the twin less mean of MLE.") < 0, "NLL_oracle fell: the difference must be negative."
-    assert filled(price, "Mean NLL_test of the twin less that of MLE.") > 0, "NLL_test rose: column 1 of the points."
+    assert 0 <= number(headline, "Use p_value on the two groups' NLL_oracle.") <= 1, "A p-value lies between 0 and 1."
+    assert number(fall, "Mean of the twin less mean of MLE.") < 0, "NLL_oracle fell: the difference must be negative."
+    assert number(price, "Mean NLL_test of the twin less that of MLE.") > 0, "NLL_test rose: column 1 of the points."
 
 # %%
 # HIDDEN
@@ -354,15 +354,17 @@ conclusion = "b"  # SOLUTION
 
 # %%
 def test_conclusion(conclusion):
-    from checks import filled
+    from checks import letter
 
-    assert filled(conclusion, "Choose a letter.") in ("a", "b", "c"), 'Give a letter, as in conclusion = "a".'
+    letter(conclusion, "abc", "Look at your numbers of question 3.")
 
 # %%
 # HIDDEN
 def test_conclusion_follows(conclusion):
+    from checks import letter
+
     look = "A constant knows nothing, yet NLL_oracle fell. But together with NLL_test it does tell something."
-    assert conclusion == "b", look
+    assert letter(conclusion, "abc", look) == "b", look
 
 # %% [raw]
 # # END TESTS
