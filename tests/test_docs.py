@@ -80,9 +80,12 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-def test_the_overview_of_environments_lists_every_task() -> None:
+def test_the_overview_of_environments_and_the_changelog_list_every_task() -> None:
     text = (ROOT / "docs" / "environments" / "index.md").read_text(encoding="utf-8")
     assert set(re.findall(r"^\| \[`(SeqGAN-\w+-v0)`\]", text, flags=re.M)) == set(map(environment_id, TASKS))
+    changes = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    versions = {"-".join(row) for row in re.findall(r"^\| `(SeqGAN-\w+)` \| (v\d+) \|", changes, flags=re.M)}
+    assert versions == set(map(environment_id, TASKS))
 
 
 def test_the_table_of_files_lists_every_module_that_there_is_and_no_other() -> None:
