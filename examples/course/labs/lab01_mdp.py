@@ -23,7 +23,7 @@
 #
 # - A sequence is $Y_{1:T} = (y_1, \dots, y_T)$. Each $y_t$ is a token of $0 \dots V-1$.
 # - The *state* is the prefix $Y_{1:t-1}$. The *action* is the next token $y_t$.
-# - The *transition* is certain: the next state is $Y_{1:t}$. There is no chance in it.
+# - The *transition* is certain: the next state is always $Y_{1:t}$.
 # - The *policy* is the generator $G_\theta(y_t \mid Y_{1:t-1})$.
 # - The *reward* $R(Y_{1:T})$ is known only when the sequence is complete.
 # - The objective is the expected reward (Eq. 1): $J(\theta) = E[R_T \mid s_0, \theta] = \sum_Y G_\theta(Y)\, R(Y)$.

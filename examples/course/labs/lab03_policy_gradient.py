@@ -15,7 +15,7 @@
 # # Lab 3: The policy gradient, derived and checked
 #
 # **You learn** to write the policy gradient as code; to check an estimate against the exact gradient; why a baseline
-# leaves the mean as it is and makes the variance small.
+# makes the variance small and does not change the mean.
 #
 # **Time**: 40 minutes. The notebook itself runs in 30 seconds. **You need**: labs 1 and 2; the derivative of a logarithm.
 #
@@ -29,7 +29,7 @@
 # - The estimate is the mean over $B$ sequences that $G_\theta$ has written. An optimiser steps along it (Eq. 8).
 # - A *baseline* $b$ that does not depend on $y_t$ changes nothing on average, because
 #   $E_{y_t \sim G}[\nabla \log G(y_t \mid \cdot)] = \nabla \sum_y G(y \mid \cdot) = \nabla 1 = 0$.
-# - It changes the variance: with $Q - b$ near 0 the terms of the sum are small.
+# - It does change the variance: if $Q - b$ is near 0, the terms of the sum are small.
 # - "Leave-one-out": the baseline of a sequence at step $t$ is the mean $Q$ at step $t$ of the *other* sequences.
 
 # %%
@@ -241,8 +241,8 @@ def test_variance_ratio(env, variance, times_smaller):
 # %% [markdown]
 # ## A picture
 #
-# Each estimate is projected on the direction of the exact gradient. Both clouds have their mean at the exact length. The
-# baseline makes one of them narrow.
+# Each estimate is projected on the direction of the exact gradient. Both clouds have the same mean: the length of the exact
+# gradient. The cloud with the baseline is narrow.
 
 # %%
 direction = exact / exact.norm()

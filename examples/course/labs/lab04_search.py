@@ -15,17 +15,17 @@
 # # Lab 4: Monte-Carlo search: bias, variance and cost
 #
 # **You learn** to complete a prefix with a roll-out policy; how the error falls with the number of completions $N$; which
-# error no $N$ removes; what the search costs.
+# part of the error stays for every $N$; what the search costs.
 #
 # **Time**: 40 minutes. The notebook itself runs in 30 seconds. **You need**: lab 1; mean and standard deviation.
 #
 # ## Theory
 #
-# - A generator in training meets more sequences than can be enumerated. So $Q$ is *estimated*.
+# - A real task has too many sequences: nobody can enumerate them. So $Q$ is *estimated*.
 # - Eq. 3: $\{Y^1, \dots, Y^N\} = MC^{G_\beta}(Y_{1:t}; N)$. The roll-out policy $G_\beta$ completes the prefix $N$ times.
 # - Eq. 4: $Q(Y_{1:t-1}, y_t) = \frac1N \sum_n R(Y^n)$ for $t < T$, and $R(Y_{1:T})$ at the end.
 # - *Variance*: completions are independent, so the standard deviation of the estimate is $\sigma / \sqrt N$, where $\sigma$ is
-#   the deviation of $R$ over the completions. Four times the work halves it.
+#   the deviation of $R$ over the completions. Four times as many completions halve it.
 # - *Bias*: the estimate converges to $Q^{G_\beta}$. The policy gradient needs $Q^{G_\theta}$. With another roll-out policy the
 #   difference stays, whatever $N$ is.
 # - *Cost*: a sequence has $T - 1$ prefixes that must be completed, and the prefix $Y_{1:t}$ lacks $T - t$ tokens.

@@ -56,8 +56,8 @@ p, g = world.probabilities(oracle), world.probabilities(generator)
 # points: 2
 
 # %% [markdown]
-# **Question 1.** Compute the best discriminator from the probabilities, and the share of sequences that it gets right: real
-# and generated ones in equal numbers, and "real" is said where $D > 1/2$.
+# **Question 1.** Compute the best discriminator from the probabilities. Then compute the share of right answers: half of the
+# sequences are real and half are generated, and the answer is "real" where $D > 1/2$.
 
 # %% [raw]
 # # BEGIN SOLUTION

@@ -204,9 +204,9 @@ def test_after_mle_is_a_copy(env, after_mle):
 # points: 4
 
 # %% [markdown]
-# **Question 3.** Step 3. One round takes `env.num_envs * T` steps of `agent.learn`, for the batch holds one sequence of each
-# environment. Play 40 rounds in *one* call of `agent.learn`, with the trainer as callback. `trainer.on_round` is a function
-# that is called with the number of each round: let it `measure`.
+# **Question 3.** Step 3. One round takes `env.num_envs * T` steps of `agent.learn`, because a batch holds one sequence of each
+# environment. Play 40 rounds in *one* call of `agent.learn`, with the trainer as callback. The trainer calls the function
+# `trainer.on_round` with the number of each round. Set it to `measure`.
 
 # %% [raw]
 # # BEGIN SOLUTION
@@ -302,8 +302,9 @@ def test_statement_fits(env, statement, curve):
 # %% [markdown]
 # ## A picture
 #
-# The game as a path: from MLE (black) round by round. Down is plausible, left is complete. The dotted lines are
-# the entropy of the oracle, where a perfect generator stands in both.
+# Right: the game as a path, round by round, from MLE (black). Lower means that the written sequences are more plausible.
+# Further left means that fewer real sequences are lost. The dotted lines are the entropy of the oracle. A perfect generator
+# lies where they cross.
 
 # %%
 rows = np.array(curve)

@@ -14,15 +14,15 @@
 # %% [markdown]
 # # Lab 9: Swap the learner: PPO, GRPO, one of your own
 #
-# **You learn** how a reward is laid out over the steps for another learner; to put PPO in REINFORCE's place; to write GRPO
+# **You learn** how to divide a reward among the steps for another learner; to put PPO in REINFORCE's place; to write GRPO
 # in ten lines.
 #
 # **Time**: 45 minutes. The notebook itself runs in one minute. **You need**: labs 3 and 4; the idea of PPO.
 #
 # ## Theory
 #
-# - REINFORCE with `reward_mode="action_value"`: the reward of step $t$ *is* $Q(Y_{1:t-1}, y_t)$. It holds the whole future
-#   already, so the discount is 0.
+# - REINFORCE with `reward_mode="action_value"`: the reward of step $t$ *is* $Q(Y_{1:t-1}, y_t)$. It already contains the
+#   later rewards, so the discount is 0.
 # - PPO, A2C and others add rewards up: $\sum_{k \ge t} \gamma^{k-t} r_k$. With $r_t = Q_t$ the future would count many times.
 # - `reward_mode="potential"`: $r_t = Q_t - Q_{t-1}$ with $Q_0 = 0$. The sum of all is $Q_T = R(Y)$. So with $\gamma = 1$ the
 #   objective is still Eq. 1.
@@ -30,7 +30,7 @@
 # - GRPO has no value network. It writes a *group* of $B$ sequences, and the advantage of each is its reward, standardised in
 #   the group: $A_b = (R_b - \mathrm{mean}) / \mathrm{std}$. Every token of sequence $b$ has the weight $A_b$. (We leave out
 #   its clipping and its KL term.)
-# - The reward is known here, so the exact $J$ (Eq. 1) and the best sequence show how far each learner comes.
+# - The reward is known here, so the exact $J$ (Eq. 1) and the best sequence show how far each learner gets.
 
 # %%
 import matplotlib.pyplot as plt

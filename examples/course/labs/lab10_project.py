@@ -21,13 +21,16 @@
 #
 # ## What an honest report has
 #
-# - The *data*: where it is from, how many sequences, how they were split. Held-out sequences choose, test sequences measure.
+# - The *data*: where it is from, how many sequences, how they were split. Held-out sequences choose the checkpoint, and test
+#   sequences measure it.
 # - A *baseline* that was trained as carefully: MLE, stopped by held-out NLL.
-# - A *null twin*: the same run with a reward that knows nothing (random numbers). What the twin gains too, D did not cause.
+# - A *null twin*: the same run with a reward that knows nothing (random numbers). If the twin gains as much, D is not the
+#   reason.
 # - Several *seeds*, and the spread. One seed shows nothing.
 # - A *rule* for which checkpoint counts, made before the run (here: the last round).
-# - *NLL_test* of everything. A generator that loses diversity looks good by every measure of quality alone.
-# - *Samples* that were not chosen by hand, beside the most similar training sequence (nothing is copied).
+# - *NLL_test* of everything. Measures of quality alone look good for a generator that has lost diversity.
+# - *Samples* that were not chosen by hand, each beside the most similar training sequence. This shows whether the generator
+#   copies.
 # - What you did *not* show.
 
 # %%
@@ -54,7 +57,7 @@ SEEDS = (0, 1, 2)
 # ## 1. A corpus
 #
 # The corpus below is made of a small grammar, so that the notebook runs everywhere. Put your own file in its place: one
-# sentence a line, at least some hundred lines. Smaller letters and short lines make it easier.
+# sentence a line, at least some hundred lines. Lower-case letters and short lines make it easier.
 
 # %% [raw]
 # # BEGIN QUESTION
