@@ -292,11 +292,35 @@ def test_the_right_search_of_lab_8_estimates_the_exact_action_values(lab_8: Simp
 @pytest.mark.parametrize("lab", LABS, ids=lambda lab: lab.stem)
 def test_the_solutions_get_all_points_and_the_empty_notebook_none(lab: Path, tmp_path: Path) -> None:
     build.build(lab, tmp_path)
-    student = (tmp_path / "student" / lab.stem / f"{lab.stem}.ipynb").read_text(encoding="utf-8")
-    assert "SOLUTION" not in student
-    assert "hidden=True" not in student
+    folder = tmp_path / "student" / lab.stem
+    tests = sorted(folder.glob("tests/*.py"))
+    assert [file.stem for file in tests] == [f"q{number}" for number in range(1, len(tests) + 1)]
+    for file in (folder / f"{lab.stem}.ipynb", *tests):
+        text = file.read_text(encoding="utf-8")
+        assert "SOLUTION" not in text
+        assert "hidden=True" not in text
     line = build.check(lab.stem, tmp_path)
     assert "solutions all, empty none" in line
+
+
+@pytest.mark.course
+@needs_course
+def test_the_checks_run_in_the_kernel_of_colab(tmp_path: Path) -> None:
+    import nbformat
+    from nbclient import NotebookClient
+
+    lab = build.lab_files(["lab01"])[0]
+    build.build(lab, tmp_path)
+    folder = tmp_path / "student" / lab.stem
+    notebook = nbformat.read(folder / f"{lab.stem}.ipynb", as_version=4)
+    (folder / f"{lab.stem}.ipynb").unlink()  # there the notebook that runs is no file
+    as_colab = 'import otter.check.utils\notter.check.utils.get_ipython = lambda: "<google.colab._shell.Shell>"'
+    notebook.cells.insert(0, nbformat.v4.new_code_cell(as_colab))
+    NotebookClient(notebook, timeout=300, allow_errors=True, resources={"metadata": {"path": folder}}).execute()
+    said = [output for cell in notebook.cells for output in cell.get("outputs", []) if "grader." in cell.source]
+    texts = [output.get("data", {}).get("text/plain", "") for output in said]
+    assert [output.output_type for output in said] == ["execute_result"] * len(said)
+    assert sum("There is no answer yet" in text for text in texts) == len(said) == 5  # four questions, and all again
 
 
 @pytest.mark.course

@@ -83,6 +83,13 @@ def test_the_wheel_holds_every_module_of_both_packages(installed: set[str]) -> N
     assert {name.split("/")[0] for name in installed} == set(OURS)
 
 
+def test_the_requirements_of_binder_lead_to_this_project() -> None:
+    lines = (ROOT / ".binder" / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    paths = dict(line.split(" ", 1) for line in lines if line.startswith("-"))
+    assert (ROOT / ".binder" / paths["-c"]).is_file()  # pip reads this one from the file's folder
+    assert (ROOT / paths["-e"].partition("[")[0] / "setup.py").is_file()  # and this one from the current folder
+
+
 def test_the_wheel_holds_data_and_settings(installed: set[str]) -> None:
     assert "seqgan_env/corpora/data/python_documentation.txt" in installed
     assert "seqgan_env/corpora/data/tunes.abc" in installed
