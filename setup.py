@@ -85,6 +85,7 @@ setup(
     packages=[*find_packages(include=["seqgan_env*"]), *AGENTS],  # agents.settings is a folder of data
     package_data={
         "": ["py.typed"],
+        "seqgan_env.agents": ["*.pyi"],
         "seqgan_env.corpora": ["data/*.txt", "data/*.abc"],
         "agents.settings": ["*.yml"],
     },

@@ -18,6 +18,8 @@ ROOT = Path(__file__).parents[1]
 ROOMS = (
     "seqgan_env.task_files",
     "seqgan_env",  # registration alone
+    "seqgan_env.second_name",
+    "seqgan_env.agents",  # a second name; it imports nothing of agents before a user asks for it
     "seqgan_env.terminal_text",
     "seqgan_env.arguments",
     "seqgan_env.vocabulary",

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import inspect
 import re
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,6 +18,7 @@ import torch
 from examples.course import build, checks, searches
 
 LABS = build.lab_files()
+TABLE = r"^\| lab \|.*\n((?:\|.*\n)+)"
 needs_course = pytest.mark.skipif(
     importlib.util.find_spec("otter") is None or importlib.util.find_spec("jupytext") is None,
     reason='needs pip install "seqgan-gym[course]"',
@@ -54,6 +58,16 @@ def test_every_assertion_of_a_lab_says_what_to_look_at(lab: Path) -> None:
                 assert re.search(r', (f?["\']|look)', line), line
 
 
+def test_both_tables_of_the_guide_begin_with_the_numbers_of_labs() -> None:
+    guide = (Path(build.HERE).parents[1] / "docs" / "course.md").read_text(encoding="utf-8")
+    labs, errors = (
+        [row.split("|")[1].strip() for row in rows.splitlines()[1:]] for rows in re.findall(TABLE, guide, re.M)
+    )
+    assert labs == [str(number) for number in range(1, 11)]
+    assert errors == sorted(errors, key=int)
+    assert set(errors) == set(labs)
+
+
 def test_an_unknown_lab_is_named() -> None:
     with pytest.raises(ValueError, match="lab='lab77' is not there; choose of"):
         build.lab_files(["lab77"])
@@ -73,7 +87,7 @@ def test_a_missing_answer_is_said_to_be_missing(answer: Any) -> None:
     [
         (0.5, "is 0.5, which is not right. Look"),
         ([1.0, 2.0], r"has shape \(2,\), expected \(\). Look"),
-        ("a", "is a str, expected numbers. Look"),
+        ("a", "is of type str, expected numbers. Look"),
         (float("nan"), "not finite"),
         (torch.tensor(0.9), "is 0.9, which"),
     ],
@@ -103,6 +117,21 @@ def test_an_error_in_a_students_function_is_told_with_its_name() -> None:
         checks.parts((1, 2, 3), 2, "")
 
 
+def test_an_answer_of_another_kind_is_told_where_to_look() -> None:
+    for wrong, said in ((None, "no answer yet"), (3, "is of type int, expected dict"), ({"a": 1}, "has no key 'mean'")):
+        with pytest.raises(AssertionError, match=f"{said}.*Look at Eq. 4"):
+            checks.entry(wrong, "mean", "Look at Eq. 4.")
+    assert checks.entry({"mean": 0.5}, "mean", "") == 0.5
+    for answer in ("d", "ab", "", 1):
+        with pytest.raises(AssertionError, match=r'one letter of a, b, c, in quotes, as in "a"\. Look'):
+            checks.letter(answer, "abc", "Look at the curve.")
+    assert checks.letter("b", "abc", "") == "b"
+    for vector in ([1.0], "x", {"a": 1}):
+        with pytest.raises(AssertionError, match=r"expected (\(\)|numbers)\. Look"):
+            checks.number(vector, "Look.")
+    assert checks.number(torch.tensor(0.5, requires_grad=True), "") == 0.5
+
+
 def test_a_students_test_must_pass_for_the_right_and_fail_for_the_wrong() -> None:
     def positive(x: int) -> None:
         if x <= 0:
@@ -114,29 +143,120 @@ def test_a_students_test_must_pass_for_the_right_and_fail_for_the_wrong() -> Non
         checks.raises_nothing(positive, -1, "Look.")
     with pytest.raises(AssertionError, match=r"passes for an implementation with a mistake\. Look"):
         checks.catches(positive, 1, "Look.")
+    with pytest.raises(AssertionError, match="no test of this name yet"):
+        checks.catches(None, 1, "Look.")
+    with pytest.raises(AssertionError, match=r"Your test positive raised TypeError for an implementation: .*`assert`"):
+        checks.raises_nothing(positive, "text", "Look.")
 
 
-def cells_with_solutions(lab: Path, until: str) -> SimpleNamespace:
-    """The names that a lab's cells define, without its tests, up to the cell that begins with `until`."""
+def cells(lab: Path) -> Iterator[tuple[bool, str]]:
+    """The code cells of a lab with its solutions: whether a cell is a check, and its text."""
     source = lab.read_text(encoding="utf-8")
     parts = re.split(r"^# %%(.*)\n", source, flags=re.MULTILINE)
-    names: dict[str, Any] = {"__name__": "lab"}
     in_tests = False
     for kind, text in zip(parts[1::2], parts[2::2], strict=True):
         if "BEGIN TESTS" in text or "END TESTS" in text:
             in_tests = "BEGIN TESTS" in text
-        if kind.strip() or in_tests:
+        if not kind.strip():
+            yield in_tests, text
+
+
+@pytest.fixture
+def beside_the_labs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The modules beside a notebook can be imported, pictures open no window, files go to a folder of their own."""
+    monkeypatch.setitem(sys.modules, "searches", searches)
+    monkeypatch.setitem(sys.modules, "checks", checks)
+    monkeypatch.setenv("MPLBACKEND", "agg")
+    monkeypatch.chdir(tmp_path)
+
+
+def wrong_answers() -> list[Any]:
+    """What may stand in place of a number, an array, a list, a letter, a dictionary, a learner or a function."""
+
+    def returns(answer: Any) -> Callable[..., Any]:
+        return lambda *arguments: answer
+
+    def raises(*arguments: Any) -> None:
+        raise KeyError("a mistake of the student")
+
+    answers = [
+        None,
+        ...,
+        "text",
+        -7.0,
+        float("nan"),
+        (1.0, 2.0),
+        [],
+        [3, "b"],
+        {"MLE": 1.0},
+        object(),
+        torch.zeros(2, 3),
+    ]
+    return [*answers, *map(returns, answers), raises]
+
+
+def said_of(check: Callable[..., None], names: dict[str, Any], parameter: str, answer: Any) -> str | None:
+    """What a check says if one of the answers is replaced; None if nothing.
+
+    Raises:
+        AssertionError: if it raises anything but an AssertionError with a message.
+    """
+    kept = names.get(parameter)
+    names[parameter] = answer
+    try:
+        check(**{name: names if name == "env" else names.get(name) for name in inspect.signature(check).parameters})
+        said = None
+    except AssertionError as error:
+        said = str(error)
+    except Exception as error:
+        raise AssertionError(f"{check.__name__} with {parameter}={answer!r} raised {error!r}") from error
+    finally:
+        names[parameter] = kept
+    assert said is None or len(said) > 20, f"{check.__name__}: {said!r}"
+    return said
+
+
+QUICK_LABS = ("lab01", "lab04", "lab08")
+
+
+@pytest.mark.parametrize(
+    "lab",
+    [pytest.param(lab, marks=() if lab.stem[:5] in QUICK_LABS else pytest.mark.course, id=lab.stem) for lab in LABS],
+)
+def test_whatever_a_student_answers_the_checks_say_where_to_look(lab: Path, beside_the_labs: None) -> None:
+    names: dict[str, Any] = {"__name__": "lab"}
+    heard: dict[tuple[str, int], list[str]] = {}
+    for is_check, text in cells(lab):
+        if not is_check:
+            exec(text, names)
             continue
+        own: dict[str, Any] = {}
+        exec(text, names, own)
+        (check,) = own.values()
+        for parameter in set(inspect.signature(check).parameters) - {"env"}:
+            for number, answer in enumerate(wrong_answers()):
+                said = said_of(check, names, parameter, answer)
+                heard.setdefault((parameter, number), []).extend([said] if said else [])
+    assert heard
+    unheard = [(parameter, wrong_answers()[number]) for (parameter, number), said in heard.items() if not said]
+    assert unheard == []
+
+
+def cells_with_solutions(lab: Path, until: str) -> SimpleNamespace:
+    """The names that a lab's cells define, without its tests, up to the cell that begins with `until`."""
+    names: dict[str, Any] = {"__name__": "lab"}
+    for is_check, text in cells(lab):
         if text.startswith(until):
             break
-        exec(text, names)
+        if not is_check:
+            exec(text, names)
     return SimpleNamespace(**names)
 
 
 @pytest.fixture(scope="module")
 def lab_8() -> SimpleNamespace:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(__import__("sys").modules, "searches", searches)
+        patch.setitem(sys.modules, "searches", searches)
         patch.setenv("MPLBACKEND", "agg")
         return cells_with_solutions(build.lab_files(["lab08"])[0], until="tests = (")
 
@@ -172,11 +292,34 @@ def test_the_right_search_of_lab_8_estimates_the_exact_action_values(lab_8: Simp
 @pytest.mark.parametrize("lab", LABS, ids=lambda lab: lab.stem)
 def test_the_solutions_get_all_points_and_the_empty_notebook_none(lab: Path, tmp_path: Path) -> None:
     build.build(lab, tmp_path)
-    student = (tmp_path / "student" / lab.stem / f"{lab.stem}.ipynb").read_text(encoding="utf-8")
-    assert "SOLUTION" not in student
-    assert "hidden=True" not in student
+    folder = tmp_path / "student" / lab.stem
+    tests = sorted(folder.glob("tests/*.py"))
+    assert [file.stem for file in tests] == [f"q{number}" for number in range(1, len(tests) + 1)]
+    for file in (folder / f"{lab.stem}.ipynb", *tests):
+        text = file.read_text(encoding="utf-8")
+        assert "SOLUTION" not in text
+        assert "hidden=True" not in text
     line = build.check(lab.stem, tmp_path)
     assert "solutions all, empty none" in line
+
+
+@pytest.mark.course
+@needs_course
+def test_the_checks_run_in_the_kernel_of_colab(tmp_path: Path) -> None:
+    import nbformat
+    from nbclient import NotebookClient
+
+    lab = build.lab_files(["lab01"])[0]
+    build.build(lab, tmp_path)
+    folder = tmp_path / "student" / lab.stem
+    notebook = nbformat.read(folder / f"{lab.stem}.ipynb", as_version=4)
+    as_colab = 'import otter.check.utils\notter.check.utils.get_ipython = lambda: "<google.colab._shell.Shell>"'
+    notebook.cells.insert(0, nbformat.v4.new_code_cell(as_colab))
+    NotebookClient(notebook, timeout=300, allow_errors=True, resources={"metadata": {"path": folder}}).execute()
+    said = [output for cell in notebook.cells for output in cell.get("outputs", []) if "grader." in cell.source]
+    texts = [output.get("data", {}).get("text/plain", "") for output in said]
+    assert [output.output_type for output in said] == ["execute_result"] * len(said)
+    assert sum("There is no answer yet" in text for text in texts) == len(said) == 5  # four questions, and all again
 
 
 @pytest.mark.course

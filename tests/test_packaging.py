@@ -11,6 +11,7 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import gymnasium
 import pytest
 
 from tests.test_architecture import FILES, OURS
@@ -18,6 +19,7 @@ from tests.test_architecture import FILES, OURS
 setuptools = pytest.importorskip("setuptools", minversion="70.1", reason="setuptools builds the wheel")
 
 ROOT = Path(__file__).parents[1]
+LIBRARIES = Path(gymnasium.__file__).parents[1]
 # A small stand-in for openai-agents: a package `agents` with an `__init__.py` and a type marker.
 ANOTHER_AGENTS = {"agents/__init__.py": "from agents.agent import Agent\n", "agents/agent.py": "class Agent: ...\n"}
 BOTH_WORK = """
@@ -81,6 +83,13 @@ def test_the_wheel_holds_every_module_of_both_packages(installed: set[str]) -> N
     assert {name.split("/")[0] for name in installed} == set(OURS)
 
 
+def test_the_requirements_of_binder_lead_to_this_project() -> None:
+    lines = (ROOT / ".binder" / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    paths = dict(line.split(" ", 1) for line in lines if line.startswith("-"))
+    assert (ROOT / ".binder" / paths["-c"]).is_file()  # pip reads this one from the file's folder
+    assert (ROOT / paths["-e"].partition("[")[0] / "setup.py").is_file()  # and this one from the current folder
+
+
 def test_the_wheel_holds_data_and_settings(installed: set[str]) -> None:
     assert "seqgan_env/corpora/data/python_documentation.txt" in installed
     assert "seqgan_env/corpora/data/tunes.abc" in installed
@@ -88,7 +97,7 @@ def test_the_wheel_holds_data_and_settings(installed: set[str]) -> None:
 
 
 def test_every_package_of_ours_but_the_shared_folder_is_marked_as_typed(installed: set[str]) -> None:
-    assert "seqgan_env/py.typed" in installed
+    assert {"seqgan_env/py.typed", "seqgan_env/agents/__init__.pyi"} <= installed
     packages = {name.rpartition("/")[0] for name in installed if name.endswith(".py") and name.startswith("agents/")}
     assert packages > {"agents"}
     assert {f"{package}/py.typed" for package in packages if package.count("/") == 1} <= installed
@@ -112,7 +121,7 @@ def test_both_packages_called_agents_work_in_one_folder(wheel: Path, tmp_path: P
         archive.extractall(site)
     if not theirs_first:
         add_the_other_agents(site)
-    assert python(BOTH_WORK, site, tmp_path) == site / "agents" / "reinforce.py"
+    assert python(BOTH_WORK, site, folder=tmp_path) == site / "agents" / "reinforce.py"
 
 
 def test_an_editable_install_works_beside_the_other_agents(source: Path, tmp_path: Path) -> None:
@@ -122,7 +131,55 @@ def test_an_editable_install_works_beside_the_other_agents(source: Path, tmp_pat
         archive.extractall(site)
     # Python reads the .pth file of an editable install in its own site folder only: say that this is one.
     code = f"import site; site.addsitedir({str(site)!r}){BOTH_WORK}"
-    assert python(code, site, tmp_path) == source / "agents" / "reinforce.py"
+    assert python(code, site, folder=tmp_path) == source / "agents" / "reinforce.py"
+
+
+BOTH_NAMES = """
+import importlib.util, sys
+try:
+    found = importlib.util.find_spec("agents.setting_paths")
+except ModuleNotFoundError:
+    found = None
+assert found is None  # Python finds only the other one
+from seqgan_env.agents.setting_paths import changed
+import agents.setting_paths, agents.runs, seqgan_env.agents.runs
+assert changed is agents.setting_paths.changed
+assert agents.runs is seqgan_env.agents.runs
+assert agents.Agent.__module__ != "agents.setting_paths"
+print(agents.setting_paths.__file__)
+"""
+
+
+@pytest.mark.parametrize("theirs_first", [True, False])
+def test_the_second_name_works_with_the_other_agents_in_another_folder(
+    wheel: Path, tmp_path: Path, theirs_first: bool
+) -> None:
+    ours, theirs = tmp_path / "ours", tmp_path / "theirs"
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(ours)
+    add_the_other_agents(theirs)
+    found = python(BOTH_NAMES, *((theirs, ours) if theirs_first else (ours, theirs)), LIBRARIES, folder=tmp_path)
+    assert found == ours / "agents" / "setting_paths.py"
+
+
+def test_the_second_name_works_beside_a_module_of_that_name(wheel: Path, tmp_path: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path / "ours")
+    (tmp_path / "agents.py").write_text("class Agent: ...\n")
+    found = python(BOTH_NAMES, tmp_path / "ours", LIBRARIES, folder=tmp_path)  # -c looks in the current folder first
+    assert found == tmp_path / "ours" / "agents" / "setting_paths.py"
+
+
+def test_the_second_name_names_a_module_that_another_project_has_too(wheel: Path, tmp_path: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path / "ours")
+    (tmp_path / "agents").mkdir()
+    for name in ("__init__", "setting_paths"):
+        (tmp_path / "agents" / f"{name}.py").touch()
+    with pytest.raises(subprocess.CalledProcessError) as caught:
+        python("import seqgan_env.agents.setting_paths", tmp_path / "ours", LIBRARIES, folder=tmp_path)
+    assert "ImportError: 'agents.setting_paths' is [" in caught.value.stderr
+    assert "another project has a module of this name" in caught.value.stderr
 
 
 def add_the_other_agents(site: Path) -> None:
@@ -133,9 +190,9 @@ def add_the_other_agents(site: Path) -> None:
     (site / "agents" / "py.typed").touch()
 
 
-def python(code: str, site: Path, folder: Path) -> Path:
-    """The path that a program prints. It sees `site` and no installed package (-S), and starts outside the checkout."""
-    environment = os.environ | {"PYTHONPATH": str(site)}
+def python(code: str, *sites: Path, folder: Path) -> Path:
+    """The path that a program prints. It sees `sites` and no installed package (-S), and starts in `folder`."""
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, sites))}
     command = [sys.executable, "-S", "-c", code]
     ended = subprocess.run(
         command, cwd=folder, env=environment, check=True, capture_output=True, text=True, timeout=120

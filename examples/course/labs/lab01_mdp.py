@@ -23,7 +23,7 @@
 #
 # - A sequence is $Y_{1:T} = (y_1, \dots, y_T)$. Each $y_t$ is a token of $0 \dots V-1$.
 # - The *state* is the prefix $Y_{1:t-1}$. The *action* is the next token $y_t$.
-# - The *transition* is certain: the next state is $Y_{1:t}$. There is no chance in it.
+# - The *transition* is certain: the next state is always $Y_{1:t}$.
 # - The *policy* is the generator $G_\theta(y_t \mid Y_{1:t-1})$.
 # - The *reward* $R(Y_{1:T})$ is known only when the sequence is complete.
 # - The objective is the expected reward (Eq. 1): $J(\theta) = E[R_T \mid s_0, \theta] = \sum_Y G_\theta(Y)\, R(Y)$.
@@ -93,12 +93,12 @@ def play(env, tokens):
 
 # %%
 def test_play(env, play):
-    from checks import ask, close, parts
+    from checks import ask, close, entry, parts
 
     observations, info = parts(ask(play, env["env"], [2, 0, 1]), 2, "The first is the list of observations.")
     look = "Call env.reset() once, then env.step(token) for each token. Keep the first thing that each step returns."
     close(observations, [[2, 3, 3], [2, 0, 3], [2, 0, 1]], look)
-    assert "sequence" in info, "info must be that of the last step. It has the key 'sequence'."
+    entry(info, "sequence", "Return the `info` of the last step, not that of reset().")
 
 # %%
 # HIDDEN

@@ -139,21 +139,23 @@ best_epoch = int(np.argmin(test_nlls))  # SOLUTION
 
 # %%
 def test_training(env, train_nlls, test_nlls, best_epoch):
-    from checks import close, filled
+    from checks import close, values
 
-    assert train_nlls is not None and len(train_nlls) == 60, "Call pretrainer.epoch() 60 times and keep what it returns."
-    assert len(test_nlls) == 60, "Append nll(generator, test) after every epoch."
-    assert train_nlls[-1] < train_nlls[0], "The training NLL must fall. Did you keep the first thing that epoch() returns?"
-    close(test_nlls[-1], -env["generator"].log_probs(env["test"]).mean(), "The last entry must be of the last epoch.")
-    close(filled(best_epoch, "Say in which epoch NLL_test is lowest."), min(range(60), key=lambda i: test_nlls[i]),
-          "Look for the lowest value in test_nlls, not in train_nlls.", 1e-9)
+    training = values(train_nlls, (60,), "Call pretrainer.epoch() 60 times and keep the first thing that it returns.")
+    testing = values(test_nlls, (60,), "Append nll(generator, test) after every epoch.")
+    assert training[-1] < training[0], "The training NLL must fall. Did you keep the first thing that epoch() returns?"
+    close(testing[-1], -env["generator"].log_probs(env["test"]).mean(), "The last entry must be of the last epoch.")
+    close(best_epoch, testing.argmin(), "In which epoch is test_nlls lowest? Do not look at train_nlls.", 1e-9)
 
 # %%
 # HIDDEN
 def test_overfitting_is_seen(test_nlls, train_nlls):
-    assert test_nlls is not None and len(test_nlls) == 60, "Keep one NLL_test for each of the 60 epochs."
-    assert test_nlls[-1] > min(test_nlls) + 0.02, "NLL_test must rise at the end. Did you measure on `test`?"
-    assert train_nlls[-1] < min(test_nlls), "The training NLL must end below every NLL_test."
+    from checks import values
+
+    testing = values(test_nlls, (60,), "Keep one NLL_test for each of the 60 epochs.")
+    training = values(train_nlls, (60,), "Keep one training NLL for each of the 60 epochs.")
+    assert testing[-1] > testing.min() + 0.02, "NLL_test must rise at the end. Did you measure on `test`?"
+    assert training[-1] < testing.min(), "The training NLL must end below every NLL_test."
 
 # %% [raw]
 # # END TESTS
@@ -201,20 +203,21 @@ def step_errors(source, p, g):
 
 # %%
 def test_step_errors(env, step_errors):
-    from checks import ask, close
+    from checks import ask, close, values
 
     world, oracle, generator = env["world"], env["oracle"], env["generator"]
     p, g = world.log_probs(oracle), world.log_probs(generator)
     close(ask(step_errors, p, p, p), [0] * 5, "A model that equals the oracle makes no error. Did you subtract log G?")
     look = "With real prefixes the errors of all steps add up to KL(p || G) per sequence. Check which tokens have weight q."
-    close(ask(step_errors, p, p, g).sum(), world.kl(oracle, generator, "sequence"), look)
-    first = ask(step_errors, g, p, g)[0]
-    close(first, ask(step_errors, p, p, g)[0], "At t = 0 the prefix is empty, so the source does not matter.")
+    real = values(ask(step_errors, p, p, g), (5,), "Return one error for each step.")
+    close(real.sum(), world.kl(oracle, generator, "sequence"), look)
+    own = values(ask(step_errors, g, p, g), (5,), "Return one error for each step.")
+    close(own[0], real[0], "At t = 0 the prefix is empty, so the source does not matter.")
 
 # %%
 # HIDDEN
 def test_step_errors_by_prefixes(env, step_errors):
-    from checks import ask, close
+    from checks import ask, close, values
     import numpy as np
 
     world = env["world"]
@@ -227,7 +230,8 @@ def test_step_errors_by_prefixes(env, step_errors):
         for second in range(4):
             row = np.flatnonzero(rows & (y[:, 1] == second))[0]
             expected += weight * np.exp(p[row, 1]) * (p[row, 1] - g[row, 1])
-    close(ask(step_errors, g, p, g)[1], expected, "At t = 1 one token comes from the source and the rest from p.")
+    own = values(ask(step_errors, g, p, g), (5,), "Return one error for each step.")
+    close(own[1], expected, "At t = 1 one token comes from the source and the rest from p.")
 
 # %% [raw]
 # # END TESTS

@@ -15,17 +15,17 @@
 # # Lab 4: Monte-Carlo search: bias, variance and cost
 #
 # **You learn** to complete a prefix with a roll-out policy; how the error falls with the number of completions $N$; which
-# error no $N$ removes; what the search costs.
+# part of the error stays for every $N$; what the search costs.
 #
 # **Time**: 40 minutes. The notebook itself runs in 30 seconds. **You need**: lab 1; mean and standard deviation.
 #
 # ## Theory
 #
-# - A generator in training meets more sequences than can be enumerated. So $Q$ is *estimated*.
+# - A real task has too many sequences: nobody can enumerate them. So $Q$ is *estimated*.
 # - Eq. 3: $\{Y^1, \dots, Y^N\} = MC^{G_\beta}(Y_{1:t}; N)$. The roll-out policy $G_\beta$ completes the prefix $N$ times.
 # - Eq. 4: $Q(Y_{1:t-1}, y_t) = \frac1N \sum_n R(Y^n)$ for $t < T$, and $R(Y_{1:T})$ at the end.
 # - *Variance*: completions are independent, so the standard deviation of the estimate is $\sigma / \sqrt N$, where $\sigma$ is
-#   the deviation of $R$ over the completions. Four times the work halves it.
+#   the deviation of $R$ over the completions. Four times as many completions halve it.
 # - *Bias*: the estimate converges to $Q^{G_\beta}$. The policy gradient needs $Q^{G_\theta}$. With another roll-out policy the
 #   difference stays, whatever $N$ is.
 # - *Cost*: a sequence has $T - 1$ prefixes that must be completed, and the prefix $Y_{1:t}$ lacks $T - t$ tokens.
@@ -99,13 +99,13 @@ def search(policy, prefix, T, N, rng):
 
 # %%
 def test_search(env, complete, search):
-    from checks import ask, close, filled
+    from checks import ask, close, values
 
     np, world, generator, prefix = env["np"], env["world"], env["generator"], env["prefix"]
-    y = filled(ask(complete, generator, prefix, 6, 500, np.random.default_rng(0)), "Return the sequences.")
-    assert tuple(y.shape) == (500, 6), f"complete returns shape {tuple(y.shape)}, expected (N, T) = (500, 6)."
-    assert (y[:, :2] == env["torch"].tensor(prefix)).all(), "Every completion must begin with the prefix."
-    assert len(y.unique(dim=0)) > 20, "The completions are nearly all the same. Draw new uniforms at each step."
+    found = ask(complete, generator, prefix, 6, 500, np.random.default_rng(0))
+    y = values(found, (500, 6), "complete returns N sequences of T tokens, (N, T).")
+    assert (y[:, :2] == prefix).all(), "Every completion must begin with the prefix."
+    assert len(np.unique(y, axis=0)) > 20, "The completions are nearly all the same. Draw new uniforms at each step."
     found = ask(search, generator, prefix, 6, 20_000, np.random.default_rng(1))
     look = "The mean of many completions must come close to the exact Q. Does the policy read every token, the prefix too?"
     close(found, world.action_value(prefix, env["reward"], generator).mean, look, 0.02)
@@ -156,11 +156,11 @@ needed = int(np.ceil((sigma / 0.01) ** 2))  # SOLUTION
 
 # %%
 def test_deviation(env, deviation_of_estimate, needed):
-    from checks import ask, close, filled
+    from checks import ask, close, number
 
     close(ask(deviation_of_estimate, 1), env["sigma"], "With one completion it is sigma itself.")
     close(ask(deviation_of_estimate, 4), env["sigma"] / 2, "Four times the completions halve it: divide by the root of N.")
-    filled(needed, "Solve sigma / sqrt(N) = 0.01 for N, and round up.")
+    number(needed, "Solve sigma / sqrt(N) = 0.01 for N, and round up.")
 
 # %%
 # HIDDEN
@@ -202,10 +202,10 @@ bias = (
 
 # %%
 def test_bias(bias):
-    from checks import filled
+    from checks import number
 
-    filled(bias, "Use world.action_value with both policies.")
-    assert abs(bias) > 0.01, "The two policies give different values. Did you use both?"
+    difference = number(bias, "Use the `mean` of world.action_value with both policies.")
+    assert abs(difference) > 0.01, "The two policies give different values. Did you use both?"
 
 # %%
 # HIDDEN

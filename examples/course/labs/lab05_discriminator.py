@@ -56,8 +56,8 @@ p, g = world.probabilities(oracle), world.probabilities(generator)
 # points: 2
 
 # %% [markdown]
-# **Question 1.** Compute the best discriminator from the probabilities, and the share of sequences that it gets right: real
-# and generated ones in equal numbers, and "real" is said where $D > 1/2$.
+# **Question 1.** Compute the best discriminator from the probabilities. Then compute the share of right answers: half of the
+# sequences are real and half are generated, and the answer is "real" where $D > 1/2$.
 
 # %% [raw]
 # # BEGIN SOLUTION
@@ -228,24 +228,28 @@ few, few_training, few_held_out = train(60)
 
 # %%
 def test_training(env, many_training, many_held_out, few_training, few_held_out):
-    from checks import filled
+    from checks import values
 
-    for name in ("many_training", "many_held_out", "few_training", "few_held_out"):
-        found = filled(env.get(name), "Run the cell of question 3.")
-        assert len(found) == 40, f"{name} has {len(found)} entries; append one after each of the 40 epochs."
-    gap = few_training[-1] - few_held_out[-1]
+    names = ("many_training", "many_held_out", "few_training", "few_held_out")
+    answers = (many_training, many_held_out, few_training, few_held_out)
+    last = {}
+    for name, answer in zip(names, answers, strict=True):
+        last[name] = values(answer, (40,), f"The answer is {name}: append to both lists after each of the 40 epochs.")[-1]
+    gap = last["few_training"] - last["few_held_out"]
     assert gap > 0.1, f"With 60 sequences the accuracies differ by {gap:.2f} only. Is one measured on held-out sequences?"
-    assert many_held_out[-1] > 0.55, "1,000 sequences should be enough to learn something. Do you call trainer.epoch?"
+    assert last["many_held_out"] > 0.55, "1,000 sequences should be enough to learn something. Do you call trainer.epoch?"
 
 # %%
 # HIDDEN
 def test_accuracy(env, accuracy, few, few_held_out):
-    from checks import ask, close
+    from checks import ask, close, of_kind, values
 
+    of_kind(few, env["CNNDiscriminator"], "`train` returns it first. Run the cell of question 3.")
     real, generated, D = env["held_real"], env["held_generated"], env["probability"]
     expected = 0.5 * (D(few, real) > 0.5).mean() + 0.5 * (D(few, generated) <= 0.5).mean()
     close(ask(accuracy, few, real, generated), expected, "Half the real ones above 1/2, half the generated ones below.")
-    close(few_held_out[-1], expected, "The last entry must be of the last epoch, on held_real and held_generated.")
+    last = values(few_held_out, (40,), "Append after each of the 40 epochs.")[-1]
+    close(last, expected, "The last entry must be of the last epoch, on held_real and held_generated.")
 
 # %% [raw]
 # # END TESTS

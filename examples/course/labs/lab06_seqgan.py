@@ -98,14 +98,14 @@ def measure(round_number):
 
 # %%
 def test_measure(env, measure):
-    from checks import ask, close
+    from checks import ask, close, values
 
     kept = list(env["curve"])
     env["curve"].clear()
     ask(measure, 7)
     found = list(env["curve"])
     env["curve"][:] = kept
-    assert len(found) == 1 and len(found[0]) == 3, "measure(7) must append one row of three numbers to `curve`."
+    values(found, (1, 3), "measure(7) must append one row of three numbers to `curve`.")
     world, generator, oracle = env["world"], env["generator"], env["oracle"]
     look = "NLL_oracle: sequences come from the generator, the oracle scores them. NLL_test is the other way round."
     close(found[0], [7, world.nll(generator, oracle), world.nll(oracle, generator)], look, 1e-6)
@@ -113,14 +113,15 @@ def test_measure(env, measure):
 # %%
 # HIDDEN
 def test_measure_per_token(env, measure):
-    from checks import ask
+    from checks import ask, values
 
     kept = list(env["curve"])
     env["curve"].clear()
     ask(measure, 1)
     found = list(env["curve"])
     env["curve"][:] = kept
-    assert found and max(found[0][1:]) < 5, "Both NLLs must be per token, not per sequence."
+    row = values(found, (1, 3), "measure(1) must append one row of three numbers to `curve`.")[0]
+    assert row[1:].max() < 5, "Both NLLs must be per token, not per sequence."
 
 # %% [raw]
 # # END TESTS
@@ -171,23 +172,25 @@ print("discriminator:", trainer.last_report)
 
 # %%
 def test_pretrain(env, after_mle, curve):
-    from checks import filled
+    from checks import of_kind, values
 
     world, oracle = env["world"], env["oracle"]
-    filled(after_mle, "Return copy.deepcopy(generator).")
+    of_kind(after_mle, type(env["generator"]), "Return copy.deepcopy(generator).")
     gap = world.nll(oracle, after_mle) - world.entropy(oracle)
     assert gap < 0.1, f"After MLE NLL_test is {gap:.2f} above the entropy. Did Pretrainer(...).fit() run for 2 epochs?"
-    assert curve and curve[0][0] == 0, "Call measure(0) after MLE."
+    rows = of_kind(curve, list, "`curve` is the list of measurements.")
+    assert rows and values(rows[0], (3,), "Call measure(0) after MLE.")[0] == 0, "Call measure(0) after MLE."
     assert env["trainer"].last_report is not None, "Train the discriminator: trainer.train_step(generator)."
 
 # %%
 # HIDDEN
 def test_after_mle_is_a_copy(env, after_mle):
-    from checks import filled
+    from checks import of_kind
 
-    filled(after_mle, "Return copy.deepcopy(generator).")
+    of_kind(after_mle, type(env["generator"]), "Return copy.deepcopy(generator).")
     assert after_mle is not env["generator"], "after_mle must be a copy: the generator goes on learning."
-    assert env["trainer"].last_report.accuracy > 0.48, "The discriminator is worse than chance. Are there 20 d-steps?"
+    report = env["trainer"].last_report
+    assert report is not None and report.accuracy > 0.48, "The discriminator is worse than chance. Are there 20 d-steps?"
 
 # %% [raw]
 # # END TESTS
@@ -201,9 +204,9 @@ def test_after_mle_is_a_copy(env, after_mle):
 # points: 4
 
 # %% [markdown]
-# **Question 3.** Step 3. One round takes `env.num_envs * T` steps of `agent.learn`, for the batch holds one sequence of each
-# environment. Play 40 rounds in *one* call of `agent.learn`, with the trainer as callback. `trainer.on_round` is a function
-# that is called with the number of each round: let it `measure`.
+# **Question 3.** Step 3. One round takes `env.num_envs * T` steps of `agent.learn`, because a batch holds one sequence of each
+# environment. Play 40 rounds in *one* call of `agent.learn`, with the trainer as callback. The trainer calls the function
+# `trainer.on_round` with the number of each round. Set it to `measure`.
 
 # %% [raw]
 # # BEGIN SOLUTION
@@ -227,16 +230,20 @@ play(40)
 
 # %%
 def test_play(env, curve):
-    rounds = [int(row[0]) for row in curve]
-    assert len(rounds) == 41, f"There are {len(rounds)} measurements; expected one after MLE and one a round, 41."
-    assert rounds == list(range(41)), "The rounds must be 0, 1, ..., 40. Give trainer.on_round = measure, call learn once."
+    from checks import values
+
+    rounds = values(curve, (41, 3), "There must be one measurement after MLE and one a round, 41 rows.")[:, 0]
+    assert rounds.tolist() == list(range(41)), "The rounds must be 0, 1, ..., 40. Give trainer.on_round = measure, call learn once."
     assert env["trainer"].rounds == 40, f"The trainer counts {env['trainer'].rounds} rounds. Steps = rounds * num_envs * T."
 
 # %%
 # HIDDEN
 def test_the_game_was_played(env, curve, after_mle):
-    assert len(curve) == 41, "Play 40 rounds."
-    assert curve[-1][1] < curve[0][1] - 0.01, "NLL_oracle must have fallen. Is the trainer the callback of learn?"
+    from checks import of_kind, values
+
+    rows = values(curve, (41, 3), "Play 40 rounds.")
+    of_kind(after_mle, type(env["generator"]), "Give question 2 first.")
+    assert rows[-1, 1] < rows[0, 1] - 0.01, "NLL_oracle must have fallen. Is the trainer the callback of learn?"
     difference = env["world"].kl(after_mle, env["generator"], "sequence")
     assert difference > 1e-3, "The generator has not moved since MLE."
 
@@ -272,16 +279,18 @@ statement = "a"  # SOLUTION
 
 # %%
 def test_statement(statement):
-    from checks import filled
+    from checks import letter
 
-    assert filled(statement, "Read the curve.") in ("a", "b", "c"), 'Give a letter, as in statement = "a".'
+    letter(statement, "abc", "Read the curve.")
 
 # %%
 # HIDDEN
 def test_statement_fits(env, statement, curve):
-    first, last = curve[0], curve[-1]
+    from checks import values
+
+    rows = values(curve, (41, 3), "Answer questions 1 to 3 first.")
     entropy = env["world"].entropy(env["oracle"])
-    expected = "c" if last[2] >= first[2] else "a" if min(row[1] for row in curve) < entropy else "b"
+    expected = "c" if rows[-1, 2] >= rows[0, 2] else "a" if rows[:, 1].min() < entropy else "b"
     assert statement == expected, "Compare the first and the last row of `curve`; then the lowest NLL_oracle with the entropy of the oracle."
 
 # %% [raw]
@@ -293,8 +302,9 @@ def test_statement_fits(env, statement, curve):
 # %% [markdown]
 # ## A picture
 #
-# The game as a path: from MLE (black) round by round. Down is plausible, left is complete. The dotted lines are
-# the entropy of the oracle, where a perfect generator stands in both.
+# Right: the game as a path, round by round, from MLE (black). Lower means that the written sequences are more plausible.
+# Further left means that fewer real sequences are lost. The dotted lines are the entropy of the oracle. A perfect generator
+# lies where they cross.
 
 # %%
 rows = np.array(curve)

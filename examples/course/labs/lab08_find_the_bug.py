@@ -23,8 +23,8 @@
 #
 # - Machine-learning code with a mistake often still trains, a little worse. No error is shown. Only a test finds it.
 # - A good test has a *small world whose answer is known*, and a claim that the right code fulfils and the wrong one does not.
-# - Make different things different: if all rewards are 0.5, a reward on the wrong sentence is not seen.
-# - Take away chance where you can: a policy that can write one thing only, a sum that is known, the same input twice.
+# - Use values that differ: if all rewards are 0.5, you cannot see a reward on the wrong sentence.
+# - Avoid chance where you can: use a policy that can write one sequence only, a known sum, or the same input twice.
 # - A test must pass for the right implementation, always. Choose tolerances from the deviation that you expect (lab 4).
 # - The search computes Eq. 4, $Q(Y_{1:t-1}, y_t) = \frac1N \sum_n D(Y^n)$ for $t < T$ and $D(Y_{1:T})$ for $t = T$.
 #
@@ -131,7 +131,7 @@ def test_the_test_is_steady(env, test_rewards_are_in_their_places):
 # all_or_nothing: true
 
 # %% [markdown]
-# **Question 2: a roll-out policy that never changes.** Symptom: the search goes on with the generator of the first day.
+# **Question 2: a roll-out policy that never changes.** Symptom: the search still uses the generator as it was at the start.
 # `update()` is called after each step of the generator. Hint: change the generator so much that it writes one token only,
 # and call `update()`.
 
@@ -293,8 +293,8 @@ def test_the_test_is_steady(env, test_last_step_is_scored_once):
 # all_or_nothing: true
 
 # %% [markdown]
-# **Question 5: labels swapped.** Symptom: training makes the generator worse: it is paid for what D finds false. Hint: the
-# discriminator's logit is positive for "real". Which of two sequences must have the higher score?
+# **Question 5: labels swapped.** Symptom: training makes the generator worse. It is rewarded for sequences that D calls
+# false. Hint: the discriminator's logit is positive for "real". Which of two sequences must have the higher score?
 
 # %% [raw]
 # # BEGIN SOLUTION
@@ -347,7 +347,7 @@ def test_any_rising_reward_is_right(env, test_more_real_is_paid_more):
 # ## A picture
 #
 # Which of your five tests fails for which implementation? A good set of tests has a full diagonal and an empty first row.
-# A test that fails in several rows is a wide net: it finds much, and says little about what is wrong.
+# A test that fails in several rows is like a wide net: it finds many mistakes, and does not say which one it found.
 
 # %%
 tests = (

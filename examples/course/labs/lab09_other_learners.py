@@ -14,15 +14,15 @@
 # %% [markdown]
 # # Lab 9: Swap the learner: PPO, GRPO, one of your own
 #
-# **You learn** how a reward is laid out over the steps for another learner; to put PPO in REINFORCE's place; to write GRPO
+# **You learn** how to divide a reward among the steps for another learner; to put PPO in REINFORCE's place; to write GRPO
 # in ten lines.
 #
 # **Time**: 45 minutes. The notebook itself runs in one minute. **You need**: labs 3 and 4; the idea of PPO.
 #
 # ## Theory
 #
-# - REINFORCE with `reward_mode="action_value"`: the reward of step $t$ *is* $Q(Y_{1:t-1}, y_t)$. It holds the whole future
-#   already, so the discount is 0.
+# - REINFORCE with `reward_mode="action_value"`: the reward of step $t$ *is* $Q(Y_{1:t-1}, y_t)$. It already contains the
+#   later rewards, so the discount is 0.
 # - PPO, A2C and others add rewards up: $\sum_{k \ge t} \gamma^{k-t} r_k$. With $r_t = Q_t$ the future would count many times.
 # - `reward_mode="potential"`: $r_t = Q_t - Q_{t-1}$ with $Q_0 = 0$. The sum of all is $Q_T = R(Y)$. So with $\gamma = 1$ the
 #   objective is still Eq. 1.
@@ -30,7 +30,7 @@
 # - GRPO has no value network. It writes a *group* of $B$ sequences, and the advantage of each is its reward, standardised in
 #   the group: $A_b = (R_b - \mathrm{mean}) / \mathrm{std}$. Every token of sequence $b$ has the weight $A_b$. (We leave out
 #   its clipping and its KL term.)
-# - The reward is known here, so the exact $J$ (Eq. 1) and the best sequence show how far each learner comes.
+# - The reward is known here, so the exact $J$ (Eq. 1) and the best sequence show how far each learner gets.
 
 # %%
 import matplotlib.pyplot as plt
@@ -92,8 +92,8 @@ def test_potential(env, potential, returns):
 
     np = env["np"]
     q = np.array([0.5, 0.25, 1.0])
-    close(ask(potential, q), [0.5, -0.25, 0.75], "r_1 = Q_1 - 0, r_2 = Q_2 - Q_1, and so on.")
-    close(ask(potential, q).sum(), 1.0, "The rewards must add up to the last Q, which is R(Y).")
+    look = "r_1 = Q_1 - 0, r_2 = Q_2 - Q_1, and so on. The rewards add up to the last Q, which is R(Y)."
+    close(ask(potential, q), [0.5, -0.25, 0.75], look)
     close(ask(returns, np.array([1.0, 2.0, 3.0])), [6, 5, 3], "Add up from each step to the END.")
 
 # %%
@@ -178,9 +178,9 @@ print("PPO: J from", ppo_curve[0].round(3), "to", ppo_curve[-1].round(3))
 
 # %%
 def test_ppo(env, ppo, ppo_curve):
-    from checks import filled
+    from checks import of_kind
 
-    filled(ppo, "Return the learner from make_ppo.")
+    of_kind(ppo, env["PPO"], "Return the learner from make_ppo.")
     mode = ppo.get_env().get_attr("reward_mode")[0]
     assert mode != "action_value", "Action values must not be added up. Take environment('potential')."
     assert ppo.gamma == 1.0, f"gamma={ppo.gamma}: a discount below 1 changes the objective. Potential rewards need 1."
@@ -189,11 +189,10 @@ def test_ppo(env, ppo, ppo_curve):
 # %%
 # HIDDEN
 def test_ppo_learns(env, ppo_curve):
-    from checks import filled
+    from checks import values
 
-    filled(ppo_curve, "Run the cell of question 2.")
-    assert len(ppo_curve) == 21, "Measure with exact_curve(ppo)."
-    assert ppo_curve[-1] > ppo_curve[0] + 0.2, "PPO should gain more than 0.2. Is the learning rate 1e-2?"
+    points = values(ppo_curve, (21,), "Measure with exact_curve(ppo).")
+    assert points[-1] > points[0] + 0.2, "PPO should gain more than 0.2. Is the learning rate 1e-2?"
 
 # %% [raw]
 # # END TESTS
@@ -237,11 +236,12 @@ def test_advantages(env, group_advantages):
 # %%
 # HIDDEN
 def test_advantages_are_standardised(env, group_advantages):
-    from checks import ask, close
+    from checks import ask, close, values
 
     torch = env["torch"]
     found = ask(group_advantages, torch.tensor([0.1, 0.9, 0.4, 0.4, 0.2]))
-    close([found.mean(), found.std(unbiased=False)], [0, 1], "Mean 0 and standard deviation 1.")
+    found = values(found, (5,), "Return one advantage for each reward.")
+    close([found.mean(), found.std()], [0, 1], "Mean 0 and standard deviation 1.")
     close(ask(group_advantages, 7 * torch.tensor([0.0, 1.0])), [-1, 1], "The scale of the rewards must not matter.")
 
 # %% [raw]
@@ -308,8 +308,10 @@ def test_grpo(env, grpo_step, own_curve):
 # %%
 # HIDDEN
 def test_grpo_goes_far(own_curve):
-    assert own_curve is not None and len(own_curve) == 21, "Run the cell of question 4."
-    assert own_curve[-1] > own_curve[0] + 0.2, "GRPO should gain more than 0.2. Clear old gradients: optimizer.zero_grad()."
+    from checks import values
+
+    points = values(own_curve, (21,), "Run the cell of question 4.")
+    assert points[-1] > points[0] + 0.2, "GRPO should gain more than 0.2. Clear old gradients: optimizer.zero_grad()."
 
 # %% [raw]
 # # END TESTS

@@ -21,13 +21,16 @@
 #
 # ## What an honest report has
 #
-# - The *data*: where it is from, how many sequences, how they were split. Held-out sequences choose, test sequences measure.
+# - The *data*: where it is from, how many sequences, how they were split. Held-out sequences choose the checkpoint, and test
+#   sequences measure it.
 # - A *baseline* that was trained as carefully: MLE, stopped by held-out NLL.
-# - A *null twin*: the same run with a reward that knows nothing (random numbers). What the twin gains too, D did not cause.
+# - A *null twin*: the same run with a reward that knows nothing (random numbers). If the twin gains as much, D is not the
+#   reason.
 # - Several *seeds*, and the spread. One seed shows nothing.
 # - A *rule* for which checkpoint counts, made before the run (here: the last round).
-# - *NLL_test* of everything. A generator that loses diversity looks good by every measure of quality alone.
-# - *Samples* that were not chosen by hand, beside the most similar training sequence (nothing is copied).
+# - *NLL_test* of everything. Measures of quality alone look good for a generator that has lost diversity.
+# - *Samples* that were not chosen by hand, each beside the most similar training sequence. This shows whether the generator
+#   copies.
 # - What you did *not* show.
 
 # %%
@@ -54,7 +57,7 @@ SEEDS = (0, 1, 2)
 # ## 1. A corpus
 #
 # The corpus below is made of a small grammar, so that the notebook runs everywhere. Put your own file in its place: one
-# sentence a line, at least some hundred lines. Smaller letters and short lines make it easier.
+# sentence a line, at least some hundred lines. Lower-case letters and short lines make it easier.
 
 # %% [raw]
 # # BEGIN QUESTION
@@ -116,7 +119,7 @@ def test_corpus_has_no_duplicates(env, write_corpus):
     lines = path.read_text(encoding="utf-8").split("\n") if path.is_file() else []
     path.unlink(missing_ok=True)
     lines = [line.strip() for line in lines if line.strip()]
-    assert lines, "The file is empty."
+    assert lines, "There is no file at `path`, or it is empty. Write one sentence a line into it."
     assert len(set(lines)) > 0.9 * len(lines), "Many lines are there twice: the test set would hold training sentences."
 
 # %% [raw]
@@ -201,27 +204,27 @@ table = {
 
 # %%
 def test_table(env, row, table):
-    from checks import ask, close, filled
+    from checks import ask, close, entry
 
     close(ask(row, [1.0, 3.0]), [2.0, 1.0], "Mean 2; deviation (ddof=1) is 1.414, divided by the root of 2 gives 1.")
-    found = filled(table, "Make a dictionary with the keys 'MLE', 'SeqGAN', 'null twin'.")
     for name in ("MLE", "SeqGAN", "null twin"):
-        assert name in found, f"The table lacks the row {name!r}."
+        entry(table, name, "Make a dictionary with the keys 'MLE', 'SeqGAN', 'null twin'.")
 
 # %%
 # HIDDEN
 def test_table_fits_the_runs(env, row, table):
-    from checks import ask, close, filled
+    from checks import ask, close, entry, values
 
-    filled(table, "Make a dictionary with the keys 'MLE', 'SeqGAN', 'null twin'.")
     results = env["results"]
     expected = {
         "MLE": [r["mle"] for r in results["discriminator"]],
         "SeqGAN": [r["end"] for r in results["discriminator"]],
         "null twin": [r["end"] for r in results["random"]],
     }
-    for name, values in expected.items():
-        close(table.get(name), ask(row, values), f"Row {name!r}: which runs, and MLE or the end?", 1e-6)
+    for name, nlls in expected.items():
+        found = entry(table, name, "Make a dictionary with the keys 'MLE', 'SeqGAN', 'null twin'.")
+        right = values(ask(row, nlls), (2,), "row returns the mean and the standard error.")
+        close(found, right, f"Row {name!r}: which runs, and MLE or the end?", 1e-6)
 
 # %% [raw]
 # # END TESTS
@@ -255,10 +258,10 @@ share_different = len(set(texts)) / len(texts)  # SOLUTION
 
 # %%
 def test_shares(share_new, share_different):
-    from checks import filled
+    from checks import number
 
     for name, share in (("share_new", share_new), ("share_different", share_different)):
-        assert 0 <= filled(share, "Count texts and divide by their number.") <= 1, f"{name} must lie between 0 and 1."
+        assert 0 <= number(share, "Count texts and divide by their number.") <= 1, f"{name} must lie between 0 and 1."
 
 # %%
 # HIDDEN
@@ -312,11 +315,10 @@ report = {
 # # BEGIN TESTS
 
 # %%
-def test_report(env):
-    from checks import close, filled
+def test_report(env, report):
+    from checks import close, of_kind
 
-    report = filled(env.get("report"), "Make a dictionary `report`.")
-    assert isinstance(report, dict), "report must be a dictionary."
+    of_kind(report, dict, "Make a dictionary `report`.")
     wanted = ("data", "baseline", "checkpoint", "seeds", "difference", "p_value", "claim", "not_shown")
     missing = [key for key in wanted if not report.get(key) and report.get(key) != 0]
     assert not missing, f"The report lacks {missing}. Each is one sentence or one number."
@@ -325,17 +327,17 @@ def test_report(env):
 
 # %%
 # HIDDEN
-def test_report_is_true(env):
-    from checks import close, filled
+def test_report_is_true(env, report):
+    from checks import close, entry
     from scipy.stats import ttest_ind
 
-    report, ends = filled(env.get("report"), "Make a dictionary `report`."), env["ends"]
-    np = env["np"]
+    np, ends = env["np"], env["ends"]
     expected = np.mean(ends["discriminator"]) - np.mean(ends["random"])
-    close(report["difference"], expected, "SeqGAN's mean NLL_test less that of the null twin.", 1e-6)
+    close(entry(report, "difference", "Make a dictionary `report`."), expected, "SeqGAN's mean NLL_test less that of the null twin.", 1e-6)
     p = ttest_ind(ends["discriminator"], ends["random"], equal_var=False).pvalue
-    close(report["p_value"], p, "ttest_ind(seqgan, twin, equal_var=False).pvalue", 1e-6)
-    claims_a_gain = any(word in report["claim"].lower() for word in ("better", "improves", "beats"))
+    close(entry(report, "p_value", "Compare with Welch's test."), p, "ttest_ind(seqgan, twin, equal_var=False).pvalue", 1e-6)
+    claim = str(entry(report, "claim", "Say in one sentence what you conclude.")).lower()
+    claims_a_gain = any(word in claim for word in ("better", "improves", "beats"))
     assert not (claims_a_gain and (p > 0.05 or expected > 0)), "The claim says more than the numbers: look at p_value."
 
 # %% [raw]

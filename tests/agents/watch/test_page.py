@@ -130,7 +130,14 @@ class Visit:
             self.page.screenshot(path=Path(folder) / f"{name}.png")
 
 
+def state_of(folder: Path) -> dict[Path, tuple[int, bytes]]:
+    """When each file and folder of a run was last changed, and what is in it."""
+    paths = [folder, *folder.rglob("*")]
+    return {path: (path.stat().st_mtime_ns, path.read_bytes() if path.is_file() else b"") for path in paths}
+
+
 def test_a_finished_run_shows_everything_and_answers_clicks(finished_run: RunFolder, chromium: Any) -> None:
+    untouched = state_of(finished_run.path)
     with watched(finished_run.path) as address:
         visit = Visit(chromium, address)
         visit.see("the game: 3 of 3")
@@ -159,6 +166,7 @@ def test_a_finished_run_shows_everything_and_answers_clicks(finished_run: RunFol
         assert before.split(":")[1] != after.split(":")[1]
         assert visit.outside() == []
         assert visit.errors == []
+    assert state_of(finished_run.path) == untouched
 
 
 HOSTILE = (
@@ -188,7 +196,7 @@ def test_hostile_text_is_shown_as_text(tokens: tuple[str, ...], tmp_path: Path, 
 
 
 def test_the_page_is_for_this_machine_and_for_who_knows_the_token(finished_run: RunFolder) -> None:
-    before = {path: path.stat().st_mtime_ns for path in finished_run.path.rglob("*")}
+    before = state_of(finished_run.path)
     with watched(finished_run.path) as address:
         port = int(re.search(r":(\d+)", address.partition("//")[2])[1])  # type: ignore[index]
         with urllib.request.urlopen(f"http://{server.LOOPBACK}:{port}/", timeout=30) as answer:
@@ -198,7 +206,7 @@ def test_the_page_is_for_this_machine_and_for_who_knows_the_token(finished_run: 
         assert addresses == {f"0100007F:{port:04X}"}
         six = Path("/proc/net/tcp6")
         assert not six.exists() or f":{port:04X} " not in six.read_text()
-    assert {path: path.stat().st_mtime_ns for path in finished_run.path.rglob("*")} == before
+    assert state_of(finished_run.path) == before
 
 
 def start(arguments: list[str]) -> subprocess.Popen[bytes]:
