@@ -622,11 +622,16 @@ def test_ctrl_c_before_there_is_a_run_ends_without_a_traceback(
 
 
 @pytest.mark.slow
-def test_a_reader_that_leaves_early_is_no_error(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_reader_that_leaves_early_is_no_error(run: RunFolder, unbuffered: str) -> None:
     """`seqgan sample RUN | head`."""
     script = "from agents.command.main import main; main(['sample', 'run', '-n', '100000'])"
     process = subprocess.Popen(
-        [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", script],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONUNBUFFERED": unbuffered},
     )
     assert process.stdout is not None
     assert process.stderr is not None
