@@ -12,7 +12,6 @@ import torch
 
 import seqgan_env  # noqa: F401  (registers the environments)
 
-
 argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
 
 
