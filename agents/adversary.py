@@ -22,6 +22,7 @@ from agents.model_options import complete_options
 from agents.moments import load_moments, moments
 from agents.setting_paths import check_counts, check_not_negative, check_positive
 from seqgan_env.models.discriminators import Discriminator
+from seqgan_env.models.parameters import at_least_float32
 from seqgan_env.tasks.task import Task
 
 _REPORT_SIZE = 1000  # held-out sequences of each kind in a report
@@ -189,7 +190,7 @@ class Adversary:
             ValueError: if one is NaN.
         """
         logits = self.discriminator.score(sequences)
-        found = torch.sigmoid(logits if logits.dtype == torch.float64 else logits.float()).cpu().numpy()
+        found = torch.sigmoid(at_least_float32(logits)).cpu().numpy()
         if np.isnan(found).any():
             raise ValueError(
                 f"the discriminator gives NaN after training with learning_rate={self.optimizer.param_groups[0]['lr']}"
