@@ -22,6 +22,7 @@ from agents.model_options import complete_options
 from agents.moments import load_moments, moments
 from agents.setting_paths import check_counts, check_not_negative, check_positive
 from seqgan_env.models.discriminators import Discriminator
+from seqgan_env.models.parameters import at_least_float32
 from seqgan_env.tasks.task import Task
 
 _REPORT_SIZE = 1000  # held-out sequences of each kind in a report
@@ -123,6 +124,9 @@ class Adversary:
             task: real sequences, "train" as positives and "validation" for the report.
             draw: count -> generated sequences (count or fewer, T) int64, or None if there are none yet. Then nothing is
                 done and None is returned.
+
+        Raises:
+            ValueError: if the discriminator has diverged, so that it gives NaN.
         """
         real = task.real_sequences("train")
         size = len(real) if self.sample_size is None else min(self.sample_size, len(real))
@@ -168,8 +172,7 @@ class Adversary:
 
     def _report(self, loss: float, real: Tensor, generated: Tensor) -> DiscriminatorReport:
         """Accuracy and calibration on held-out real sequences and equally many newly generated ones."""
-        real_scores = torch.sigmoid(self.discriminator.score(real)).cpu().numpy()
-        generated_scores = torch.sigmoid(self.discriminator.score(generated)).cpu().numpy()
+        real_scores, generated_scores = self._probabilities(real), self._probabilities(generated)
         probabilities = np.concatenate([real_scores, generated_scores])
         labels_real_is_one = np.repeat([True, False], len(generated))
         return DiscriminatorReport(
@@ -179,6 +182,21 @@ class Adversary:
             mean_real=float(real_scores.mean()),
             mean_generated=float(generated_scores.mean()),
         )
+
+    def _probabilities(self, sequences: Tensor) -> npt.NDArray[np.floating]:
+        """D(Y) of each sequence, (R,); in float32 if the discriminator computes in 16 bits, which NumPy may lack.
+
+        Raises:
+            ValueError: if one is NaN.
+        """
+        logits = self.discriminator.score(sequences)
+        found = torch.sigmoid(at_least_float32(logits)).cpu().numpy()
+        if np.isnan(found).any():
+            raise ValueError(
+                f"the discriminator gives NaN after training with learning_rate={self.optimizer.param_groups[0]['lr']}"
+                f" in {logits.dtype}; it has diverged. Lower learning_rate; float16 needs float32 or bfloat16 instead"
+            )
+        return found
 
     def state_dict(self) -> dict[str, Any]:
         """D's parameters, the optimizer's moments and the last report. `rng` is not included: its owner saves it."""

@@ -17,7 +17,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
 
 import seqgan_env  # noqa: F401  (registers the environments)
-from seqgan_env.envs import SequenceVectorEnv
+from seqgan_env.envs import SequenceVectorEnv, expect_known
 
 _EPISODES = ("tokens", "lengths", "values")  # attributes of the MDP; G_beta's states are recomputed from them
 
@@ -39,6 +39,8 @@ class SequenceVecEnv(VecEnv):
         super().__init__(env.num_envs, env.single_observation_space, env.single_action_space)
 
     def reset(self) -> VecEnvObs:
+        for options in self._options:  # of `set_options`
+            expect_known("reset option", options, ())
         observations, _ = self.env.reset(seed=list(self._seeds))
         self._reset_seeds()
         self._reset_options()

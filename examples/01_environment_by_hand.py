@@ -5,10 +5,14 @@ The reward model is our own function (the share of a's), so you can check every 
 first of three tokens is right. The other two are right with probability 1/3 each, so Q is near 5/9.
 """
 
+import argparse
+
 import gymnasium as gym
 import torch
 
 import seqgan_env  # noqa: F401  (registers the environments)
+
+argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
 
 
 def share_of_a(sequences: torch.Tensor) -> torch.Tensor:

@@ -7,6 +7,8 @@ Text for a file or a pipe is not changed, because a program may need the exact t
 
 from __future__ import annotations
 
+import io
+import os
 import sys
 import unicodedata
 from collections.abc import Iterator
@@ -72,8 +74,20 @@ def write_output(text: str) -> None:
         BrokenPipeError: if the reader has closed the pipe.
     """
     with output_errors():
-        sys.stdout.write(shown(text, sys.stdout))
+        _write_whole(shown(text, sys.stdout), sys.stdout)
         sys.stdout.flush()
+
+
+def _write_whole(text: str, stream: TextIO) -> None:
+    """Write a text. With PYTHONUNBUFFERED the stream drops what the system has not taken, and raises no error."""
+    raw = getattr(stream, "buffer", None)
+    if not isinstance(raw, io.RawIOBase):
+        stream.write(text)
+        return
+    stream.flush()
+    rest = memoryview(text.replace("\n", os.linesep).encode(stream.encoding, stream.errors or "strict"))
+    while rest:
+        rest = rest[raw.write(rest) or 0 :]
 
 
 @contextmanager

@@ -25,6 +25,20 @@ def test_an_example_is_short_and_begins_with_its_command(path: Path) -> None:
     assert lines[0] == f"# python examples/{path.name}"
 
 
+@pytest.mark.parametrize("path", [*EXAMPLES, *SINGLE_FILES], ids=lambda path: path.stem)
+@pytest.mark.parametrize(("option", "status"), [("--help", 0), ("--helpp", 2), ("--no-such-option", 2)])
+def test_an_example_has_help_and_refuses_an_unknown_option(
+    path: Path, option: str, status: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    skip_without_contrib(path)
+    monkeypatch.setattr(sys, "argv", [str(path), option])
+    with pytest.raises(SystemExit) as end:
+        runpy.run_path(str(path), run_name="__main__")
+    assert end.value.code == status
+    said = capsys.readouterr()
+    assert "usage:" in said.out if status == 0 else option in said.err
+
+
 def skip_without_contrib(path: Path) -> None:
     """Skip an example that needs sb3-contrib where it is not installed."""
     if "import RecurrentPPO" in path.read_text(encoding="utf-8"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -64,7 +65,7 @@ def expect_writable(out: Path) -> None:
 
 
 def expect_writable_folder(out: Path) -> None:
-    """The same for a folder that is to be made; nothing is made.
+    """The same for a folder that is to be made, or for a file in it; what is made for the trial is removed.
 
     Raises:
         ValueError: if not; says why.
@@ -72,10 +73,7 @@ def expect_writable_folder(out: Path) -> None:
     nearest = out.absolute()
     while not os.path.lexists(nearest):
         nearest = nearest.parent
-    reason = None
     if not nearest.is_dir():
-        reason = f"{str(nearest)!r} is no folder"
-    elif not os.access(nearest, os.W_OK | os.X_OK):
-        reason = f"{str(nearest)!r} allows no writing"
-    if reason is not None:
-        raise ValueError(f"out={str(out)!r} cannot be written: {reason}; choose another place")
+        raise ValueError(f"out={str(out)!r} cannot be written: {str(nearest)!r} is no folder; choose another place")
+    with writing(out):  # tried, not asked for: the permissions of a folder say too little, above all to root
+        os.rmdir(tempfile.mkdtemp(prefix=".seqgan-", dir=nearest))

@@ -15,6 +15,7 @@ from dataclasses import fields, is_dataclass, make_dataclass, replace
 from typing import Annotated, Any, get_type_hints
 
 from tyro.conf import Suppress, arg
+from tyro.extras import SubcommandApp
 
 from agents.model_options import Option, options_of
 from agents.seqgan import SeqGANConfig
@@ -122,6 +123,27 @@ def first_paragraph(command: Callable[..., None], arguments: Sequence[str]) -> s
     if command.__name__ in arguments[:1]:
         return None
     return (inspect.getdoc(command) or "").split("\n\n")[0]
+
+
+def add_command(app: SubcommandApp, command: Callable[..., None], arguments: Sequence[str]) -> None:
+    """Add a command to the parser; without its options if the command line calls another one.
+
+    Making options takes time, and the parser would offer them for misspelt ones of the command that is called.
+    """
+    if calls_another(command.__name__, arguments):
+        app.command(name=command.__name__)(not_called)
+    else:
+        app.command(help=first_paragraph(command, arguments))(deferred(command))
+
+
+def calls_another(name: str, arguments: Sequence[str]) -> bool:
+    """Whether a command line begins with another word than this one, and with no option such as --help."""
+    return bool(arguments) and arguments[0] != name and not arguments[0].startswith("-")
+
+
+def not_called() -> Callable[[], None]:
+    """Stands for a command that the command line does not call."""
+    raise AssertionError("the command line calls another command")
 
 
 def deferred(command: Callable[..., None]) -> Callable[..., Callable[[], None]]:

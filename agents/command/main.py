@@ -19,11 +19,11 @@ from importlib.metadata import version
 from tyro.extras import SubcommandApp
 
 from agents.command.errors import complain, warn
-from agents.command.forms import deferred, first_paragraph
+from agents.command.forms import add_command
 from agents.command.import_path import demote_current_folder
 from agents.command.show import evaluate, plot, sample
 from agents.command.studies import add_studies
-from agents.command.train import add_train, grouped
+from agents.command.train import add_train, grouped, similar_flat_name
 from agents.command.watch import watch
 from agents.runs.run_folder import RunWarning
 from agents.runs.stopping import exit_status, stopping_signals
@@ -51,7 +51,7 @@ def build_app(arguments: Sequence[str], show_all: bool = True) -> SubcommandApp:
     app = SubcommandApp()
     add_train(app, arguments, show_all)
     for command in _ON_RUNS:
-        app.command(help=first_paragraph(command, arguments))(deferred(command))
+        add_command(app, command, arguments)
     add_studies(app, arguments, show_all)
     return app
 
@@ -144,8 +144,8 @@ def _parse_and_run(arguments: Sequence[str], show_all: bool) -> None:
     except SystemExit as end:
         if end.code != 2:
             raise
-        text = _BOX.sub(" ", said.getvalue()).strip()
-        raise SystemExit(complain(_TITLE.sub("", text), 2)) from None
+        text = _TITLE.sub("", _BOX.sub(" ", said.getvalue()).strip())
+        raise SystemExit(complain(text + similar_flat_name(arguments, text), 2)) from None
     call()
 
 

@@ -12,7 +12,7 @@ from tyro.conf import Positional, arg
 from tyro.extras import SubcommandApp
 
 from agents.command.errors import complain, expect_writable_folder, warn
-from agents.command.forms import deferred, first_paragraph, form_of, read_form
+from agents.command.forms import add_command, form_of, read_form
 from agents.runs.console import TerminalConsole
 from agents.runs.stopping import exit_status
 from agents.studies.comparison import ComparisonOptions
@@ -67,7 +67,7 @@ def add_studies(app: SubcommandApp, arguments: Sequence[str], show_all: bool) ->
         f"ends.\n\nThe same command goes on after an interruption and computes nothing twice.{more}"
     )
     for command in (reproduce, compare):
-        app.command(help=first_paragraph(command, arguments))(deferred(command))
+        add_command(app, command, arguments)
 
 
 def _run_cells(run: Callable[[Console], GridReport], folder: Path, again: str) -> None:

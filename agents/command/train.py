@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import errno
 import inspect
 import shlex
@@ -17,7 +18,7 @@ from tyro.conf import arg
 from tyro.extras import SubcommandApp
 
 from agents.command.errors import complain, expect_writable_folder, writing
-from agents.command.forms import deferred, form_of, read_form, run_form, with_models
+from agents.command.forms import calls_another, deferred, form_of, not_called, read_form, run_form, with_models
 from agents.runs.budget import new_budget
 from agents.runs.console import TerminalConsole
 from agents.runs.flat_names import FLAT_NAMES
@@ -71,19 +72,17 @@ def add_train(app: SubcommandApp, arguments: Sequence[str], show_all: bool) -> N
     Raises:
         ValueError: if the command line names a model that does not exist.
     """
+    if calls_another("train", arguments):
+        app.command(name="train")(not_called)
+        return
     train = SubcommandApp()
     called = next((word for word in arguments[1:2] if arguments[0] == "train" and word in TASKS), None)
     for name in TASKS:
         # The other tasks' options are not made: that takes time, and the parser would offer them for misspelt ones.
-        command: Any = _command(name, arguments, show_all) if called in (name, None) else _not_called
+        command: Any = _command(name, arguments, show_all) if called in (name, None) else not_called
         line = None if called else str(inspect.getdoc(command)).split("\n\n")[0]
-        train.command(name=name, help=line)(command if command is _not_called else deferred(command))
+        train.command(name=name, help=line)(command if command is not_called else deferred(command))
     app.command(train, name="train", help="Train a SeqGAN, or go on with a run.")
-
-
-def _not_called() -> Callable[[], None]:
-    """A task that the command line does not name."""
-    raise AssertionError("the command line names another task")
 
 
 def _command(task_name: str, arguments: Sequence[str], show_all: bool) -> Callable[..., None]:
@@ -170,6 +169,18 @@ def grouped(arguments: Sequence[str]) -> list[str]:
         else:
             found += options
     return found
+
+
+def similar_flat_name(arguments: Sequence[str], complaint: str) -> str:
+    """A sentence for a misspelt flat name, which the parser does not know; empty if it has found a similar option."""
+    if arguments[:1] != ["train"] or "Unrecognized" not in complaint or "Perhaps" in complaint:
+        return ""
+    for argument in arguments:
+        bare = argument.partition("=")[0].removeprefix("--").replace("-", "_")
+        similar = difflib.get_close_matches(bare, FLAT_NAMES, 1, cutoff=0.8)
+        if argument.startswith("--") and argument in complaint and similar:
+            return f"; did you mean --{similar[0].replace('_', '-')}?"
+    return ""
 
 
 def _option(path: str, no: str = "") -> str:

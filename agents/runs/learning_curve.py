@@ -6,13 +6,16 @@ In: run folders. Out: a PNG.
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from agents.runs.metrics_log import rows_of
 from agents.runs.regular_files import write_atomically
-from agents.runs.run_folder import RunFolder
+from agents.runs.run_folder import RunFolder, RunWarning
 
 PANELS = (("nll_oracle", "NLL_oracle"), ("nll_test", "NLL_test"))
 
@@ -64,6 +67,19 @@ def _label(run: RunFolder, runs: int) -> str:
     return f"{run.description.get('preset') or run.description['task']}, seed {run.config().seed}"
 
 
+def _rows(run: RunFolder) -> list[dict[str, str]]:
+    """The lines of metrics.csv. If the file lacks some that a checkpoint remembers, its copy and a `RunWarning`."""
+    remembered = b""
+    with suppress(ValueError):  # no checkpoint is whole
+        stored = run.newest_readable()
+        remembered = b"" if stored is None else stored[2].get("metrics", "").encode()
+    if run.metrics_content().startswith(remembered):
+        return run.metrics()
+    said = f"{str(run.metrics_path)!r} lacks lines that the checkpoint remembers; the checkpoint's lines are drawn"
+    warnings.warn(f"{said}. Going on with the run writes them again", RunWarning, stacklevel=3)
+    return rows_of(remembered)
+
+
 def plot_learning_curves(runs: Sequence[RunFolder], out: Path, floor: float | None = None) -> None:
     """Curves of each run over its epochs, with the border between MLE and the game: both NLLs, or for runs on a corpus
     NLL_test, BLEU-2 and self-BLEU-2. Bands are two standard errors, where those are logged.
@@ -79,7 +95,7 @@ def plot_learning_curves(runs: Sequence[RunFolder], out: Path, floor: float | No
     measures = runs[0].measures
     if any(run.measures.panels != measures.panels for run in runs):
         raise ValueError("runs on a corpus and runs with an oracle are measured by other numbers; plot them apart")
-    curves = [Curve(_label(run, len(runs)), run.metrics()) for run in runs]
+    curves = [Curve(_label(run, len(runs)), _rows(run)) for run in runs]
     for curve, run in zip(curves, runs, strict=True):
         if not curve.measured:
             raise ValueError(f"{str(run.path)!r} has no measurement yet; train further before plotting")

@@ -123,16 +123,19 @@ class MetricsLog:
 
         A line that a running training has not finished writing is left out.
         """
-        if not self.path.is_file():
-            return []
-        text = self.path.read_text(encoding="utf-8")
-        return list(csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1])))
+        return rows_of(self.content())
 
     def close(self) -> None:
         """Close the TensorBoard log."""
         if self._writer is not None:
             self._writer.close()
             self._writer = None
+
+
+def rows_of(content: bytes) -> list[dict[str, str]]:
+    """The whole lines of a CSV, as text."""
+    text = content.decode("utf-8")
+    return list(csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1])))
 
 
 def _cell(value: str | int | float | None) -> str:

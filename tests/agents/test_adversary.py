@@ -188,6 +188,21 @@ def test_a_report_is_about_a_thousand_held_out_sequences_at_most() -> None:
     assert judged.tolist() == [*range(1000), *range(200, 1200)]
 
 
+def test_a_discriminator_in_16_bits_is_reported_in_float32() -> None:
+    real = numbered(6)
+    adversary = adversary_of(FirstToken(0.5).bfloat16(), learning_rate=1e-9)
+    report = adversary.step(task_of(real, real), lambda count: real[:count])
+    assert report is not None
+    assert report.mean_real == pytest.approx(torch.sigmoid(0.5 * (real[:, 0] - 1)).mean().item(), abs=1e-6)
+
+
+def test_a_discriminator_that_gives_nan_is_named_with_its_learning_rate() -> None:
+    real = numbered(6)
+    adversary = adversary_of(FirstToken(float("nan")), learning_rate=0.5)
+    with pytest.raises(ValueError, match=r"gives NaN after training with learning_rate=0\.5 .* Lower learning_rate"):
+        adversary.step(task_of(real, real), lambda count: real[:count])
+
+
 def test_where_there_is_nothing_generated_yet_a_step_does_nothing() -> None:
     discriminator = FirstToken(0.5)
     adversary = adversary_of(discriminator)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -54,6 +56,15 @@ def test_the_return_of_an_episode_does_not_leak_into_the_next(env: SequenceVecEn
     for token in (0, 0, 2):
         *_, infos = env.step(np.array([token, 0]))
     assert infos[0]["episode"]["r"] == 2
+
+
+@pytest.mark.parametrize("options", [{"foo": 1}, [{}, {"foo": 1}]])
+def test_an_unknown_option_of_a_reset_is_an_error(env: SequenceVecEnv, options: Any) -> None:
+    env.set_options(options)
+    with pytest.raises(TypeError, match="reset option 'foo' is unknown; there are none"):
+        env.reset()
+    env.set_options()
+    env.reset()
 
 
 def test_observations_and_infos_are_copies(env: SequenceVecEnv) -> None:

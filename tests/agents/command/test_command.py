@@ -286,7 +286,7 @@ def mistakes(run: RunFolder, place: Path) -> Path:
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ("train toy --mle-epoch 3", ["--mle-epoch", "--mle-epochs"]),  # suggests
+        ("train toy --mle-epoch 3", ["--mle-epoch", "did you mean --mle-epochs?"]),
         ("traim toy", ["traim", "train"]),
         ("trian toy", ["command 'trian'", "did you mean 'train'?", "evaluate, sample, plot"]),
         ("train tyo", ["task 'tyo'", "did you mean 'toy'?", "music, oracle, text"]),
@@ -321,6 +321,8 @@ def test_what_cannot_be_parsed_ends_with_status_2_and_names_the_option(
         ("train toy --oracle empty.npz", ["oracle='empty.npz'", "cannot be read"]),
         ("train toy --oracle malicious.pkl", ["oracle='malicious.pkl'", "only NumPy arrays are allowed"]),
         ("train toy --oracle whole.npz", ["oracle='whole.npz'", "lack"]),
+        ("train toy --pretraining.epoch 3", ["--pretraining.epoch", "--pretraining.epochs"]),
+        ("sample run --temperatur 2", ["--temperatur", "--temperature", "seqgan sample --help"]),
         ("train toy --out run", ["out='run'", "already used", "--resume run"]),
         ("train toy --out stranger", ["out='stranger'", "already used"]),
         ("train toy --out whole.npz", ["out='whole.npz'", "already used"]),
@@ -620,11 +622,16 @@ def test_ctrl_c_before_there_is_a_run_ends_without_a_traceback(
 
 
 @pytest.mark.slow
-def test_a_reader_that_leaves_early_is_no_error(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_reader_that_leaves_early_is_no_error(run: RunFolder, unbuffered: str) -> None:
     """`seqgan sample RUN | head`."""
     script = "from agents.command.main import main; main(['sample', 'run', '-n', '100000'])"
     process = subprocess.Popen(
-        [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", script],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONUNBUFFERED": unbuffered},
     )
     assert process.stdout is not None
     assert process.stderr is not None

@@ -295,6 +295,21 @@ def test_metrics_come_back_from_the_checkpoint(
     assert run.metrics_path.read_bytes() == finished_run.metrics_path.read_bytes()
 
 
+@pytest.mark.parametrize("damage", ["cut", "deleted"])
+def test_a_picture_is_drawn_from_the_checkpoint_where_metrics_are_lost(
+    run: RunFolder, damage: str, place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call("plot run --out whole.png") == 0
+    assert capsys.readouterr().err == ""
+    content = run.metrics_path.read_bytes()
+    run.metrics_path.unlink()
+    if damage == "cut":
+        run.metrics_path.write_bytes(content[: content.rfind(b"\n", 0, -1) + 1])
+    assert call("plot run --out again.png") == 0
+    assert "metrics.csv' lacks lines that the checkpoint remembers" in one_line(capsys)
+    assert (place / "again.png").read_bytes() == (place / "whole.png").read_bytes()
+
+
 def test_lines_that_no_checkpoint_kept_are_lost_and_told_and_none_are_invented(
     run: RunFolder, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -407,6 +422,9 @@ def test_a_run_that_has_failed_leaves_no_lock(run: RunFolder) -> None:
         "sample run --out nowhere/x.txt",
         "plot run --out nowhere/x.png",
         "train toy --out run/run.json/x",
+        pytest.param(
+            "train toy --out /proc/x", marks=pytest.mark.skipif(not Path("/proc").is_dir(), reason="no /proc")
+        ),
         "reproduce table1 --task toy --workers 0 --out run/run.json/x",
     ],
 )
@@ -424,6 +442,10 @@ def test_a_place_that_cannot_be_written_is_told_before_the_work(
 
 
 def test_checking_a_place_changes_nothing(run: RunFolder, place: Path) -> None:
+    before = sorted(place.rglob("*"))
+    assert call("train toy --seed -1 --out new") == 2
+    assert call("train toy --mle-learning-rate 1e30 --out new") == 2
+    assert sorted(place.rglob("*")) == before
     (place / "old.csv").write_text("old")
     assert call("evaluate run --samples 0 --out old.csv") == 2
     assert call("evaluate run --samples 20 --temperatures 0.0 --out new.csv") == 2

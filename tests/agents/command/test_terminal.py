@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from rich.table import Table
 
 from agents.command import main as cli
 from agents.runs.console import TerminalConsole
-from seqgan_env.terminal_text import is_control
+from seqgan_env.terminal_text import is_control, write_output
 from seqgan_env.vocabulary import Vocabulary
 from tests.agents.conftest import TINY_OPTIONS
 
@@ -204,3 +205,22 @@ def test_a_full_output_is_one_line(run: Path, line: str) -> None:
         )
     assert ended.returncode == 1
     assert ended.stderr == "seqgan: error: standard output cannot be written: No space left on device\n"
+
+
+def test_a_stream_without_a_buffer_gets_all_of_a_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As standard output with PYTHONUNBUFFERED, where the system may take less than it is given."""
+
+    class Slow(io.RawIOBase):
+        taken = b""
+
+        def writable(self) -> bool:
+            return True
+
+        def write(self, data: Any) -> int:
+            self.taken += bytes(data[:5])
+            return len(data[:5])
+
+    slow = Slow()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(slow, encoding="utf-8", newline="", write_through=True))
+    write_output("a line of text\n\u05e9\n")
+    assert slow.taken.decode() == f"a line of text{os.linesep}\u05e9{os.linesep}"

@@ -102,7 +102,8 @@ def child(order: dict[str, Any], output: int) -> None:
         os.dup2(output, 1)
         os.dup2(output, 2)
         sys.stdout, sys.stderr = (open(number, "w", closefd=False) for number in (1, 2))  # noqa: SIM115  (pipes now)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job begins without it
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # as under nohup
         if "at" in order:
             arm(order["at"], order.get("count", 1), order.get("signal", "SIGKILL"))
         cli.main(order["arguments"])

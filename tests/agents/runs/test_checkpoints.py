@@ -285,6 +285,23 @@ def test_tensors_and_plain_values_come_back_as_they_were(tmp_path: Path) -> None
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
+def test_the_file_before_is_kept_where_one_says(tmp_path: Path) -> None:
+    path, previous = tmp_path / "file", tmp_path / "previous"
+    for number in range(3):
+        write_tensors(path, {"x": torch.tensor(number)}, {"number": number}, previous)
+        assert read_tensors(path)[1] == {"number": number}
+        if number:
+            assert read_tensors(previous)[1] == {"number": number - 1}
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["file", "previous"]
+
+
+def test_text_that_looks_like_a_checksum_comes_back_as_it_was(tmp_path: Path) -> None:
+    text = f"sha256:{'0' * 64} "
+    tensors = {text: torch.frombuffer(bytearray(text.encode()), dtype=torch.uint8)}
+    write_tensors(tmp_path / "file", tensors, {text: text})
+    assert_same(read_tensors(tmp_path / "file"), (tensors, {text: text}))
+
+
 def test_a_nested_state_is_split_into_tensors_by_name_and_plain_values() -> None:
     a, b, c = torch.zeros(1), torch.ones(2), torch.arange(3)
     state = {"model": {"weight": a, "layers": [b, {"bias": c}]}, 3: (1, None), "empty": {}, "name": "x"}

@@ -36,8 +36,9 @@ _OF_TASK = {
     "toy": "--train-sequences 48",
     "text": "--max-sequences 120 --sequence-length 12 --too-long cut --minutes None",
     "music": "--sequence-length 8 --minutes None",
+    "arithmetic": "--sequence-length 9 --train-sequences 48",
 }
-PRESETS = [(task, preset) for task in TASKS if task in _OF_TASK for preset in presets_of(task)]
+PRESETS = [(task, preset) for task in TASKS for preset in presets_of(task)]
 STAGES = {
     "mle": ("in an MLE epoch", 3),
     "discriminator": ("in a discriminator epoch", 2),
@@ -83,7 +84,7 @@ def assert_same_run(run: RunFolder, expected: RunFolder) -> None:
     (tensors, state), (theirs, expected_state) = (read_tensors(r.latest_checkpoint) for r in (run, expected))
     assert state == expected_state
     assert tensors.keys() == theirs.keys()
-    assert all(torch.equal(tensor, theirs[name]) for name, tensor in tensors.items())
+    torch.testing.assert_close(tensors, theirs, rtol=0, atol=0, equal_nan=True)  # NaN: a step without a value
     samples = {path.name: path.read_bytes() for path in (expected.path / "samples").glob("*")}
     assert {path.name: path.read_bytes() for path in (run.path / "samples").glob("*")} == samples
     assert not list(run.path.rglob("*.tmp"))

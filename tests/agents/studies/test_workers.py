@@ -112,8 +112,10 @@ def test_a_cell_that_always_dies_costs_itself_and_what_needs_it(tmp_path: Path, 
 
 
 MASTER = f"""
+import signal
 import sys
 from pathlib import Path
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job begins without it
 from agents.studies.cells import Cell
 from agents.studies.grid import run_grid
 from agents.studies.workers import RayWorkers

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from agents.adversary import Adversary
 from agents.policies import SequencePolicy
 from agents.reinforce import REINFORCE
 from agents.vec_env import SequenceVecEnv
@@ -94,6 +95,20 @@ def test_reinforce_trains_a_generator_of_a_format(dtype: torch.dtype, task: Task
     assert agent.policy.value_net.weight.dtype == dtype
     assert all(not torch.equal(old, new) for old, new in zip(before, generator.parameters(), strict=True))
     assert all(bool(torch.isfinite(parameter).all()) for parameter in generator.parameters())
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_adversarial_training_takes_a_discriminator_of_a_format(dtype: torch.dtype, small_task: Task) -> None:
+    def losses(dtype: torch.dtype) -> list[float]:
+        discriminator = build_discriminator("cnn", small_task, dropout=0.0).to(dtype)
+        adversary = Adversary(discriminator, k_epochs=1, rng=np.random.default_rng(0))
+        reports = [adversary.step(small_task, lambda count: torch.full((count, 6), 3)) for _ in range(6)]
+        assert all(report is not None and 0 <= report.calibration_error <= 1 for report in reports)
+        return [report.loss for report in reports if report is not None]
+
+    found, single = losses(dtype), losses(torch.float32)
+    assert found[0] == pytest.approx(single[0], abs=BOUNDS[dtype])
+    assert found[-1] < found[0] / 2
 
 
 def test_a_16_bit_layer_draws_from_all_of_a_large_vocabulary() -> None:
