@@ -14,6 +14,8 @@ import numpy as np
 
 from seqgan_env.models.sequence_models import LSTMSequenceModel
 
+_OTHERS = "An oracle of another kind is given in Python: seqgan_env.tasks.oracle.oracle_task(oracle=your_model)"
+
 
 def load_oracle(path: str | Path) -> LSTMSequenceModel:
     """The authors' oracle from `.npz` (15 named arrays) or their pickle (a list of 15 arrays).
@@ -31,11 +33,11 @@ def load_oracle(path: str | Path) -> LSTMSequenceModel:
     try:
         arrays = _read_npz(path) if zipfile.is_zipfile(path) else _read_pickle(path)
     except Exception as error:  # for a damaged file the readers of zip, zlib and pickle may raise almost any error
-        raise ValueError(f"oracle={str(path)!r} cannot be read as the authors' .npz or pickle: {error}") from error
+        raise ValueError(f"oracle={str(path)!r} cannot be read as the authors' .npz or pickle: {error}. {_OTHERS}") from error
     try:
         return LSTMSequenceModel.from_arrays(arrays)
     except ValueError as error:
-        raise ValueError(f"oracle={str(path)!r}: {error}") from error
+        raise ValueError(f"oracle={str(path)!r}: {error}. {_OTHERS}") from error
 
 
 def _read_npz(path: Path) -> dict[str, np.ndarray]:

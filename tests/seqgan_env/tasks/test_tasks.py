@@ -131,6 +131,15 @@ def test_every_file_format_gives_the_same_oracle(tmp_path: Path, writer: Callabl
     assert all(torch.equal(loaded[name], expected[name]) for name in expected)
 
 
+def test_an_oracle_of_another_kind_is_pointed_to_python(tmp_path: Path) -> None:
+    torch.save(torch.nn.GRU(3, 4).state_dict(), tmp_path / "gru.pt")
+    np.savez(tmp_path / "other.npz", weights=np.zeros(3))
+    (tmp_path / "words.txt").write_text("no oracle")
+    for name in ("gru.pt", "other.npz", "words.txt"):
+        with pytest.raises(ValueError, match=r"oracle_task\(oracle=your_model\)"):
+            load_oracle(tmp_path / name)
+
+
 @pytest.mark.parametrize("as_type", [str, Path])
 def test_a_task_takes_a_path_and_its_vocabulary(tmp_path: Path, as_type: Callable) -> None:
     task = oracle_task(oracle=as_type(write_npz(tmp_path / "oracle.npz")), n_sequences=5)
