@@ -33,7 +33,9 @@ def load_oracle(path: str | Path) -> LSTMSequenceModel:
     try:
         arrays = _read_npz(path) if zipfile.is_zipfile(path) else _read_pickle(path)
     except Exception as error:  # for a damaged file the readers of zip, zlib and pickle may raise almost any error
-        raise ValueError(f"oracle={str(path)!r} cannot be read as the authors' .npz or pickle: {error}. {_OTHERS}") from error
+        raise ValueError(
+            f"oracle={str(path)!r} cannot be read as the authors' .npz or pickle: {error}. {_OTHERS}"
+        ) from error
     try:
         return LSTMSequenceModel.from_arrays(arrays)
     except ValueError as error:
