@@ -18,7 +18,16 @@ from tyro.conf import arg
 from tyro.extras import SubcommandApp
 
 from agents.command.errors import complain, expect_writable_folder, writing
-from agents.command.forms import calls_another, deferred, form_of, not_called, read_form, run_form, with_models
+from agents.command.forms import (
+    calls_another,
+    deferred,
+    expect_own_options,
+    form_of,
+    not_called,
+    read_form,
+    run_form,
+    with_parts,
+)
 from agents.runs.budget import new_budget
 from agents.runs.console import TerminalConsole
 from agents.runs.flat_names import FLAT_NAMES
@@ -66,11 +75,11 @@ def add_train(app: SubcommandApp, arguments: Sequence[str], show_all: bool) -> N
 
     Args:
         app: of `seqgan`.
-        arguments: the command line; a preset and models that it names decide which defaults and options there are.
+        arguments: the command line; a preset and parts that it names decide which defaults and options there are.
         show_all: whether help shows all options.
 
     Raises:
-        ValueError: if the command line names a model that does not exist.
+        ValueError: if the command line names a part that does not exist, or an option that it does not have.
     """
     if calls_another("train", arguments):
         app.command(name="train")(not_called)
@@ -90,7 +99,8 @@ def _command(task_name: str, arguments: Sequence[str], show_all: bool) -> Callab
     presets = presets_of(task_name)
     preset = named(arguments, "preset")
     preset = preset if preset in presets else next(iter(presets))
-    base = with_models(presets[preset], lambda kind: named(arguments, kind))
+    base = with_parts(presets[preset], lambda kind: named(arguments, kind))
+    expect_own_options(base, arguments)
 
     is_corpus = "corpus" in {field.name for field in fields(base.task)}
     form = form_of(base, None if show_all else SHOWN)
@@ -124,7 +134,7 @@ _MINUTES = "Working time at most: a longer run does less, as run.json then says.
 _TRUST = "module:Class of parts that the run of --resume names and whose modules may be imported, and so executed."
 MORE = (
     "These are the common options; --help-all shows all, in groups: --generator.*, --pretraining.*, --discriminator.*, "
-    "--game.*, --learner.*, --measuring.*. Names of earlier versions such as --mle-epochs still work."
+    "--game.*, --learner.* (--learner ppo swaps the algorithm), --measuring.*. Old names like --mle-epochs still work."
 )
 
 
@@ -307,7 +317,8 @@ def _opened_for_resuming(asked: Asked, task_name: str, changes: Sequence[str]) -
     if asked.out is not None:
         raise ValueError("out and resume exclude each other: a resumed run stays in its folder")
     if changes:
-        raise ValueError(f"{_option(changes[0])} cannot change a run that is resumed; leave it out, or start a new run")
+        first = min(changes, key=lambda change: not change.endswith(".name"))  # a name brings other changes with it
+        raise ValueError(f"{_option(first)} cannot change a run that is resumed; leave it out, or start a new run")
     folder = RunFolder(path, asked.trust)
     if folder.description["task"] != task_name:
         task = folder.description["task"]
