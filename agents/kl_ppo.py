@@ -39,12 +39,12 @@ class KLPPO(PPO):
         batch_size: steps of a minibatch; None takes all steps of the update.
         n_epochs, gae_lambda, clip_range, normalize_advantage, ent_coef, vf_coef, max_grad_norm: as in SB3's PPO.
         gamma: discount; with 1 the penalties of a sequence add up to its KL.
-        kl_coef: weight of KL(G || G_ref), in reward per nat, per sequence; 0 is plain PPO.
+        kl_coef: weight of KL(G || G_ref), in reward per nat, per sequence; 0 is plain PPO, without a reference.
         ppo: other arguments of SB3's PPO (target_kl, stats_window_size, tensorboard_log, policy_kwargs, verbose, seed,
             device).
 
     Attributes:
-        reference: G_ref. It is taken when the first `learn` begins.
+        reference: G_ref, None without a penalty. It is taken when the first `learn` begins.
 
     Raises:
         ValueError, TypeError: if a setting is not finite or out of range, batch_size does not divide an update, or the
@@ -143,38 +143,43 @@ class KLPPO(PPO):
             raise ValueError(
                 f"policy={type(self.policy).__name__} must be a SequencePolicy: the KL needs its generator"
             )
-        self.reference = Reference(self.policy.generator)
+        self.reference = Reference(self.policy.generator) if self.kl_coef > 0 else None
 
     def take_reference(self) -> None:
         """G_ref <- G, now. Without this call the first `learn` does it."""
+        if self.reference is None:
+            raise ValueError("this KLPPO has no reference; give it a kl_coef above 0")
         self.reference.take(self.policy.generator)
 
     def _setup_learn(self, *arguments: Any, **keywords: Any) -> Any:
-        if not bool(self.reference.taken):
+        if self.reference is not None and not bool(self.reference.taken):
             self.take_reference()
         return super()._setup_learn(*arguments, **keywords)
 
     def train(self) -> None:
-        """Change the rewards in the buffer, then update as PPO does."""
-        self._penalise()
+        """Compute the advantages of the changed rewards, then update as PPO does."""
+        if self.reference is not None:
+            self._penalise(self.reference)
         super().train()
 
-    def _penalise(self) -> None:
-        """r_t <- r_t - kl_coef * log(G / G_ref); then recompute the advantages."""
+    def _penalise(self, reference: Reference) -> None:
+        """Compute the advantages again with r_t - kl_coef * log(G / G_ref). The buffer keeps the rewards themselves."""
         buffer = self.rollout_buffer
         sequences, row, step = whole_sequences(
             buffer.observations, buffer.actions[..., 0], buffer.episode_starts, self.policy.generator.vocab_size
         )
-        reference = self.reference.log_probs(torch.from_numpy(sequences).to(self.device)).cpu().numpy()
-        drift = buffer.log_probs - reference[row, step]  # (L, B), nats per token
-        buffer.rewards -= self.kl_coef * drift
+        reference_log_probs = reference.log_probs(torch.from_numpy(sequences).to(self.device)).cpu().numpy()
+        drift = buffer.log_probs - reference_log_probs[row, step]  # (L, B), nats per token
         assert self._last_obs is not None
         assert self._last_episode_starts is not None
         self.policy.set_training_mode(False)
         with torch.no_grad():
             prefixes = torch.as_tensor(self._last_obs, device=self.device)
             last_values = self.policy.predict_values(prefixes)
+        rewards = buffer.rewards
+        buffer.rewards = rewards - self.kl_coef * drift
         buffer.compute_returns_and_advantage(last_values=last_values, dones=np.asarray(self._last_episode_starts))
+        buffer.rewards = rewards
         self.logger.record("train/reference_kl", float(drift.mean()))  # Monte-Carlo, nats per token
 
     def learn(
@@ -196,7 +201,7 @@ class KLPPO(PPO):
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
         modules, tensors = super()._get_torch_save_params()
-        return [*modules, "reference"], tensors
+        return ([*modules, "reference"] if self.kl_coef > 0 else modules), tensors
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that `learn` depends on, except the environment: policy, optimizer, reference, counters."""
@@ -205,7 +210,7 @@ class KLPPO(PPO):
             "optimizer": moments(self.policy.optimizer),
             "num_timesteps": self.num_timesteps,
             "n_updates": self._n_updates,
-            "reference": dict(self.reference.state_dict()),
+            "reference": None if self.reference is None else dict(self.reference.state_dict()),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -214,4 +219,5 @@ class KLPPO(PPO):
         load_moments(self.policy.optimizer, state["optimizer"])
         self.num_timesteps = state["num_timesteps"]
         self._n_updates = state["n_updates"]
-        self.reference.load_state_dict(state["reference"])
+        if self.reference is not None:
+            self.reference.load_state_dict(state["reference"])

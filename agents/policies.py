@@ -35,6 +35,8 @@ class SequencePolicy(ActorCriticPolicy):
         lr_schedule: SB3's learning-rate schedule.
         generator: the sequence model that plays; it is not copied. None makes an LSTM.
         embedding_size, hidden_size, init_std: options of this LSTM (authors' code: 32, 32, 0.1).
+        detached_value: whether the loss of the value head changes the head alone. Otherwise it changes the generator,
+            too, as in SB3's policies with a shared network.
         kwargs: arguments of ActorCriticPolicy (optimizer_class, optimizer_kwargs, ...).
 
     Raises:
@@ -51,12 +53,14 @@ class SequencePolicy(ActorCriticPolicy):
         embedding_size: int = 32,
         hidden_size: int = 32,
         init_std: float = 0.1,
+        detached_value: bool = False,
         **kwargs: Any,
     ) -> None:
         if not isinstance(action_space, spaces.Discrete):
             raise ValueError(f"action_space={action_space} must be Discrete(V), one action per token")
         vocab_size = int(action_space.n)
         self._sequence_length = prefix_length(observation_space)
+        self.detached_value = detached_value
         if generator is None:
             seed = int(torch.randint(2**31, (), dtype=torch.int64, device="cpu"))  # from the generator that SB3 seeds
             generator = LSTMSequenceModel(vocab_size, embedding_size, hidden_size, init_std, seed)
@@ -80,6 +84,7 @@ class SequencePolicy(ActorCriticPolicy):
             "action_space": self.action_space,
             "lr_schedule": self._dummy_schedule,
             "generator": self.generator,
+            "detached_value": self.detached_value,
             "optimizer_class": self.optimizer_class,
             "optimizer_kwargs": self.optimizer_kwargs,
         }
@@ -131,7 +136,7 @@ class SequencePolicy(ActorCriticPolicy):
 
     def _values(self, hidden: Tensor) -> Tensor:
         """(B, 1) float32, as SB3's buffers need it, for a generator of any dtype."""
-        return self.value_net(hidden).float()
+        return self.value_net(hidden.detach() if self.detached_value else hidden).float()
 
     def _distribution(self, hidden: Tensor) -> Distribution:
         distribution = CategoricalDistribution(self.generator.vocab_size)

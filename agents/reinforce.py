@@ -13,7 +13,6 @@ With Adam this acts as a normalisation. By default there is no baseline and no e
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, TypeVar, get_args
 
 import numpy as np
@@ -28,30 +27,11 @@ from torch import Tensor
 from agents.moments import load_moments, moments
 from agents.policies import SequencePolicy
 from agents.prefixes import prefix_tokens
-from agents.setting_paths import check_counts, check_positive
 from seqgan_env.arguments import check_count, check_number
 from seqgan_env.models.sequence_models import shift_right
 
 Baseline = Literal["none", "step_mean", "value", "completions"]
 SelfREINFORCE = TypeVar("SelfREINFORCE", bound="REINFORCE")
-
-
-@dataclass(frozen=True)
-class LearnerConfig:
-    """The policy gradient (Eq. 8)."""
-
-    batch_size: int = 64
-    """Sequences per generator update [2016, 2018: 64]."""
-    learning_rate: float = 1e-2
-    """Adam's learning rate for the policy gradient [2016: 1e-3; 2018: 1e-2]."""
-    baseline: Baseline = "none"
-    """Subtracted from Q in the policy gradient: none, step_mean or value [P: none]."""
-    max_grad_norm: float = 5.0
-    """Global norm to which gradients of the policy are clipped [2016, 2018: 5]."""
-
-    def __post_init__(self) -> None:
-        check_counts(self, batch_size=1)
-        check_positive(self, "learning_rate", "max_grad_norm")
 
 
 class REINFORCE(OnPolicyAlgorithm):

@@ -14,15 +14,15 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
-from stable_baselines3.common.logger import Logger
 
 from agents.adversarial_rounds import AdversarialRounds, GameConfig
 from agents.adversary import DiscriminatorConfig
+from agents.game_learners import build_learner
+from agents.learner_options import LearnerConfig
+from agents.learner_state import learner_state, load_learner_state, resume_episodes
 from agents.model_options import GeneratorConfig
-from agents.policies import SequencePolicy
 from agents.pretraining import PretrainingConfig
 from agents.random_streams import RandomStreams
-from agents.reinforce import REINFORCE, LearnerConfig
 from agents.setting_paths import check_counts, check_finite
 from agents.vec_env import SequenceVecEnv
 from seqgan_env.components import build_discriminator, build_generator, build_reward_model, is_learned_reward
@@ -69,7 +69,7 @@ class SeqGANConfig:
     game: GameConfig = field(default_factory=GameConfig)
     """The adversarial game."""
     learner: LearnerConfig = field(default_factory=LearnerConfig)
-    """The policy gradient."""
+    """The learner, which updates the generator."""
     measuring: MeasuringConfig = field(default_factory=MeasuringConfig)
     """Measurements during training."""
 
@@ -81,10 +81,16 @@ class SeqGANConfig:
         available, batch = getattr(self.task, "train_sequences", None), self.pretraining.batch_size
         if available is not None and available < batch:
             raise ValueError(f"train_sequences={available} must be at least batch_size={batch}")
+        self.learner.check_reward_mode(self.game.reward_mode)
 
     def complete(self) -> SeqGANConfig:
-        """A copy that names every option of both models. A run folder stores this form."""
-        return replace(self, generator=self.generator.complete(), discriminator=self.discriminator.complete())
+        """A copy that names every option of both models and of the learner. A run folder stores this form."""
+        return replace(
+            self,
+            generator=self.generator.complete(),
+            discriminator=self.discriminator.complete(),
+            learner=self.learner.complete(),
+        )
 
 
 Stage = Literal["mle", "discriminator", "adversarial"]
@@ -121,10 +127,12 @@ class SeqGAN:
         generator: G_theta, as `config.generator` names it.
         discriminator: D_phi, as `config.discriminator` names it.
         reward_model: the environment's reward model.
+        agent: the learner, as `config.learner` names it; its policy holds the generator.
 
     Raises:
-        ValueError, TypeError: if a user's own generator, discriminator or reward cannot be loaded or has a fault; the
-            message names it.
+        ValueError, TypeError: if a user's own generator, discriminator, learner or reward cannot be loaded or has a
+            fault; the message names it.
+        ImportError: if the library of the learner is not installed.
     """
 
     # The place of the generator in `state_dict`, with dots between the levels: for readers that need only the
@@ -185,21 +193,11 @@ class SeqGAN:
                 n_rollouts=config.game.n_rollouts,
             )
         )
-        self.agent = REINFORCE(
-            SequencePolicy,
-            self.env,
-            learning_rate=config.learner.learning_rate,
-            baseline=config.learner.baseline,
-            max_grad_norm=config.learner.max_grad_norm,
-            policy_kwargs={"generator": self.generator},
-            seed=seeds[4],
-            device=device,
-        )
-        self.agent.set_logger(Logger(folder=None, output_formats=[]))  # SB3 would make a temporary folder
+        self.agent: Any = build_learner(config.learner, self.env, self.generator, seeds[4], device)
         self._plan()
 
     def _plan(self) -> None:
-        """Tell the agent how many steps it will take, which decides a schedule of its learning rate."""
+        """Tell the agent how many steps it will take. One that knows plans lets its schedules fall over all of them."""
         self.agent.planned_timesteps = self.config.game.rounds * self.config.game.g_steps * self.steps_per_update
 
     def change_counts(self, config: SeqGANConfig) -> None:
@@ -240,7 +238,7 @@ class SeqGAN:
             with self.streams:
                 for _ in range(self.config.game.g_steps):  # line 7: for g-steps do
                     # Line 8: a sequence from each environment; lines 9-11: Q of each step, by Monte-Carlo search in
-                    # the environment; line 12: the policy gradient.
+                    # the environment; line 12: the policy gradient, or the update of another learner.
                     self.agent.learn(self.steps_per_update, reset_num_timesteps=False)
                 trainer.note_experience(self.agent)
                 trainer.play(self.agent)  # lines 14-16: d-steps of k epochs on fresh negatives; line 17: beta <- theta
@@ -261,7 +259,7 @@ class SeqGAN:
         """The game's state between two units of work: nested dicts of tensors and JSON values."""
         begun = self.agent._last_obs is not None  # the first `learn` resets the environment, which also seeds it
         state = {
-            "agent": self.agent.state_dict(),  # with the generator
+            "agent": learner_state(self.agent),  # with the generator
             "pretrainer": self.pretrainer.state_dict(),
             "discriminator_steps": self.discriminator_steps,
             "trainer": self.trainer.state_dict(),
@@ -280,13 +278,13 @@ class SeqGAN:
             ValueError: if the state belongs to another configuration.
         """
         try:
-            self.agent.load_state_dict(state["agent"])
+            load_learner_state(self.agent, state["agent"])
             self.pretrainer.load_state_dict(state["pretrainer"])
             self.discriminator_steps = state["discriminator_steps"]
             self.trainer.load_state_dict(state["trainer"], self.generator)
             load_reward_state(self.reward_model, state["reward"])
             if state["env"] is not None:
-                self.agent.resume_episodes(*self.env.load_state_dict(state["env"]))
+                resume_episodes(self.agent, *self.env.load_state_dict(state["env"]))
             self.streams.load_state_dict(state["random"])
         except (RuntimeError, KeyError, ValueError, TypeError) as error:
             raise ValueError(f"the checkpoint does not fit the run's configuration: {error}") from error

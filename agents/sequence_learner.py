@@ -72,6 +72,7 @@ class SequenceLearner(REINFORCE):
     """
 
     least_sequences: ClassVar[int] = 2  # in an update; a group of one cannot be compared
+    needs_sequences: ClassVar[bool] = True  # only R(Y) is used: a game then makes no search
 
     def __init__(
         self,

@@ -12,16 +12,18 @@ import inspect
 import textwrap
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import fields, is_dataclass, make_dataclass, replace
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, Literal, get_type_hints
 
 from tyro.conf import Suppress, arg
 
-from agents.model_options import Option, options_of
+from agents.learner_options import GAME_LEARNERS, needs_sequences, options_of_part
+from agents.model_options import Option, no_such_option
 from agents.seqgan import SeqGANConfig
 from agents.setting_paths import check_finite
+from seqgan_env.components import DISCRIMINATORS, GENERATORS
 
-# A group that is a model: its `name` is the group's own option, as in `--generator lstm`.
-_MODELS = ("generator", "discriminator")
+# A group that is a part with options of its own: its `name` is the group's own option, as in `--generator lstm`.
+_PARTS = ("generator", "discriminator", "learner")
 
 
 def form_of(config: Any, shown: Collection[str] | None = None, path: str = "") -> type:
@@ -37,18 +39,17 @@ def form_of(config: Any, shown: Collection[str] | None = None, path: str = "") -
     for field in fields(config):
         value, place = getattr(config, field.name), f"{path}.{field.name}".lstrip(".")
         if field.name == "options":
-            for option in options_of(path, config.name).values():
+            for option in options_of_part(path, config.name).values():
                 default = config.options.get(option.name, option.default)
-                made.append(
-                    (option.name, _marked(f"{path}.{option.name}", type(option.default), _text(option), shown), default)
-                )
+                kind: Any = Literal[option.choices] if option.choices else type(option.default)
+                made.append((option.name, _marked(f"{path}.{option.name}", kind, _text(option), shown), default))
         elif is_dataclass(value):
             inner = form_of(value, shown, place)
             text = texts.get(field.name, "") if shown is None else ""
             heading = arg(name="") if field.name == "task" else arg(help=text)
             made.append((field.name, Annotated[inner, heading], inner()))
         else:
-            is_model = field.name == "name" and path in _MODELS
+            is_model = field.name == "name" and path in _PARTS
             text = texts.get(field.name, "")
             made.append(
                 (field.name, _marked(path if is_model else place, hints[field.name], text, shown, is_model), value)
@@ -71,23 +72,56 @@ def read_form(config: Any, form: Any) -> Any:
     return replace(config, **values)
 
 
-def with_models(config: SeqGANConfig, named: Callable[[str], str | None]) -> SeqGANConfig:
-    """The settings with other models; of the options that were set, a model keeps those that it knows.
+def with_parts(config: SeqGANConfig, named: Callable[[str], str | None]) -> SeqGANConfig:
+    """The settings with other models and another learner; of the options that were set, each keeps those that it knows.
+
+    A learner also brings its tuned learning rate, and the reward mode that it needs.
 
     Args:
         config: the settings.
-        named: "generator" or "discriminator" -> the name that the command line gives, or None.
+        named: "generator", "discriminator" or "learner" -> the name that the command line gives, or None.
 
     Raises:
         ValueError: for a name that is none; it names the known ones.
     """
-    for kind in _MODELS:
+    for kind in ("generator", "discriminator"):
         group = getattr(config, kind)
         name = named(kind) or group.name
-        known = options_of(kind, name)
+        known = options_of_part(kind, name)
         kept = {option: group.options.get(option, known[option].default) for option in known}
         config = replace(config, **{kind: replace(group, name=name, options=kept)})
-    return config
+    name, game = named("learner") or config.learner.name, config.game
+    if name != config.learner.name and needs_sequences(name):
+        game = replace(game, reward_mode="terminal")
+    return replace(config, learner=config.learner.named(name), game=game)
+
+
+def expect_own_options(config: SeqGANConfig, arguments: Sequence[str]) -> None:
+    """Check that the options of parts are those of the parts that are named, not of others.
+
+    Args:
+        config: the settings, whose groups name the parts.
+        arguments: the command line.
+
+    Raises:
+        ValueError: for an option of another part; names the ones that this part has.
+    """
+    for argument in arguments:
+        kind, _, option = argument.partition("=")[0].removeprefix("--").partition(".")
+        if kind not in _PARTS or not argument.startswith("--"):
+            continue
+        option = option.removeprefix("no-").replace("-", "_")
+        group = getattr(config, kind)
+        own = options_of_part(kind, group.name)
+        if option in own or option in {field.name for field in fields(group)}:
+            continue
+        if any(option in options_of_part(kind, other) for other in _BUILT_IN[kind]):
+            raise ValueError(f"--{kind}.{option.replace('_', '-')}: {no_such_option(kind, group.name, own)}")
+
+
+_BUILT_IN: dict[str, Collection[str]] = {
+    "generator": GENERATORS, "discriminator": DISCRIMINATORS, "learner": GAME_LEARNERS
+}  # fmt: skip
 
 
 def _text(option: Option) -> str:

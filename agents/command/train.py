@@ -17,7 +17,7 @@ from tyro.conf import arg
 from tyro.extras import SubcommandApp
 
 from agents.command.errors import complain, expect_writable_folder, writing
-from agents.command.forms import deferred, form_of, read_form, run_form, with_models
+from agents.command.forms import deferred, expect_own_options, form_of, read_form, run_form, with_parts
 from agents.runs.budget import new_budget
 from agents.runs.console import TerminalConsole
 from agents.runs.flat_names import FLAT_NAMES
@@ -34,7 +34,7 @@ from seqgan_env.tasks.task import Split, Task
 from seqgan_env.terminal_text import OutputError
 
 # What `--help` shows; `--help-all` shows everything.
-SHOWN = ("seed", "corpus", "generator", "pretraining.epochs")
+SHOWN = ("seed", "corpus", "generator", "learner", "pretraining.epochs")
 _PRESET_TEXT = {
     "fast": "minutes on two cores",
     "mle": "no game, but the best MLE, regularised: what a game has to beat",
@@ -65,11 +65,11 @@ def add_train(app: SubcommandApp, arguments: Sequence[str], show_all: bool) -> N
 
     Args:
         app: of `seqgan`.
-        arguments: the command line; a preset and models that it names decide which defaults and options there are.
+        arguments: the command line; a preset and parts that it names decide which defaults and options there are.
         show_all: whether help shows all options.
 
     Raises:
-        ValueError: if the command line names a model that does not exist.
+        ValueError: if the command line names a part that does not exist, or an option that it does not have.
     """
     train = SubcommandApp()
     called = next((word for word in arguments[1:2] if arguments[0] == "train" and word in TASKS), None)
@@ -91,7 +91,8 @@ def _command(task_name: str, arguments: Sequence[str], show_all: bool) -> Callab
     presets = presets_of(task_name)
     preset = named(arguments, "preset")
     preset = preset if preset in presets else next(iter(presets))
-    base = with_models(presets[preset], lambda kind: named(arguments, kind))
+    base = with_parts(presets[preset], lambda kind: named(arguments, kind))
+    expect_own_options(base, arguments)
 
     is_corpus = "corpus" in {field.name for field in fields(base.task)}
     form = form_of(base, None if show_all else SHOWN)
@@ -296,7 +297,8 @@ def _opened_for_resuming(asked: Asked, task_name: str, changes: Sequence[str]) -
     if asked.out is not None:
         raise ValueError("out and resume exclude each other: a resumed run stays in its folder")
     if changes:
-        raise ValueError(f"{_option(changes[0])} cannot change a run that is resumed; leave it out, or start a new run")
+        first = min(changes, key=lambda change: not change.endswith(".name"))  # a name brings other changes with it
+        raise ValueError(f"{_option(first)} cannot change a run that is resumed; leave it out, or start a new run")
     folder = RunFolder(path, asked.trust)
     if folder.description["task"] != task_name:
         task = folder.description["task"]

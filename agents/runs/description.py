@@ -13,6 +13,7 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
+from agents.runs.flat_names import current_groups
 from agents.seqgan import SeqGANConfig
 from seqgan_env.tasks import TASKS
 
@@ -109,6 +110,7 @@ def config_from(task_name: str, values: dict[str, Any]) -> SeqGANConfig:
     Raises:
         KeyError, TypeError, ValueError: if they are not those of a `SeqGANConfig`.
     """
+    values = current_groups(values)
     groups = {name: group(**values[name]) for name, group in _GROUPS.items()}
     others = {name: value for name, value in values.items() if name not in groups and name != "task"}
     return SeqGANConfig(task=TASKS[task_name](**values["task"]), **groups, **others)

@@ -65,6 +65,18 @@ FLAT_NAMES: dict[str, tuple[str, ...]] = {
 _OF_THE_TASK = {name for name, (path, *_) in FLAT_NAMES.items() if path.startswith("task.")}
 
 
+def current_groups(groups: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings in groups, as a run folder or a grid of this version or of an earlier one has them, in today's form.
+
+    Before there was a choice of learners, the group `learner` had the baseline of REINFORCE as a field of its own.
+    """
+    learner = groups.get("learner")
+    if not isinstance(learner, Mapping) or "baseline" not in learner:
+        return dict(groups)
+    others = {name: value for name, value in learner.items() if name != "baseline"}
+    return {**groups, "learner": {**others, "name": "reinforce", "options": {"baseline": learner["baseline"]}}}
+
+
 def nested(flat: Mapping[str, Any]) -> dict[str, Any]:
     """Dotted path -> value, of flat name -> value.
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from agents.learner_options import GAME_LEARNERS
 from agents.seqgan import SeqGANConfig
 from seqgan_env.components import DISCRIMINATORS, GENERATORS, is_learned_reward
 
@@ -26,6 +27,11 @@ def is_own_discriminator(name: str) -> bool:
     return name not in DISCRIMINATORS and name.partition(":")[0] != "ensemble"
 
 
+def is_own_learner(name: str) -> bool:
+    """Likewise of a learner."""
+    return name not in GAME_LEARNERS
+
+
 def is_own_reward(name: str) -> bool:
     """Likewise of a reward model."""
     kind = name.partition(":")[0]
@@ -39,6 +45,8 @@ def own_parts(config: SeqGANConfig) -> dict[str, str]:
         found["generator.name"] = config.generator.name
     if is_own_discriminator(config.discriminator.name):
         found["discriminator.name"] = config.discriminator.name
+    if is_own_learner(config.learner.name):
+        found["learner.name"] = config.learner.name
     if is_own_reward(config.game.reward_model):
         found["game.reward_model"] = config.game.reward_model
     return found

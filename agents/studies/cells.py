@@ -28,6 +28,7 @@ from typing import Any, Literal
 
 from filelock import FileLock, Timeout
 
+from agents.runs.flat_names import current_groups
 from agents.runs.regular_files import write_atomically
 
 CellFunction = Callable[[dict[str, Any], Path, str], None]
@@ -126,7 +127,8 @@ def check_same_cell(cell: Cell, grid: Path) -> None:
         stored = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{str(path)!r} cannot be read: {error}; remove it to compute the cell again") from error
-    theirs, ours = _without_module(_completed(stored, {"settings": cell.defaults})), _without_module(cell.description)
+    theirs = _without_module(_completed(_in_todays_form(stored), {"settings": cell.defaults}))
+    ours = _without_module(cell.description)
     difference = _first_difference(theirs, ours)
     if difference is not None:
         name, was, asked = difference
@@ -136,6 +138,14 @@ def check_same_cell(cell: Cell, grid: Path) -> None:
 def _without_module(description: dict[str, Any]) -> dict[str, Any]:
     """A description in which the function has no module, so that it may move to another module."""
     return description | {"function": str(description.get("function")).rpartition(":")[2]}
+
+
+def _in_todays_form(stored: dict[str, Any]) -> dict[str, Any]:
+    """A description with the settings of a run in the groups that they have now."""
+    settings = stored.get("settings")
+    if not isinstance(settings, dict) or not isinstance(settings.get("config"), dict):
+        return stored
+    return stored | {"settings": settings | {"config": current_groups(settings["config"])}}
 
 
 def _completed(stored: Any, defaults: Any) -> Any:

@@ -18,7 +18,8 @@ from stable_baselines3.common.utils import explained_variance
 from stable_baselines3.common.vec_env import VecFrameStack
 from torch import Tensor
 
-from agents.reinforce import REINFORCE, LearnerConfig, subtract_baseline
+from agents.learner_options import LearnerConfig
+from agents.reinforce import REINFORCE, subtract_baseline
 from agents.vec_env import SequenceVecEnv
 from seqgan_env.envs import SequenceVectorEnv
 from seqgan_env.tasks.task import Task
@@ -97,14 +98,14 @@ def test_the_ends_of_the_ranges_are_allowed(task: Task) -> None:
     ("changes", "message"),
     [
         ({"batch_size": 0}, r"^learner\.batch_size=0 must be at least 1"),
-        ({"learning_rate": 0.0}, r"^learner\.learning_rate=0\.0 must be above 0"),
+        ({"learning_rate": -0.1}, r"^learner\.learning_rate=-0\.1 must be finite and not negative"),
         ({"max_grad_norm": 0.0}, r"^learner\.max_grad_norm=0\.0 must be above 0"),
     ],
 )
 def test_settings_of_a_run_out_of_range_are_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         LearnerConfig(**changes)
-    LearnerConfig(batch_size=1)
+    LearnerConfig(batch_size=1, learning_rate=0.0)
 
 
 @pytest.mark.parametrize(

@@ -326,7 +326,7 @@ def test_lines_that_no_checkpoint_kept_are_lost_and_told_and_none_are_invented(
         (lambda d: d.update(budget={"minutes": "x"}), "budget"),
         (lambda d: d["config"]["generator"]["options"].update(hidden_size="8"), "hidden_size='8' must be an int"),
         (lambda d: d["config"]["pretraining"].update(epochs="8"), "pretraining.epochs='8' must be a whole number"),
-        (lambda d: d["config"]["learner"].update(learning_rate=float("nan")), "must be above 0 and finite"),
+        (lambda d: d["config"]["learner"].update(learning_rate=float("nan")), "must be finite and not negative"),
         (
             lambda d: d["config"]["generator"]["options"].update(hidden_size=10**9),
             "hidden_size=1000000000 does not fit",

@@ -1,0 +1,303 @@
+"""The learners that play Algorithm 1, each with its own options and their tuned defaults: one table.
+
+In: a learner's name, as `seqgan train --learner` gives it. Out: the group of settings `learner`, and the options in it.
+A learner of your own, "module:Class", has the options that its constructor has. The classes themselves are built in
+`game_learners`; nothing of Stable-Baselines3 is imported here.
+The defaults were chosen on the toy, seeds 100 to 102, from generators after maximum likelihood.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from agents.model_options import Option, completed, options_of, plain_options, unknown_name
+from agents.setting_paths import check_counts, check_not_negative, check_positive
+from seqgan_env.components import imported_attribute
+
+# The game gives these to a learner, or no run needs them.
+_GIVEN = (
+    *("self", "policy", "env", "learning_rate", "n_steps", "batch_size", "gamma", "max_grad_norm", "policy_kwargs"),
+    *("seed", "device", "verbose", "tensorboard_log", "stats_window_size", "monitor_wrapper", "use_sde"),
+    *("sde_sample_freq", "has_reference", "_init_setup_model"),
+)
+
+_ENTROPY = Option("ent_coef", 0.0, "Weight of the entropy bonus, in reward per nat.", least=0)
+_VALUE = Option("vf_coef", 0.5, "Weight of the value head's loss. It never changes the generator.", least=0)
+_GAE = Option(
+    "gae_lambda",
+    0.95,
+    "Lambda of the advantage: 0 trusts the value head, 1 the return. Without effect in reward mode action_value.",
+    least=0,
+    most=1,
+)
+_NORMALISED = Option("normalize_advantage", True, "Scale the advantages of an update to mean 0 and deviation 1.")
+_CLIP = Option(
+    "clip_range", 0.2, "Ratio to the old generator, minus 1, beyond which there is no further gain.", above=0
+)
+
+
+@dataclass(frozen=True)
+class GameLearner:
+    """A learner that can play Algorithm 1.
+
+    Attributes:
+        algorithm: its name in `agents.learners`.
+        options: its own options.
+        rate_share: its tuned learning rate, as a share of that of REINFORCE in the same preset. A learner that takes
+            several steps of Adam for each update takes smaller ones.
+        max_grad_norm: tuned global norm to which gradients are clipped.
+        needs_sequences: whether it learns from whole sequences with R(Y), so that a search would be wasted.
+    """
+
+    algorithm: str
+    options: tuple[Option, ...]
+    rate_share: float = 1.0
+    max_grad_norm: float = 5.0
+    needs_sequences: bool = False
+
+
+GAME_LEARNERS: dict[str, GameLearner] = {
+    "reinforce": GameLearner(
+        "reinforce",
+        (
+            Option(
+                "baseline",
+                "none",
+                "Subtracted from Q in the policy gradient: none, step_mean (the other sequences at this step), value "
+                "(a learned head) or completions (Q of the step before) [P: none].",
+                choices=("none", "step_mean", "value", "completions"),
+            ),
+            replace(_ENTROPY, help=f"{_ENTROPY.help[:-1]} [P: 0]."),
+            replace(_VALUE, help="Weight of the value head's loss, with baseline value."),
+        ),
+    ),
+    "rloo": GameLearner(
+        "rloo",
+        (Option("kl_coef", 0.0, "Weight of KL(G || G after MLE) in the reward, nats per sequence.", least=0),),
+        max_grad_norm=1.0,
+        needs_sequences=True,
+    ),
+    "grpo": GameLearner(
+        "grpo",
+        (
+            Option("n_epochs", 2, "Steps of Adam on the sequences of an update.", least=1),
+            _CLIP,
+            Option("kl_coef", 0.04, "Weight of the KL term to G after MLE [DeepSeekMath: 0.04].", least=0),
+            Option("scale_rewards", True, "Divide by the deviation of the group's rewards; no: Dr. GRPO."),
+            Option("length_normalised", True, "Divide a sequence's sum by its length; no: by T, as Dr. GRPO."),
+        ),
+        rate_share=0.5,
+        max_grad_norm=1.0,
+        needs_sequences=True,
+    ),
+    "ppo": GameLearner(
+        "kl_ppo",
+        (
+            Option("n_epochs", 4, "Steps of Adam on the experience of an update.", least=1),
+            _CLIP,
+            _GAE,
+            _NORMALISED,
+            _ENTROPY,
+            _VALUE,
+            Option(
+                "kl_coef",
+                0.0,
+                "Weight of KL(G || G after MLE) in the reward, nats per sequence; not in reward mode action_value.",
+                least=0,
+            ),
+        ),
+        rate_share=0.25,
+        max_grad_norm=0.5,
+    ),
+    "a2c": GameLearner(
+        "a2c",
+        (
+            _GAE,
+            _NORMALISED,
+            _ENTROPY,
+            _VALUE,
+            Option("use_rms_prop", False, "RMSprop instead of Adam. Its first step is ten learning rates long."),
+        ),
+        max_grad_norm=0.5,
+    ),
+    "trpo": GameLearner(
+        "trpo",
+        (
+            Option(
+                "target_kl", 0.01, "KL of an update, nats per token. It decides the step of the generator.", above=0
+            ),
+            _GAE,
+            _NORMALISED,
+            Option("cg_max_steps", 10, "Steps of the conjugate gradient.", least=1),
+            Option("cg_damping", 0.1, "Added to the diagonal of the Fisher matrix.", least=0),
+            Option("line_search_shrinking_factor", 0.8, "Each shorter step of the line search.", above=0, most=1),
+            Option("line_search_max_iter", 10, "Steps that the line search tries.", least=1),
+            Option("n_critic_updates", 10, "Steps of Adam for the value head.", least=0),
+            Option("sub_sampling_factor", 1, "Only every so manieth token is used for the step.", least=1),
+        ),
+    ),
+}
+
+# Learners that cannot play it, under all their names.
+_NOT_BY_MLE = {
+    **dict.fromkeys(("dqn", "qrdqn", "qr_dqn"), "has values of actions instead of a distribution"),
+    **dict.fromkeys(("ppo_lstm", "recurrentppo", "recurrent_ppo"), "has a memory of its own instead of the generator"),
+    **dict.fromkeys(("ppo_mask", "maskableppo", "maskable_ppo"), "has a feed-forward policy instead of the generator"),
+}
+
+
+@dataclass(frozen=True)
+class LearnerConfig:
+    """The learner: what updates the generator (lines 7-13 of Algorithm 1)."""
+
+    name: str = "reinforce"
+    """Learner: reinforce, rloo, grpo, ppo, a2c, trpo, or module:Class of your own [P: reinforce]."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Its own options; the others keep their defaults."""
+    batch_size: int = 64
+    """Sequences per generator update [2016, 2018: 64]."""
+    learning_rate: float = 1e-2
+    """Adam's learning rate of the learner; trpo: of the value head alone [2016: 1e-3; 2018: 1e-2]."""
+    max_grad_norm: float = 5.0
+    """Global norm to which gradients of the policy are clipped; trpo: not used [2016, 2018: 5]."""
+
+    def __post_init__(self) -> None:
+        expect_learner(self.name)
+        check_counts(self, batch_size=1)
+        check_not_negative(self, "learning_rate")
+        check_positive(self, "max_grad_norm")
+
+    def complete(self) -> LearnerConfig:
+        """A copy that names every option.
+
+        Raises:
+            ValueError: for an option that the learner does not have, or a value that it cannot have; for
+                "module:Class", if the import fails.
+        """
+        return replace(self, options=completed("learner", self.name, self.options, learner_options(self.name)))
+
+    def named(self, name: str) -> LearnerConfig:
+        """A copy with another learner and its tuned learning rate and clipping.
+
+        Options that both learners have are kept.
+
+        Raises:
+            ValueError: for a name that is none, or a learner that cannot play.
+        """
+        known = learner_options(name)
+        kept = {option: self.options.get(option, known[option].default) for option in known}
+        if name == self.name:
+            return replace(self, options=kept)
+        if name in GAME_LEARNERS:
+            own = GAME_LEARNERS[self.name].rate_share if self.name in GAME_LEARNERS else 1.0
+            other = GAME_LEARNERS[name]
+            rate, norm = self.learning_rate * other.rate_share / own, other.max_grad_norm
+        else:
+            rate = _default(name, "learning_rate", self.learning_rate)
+            norm = _default(name, "max_grad_norm", self.max_grad_norm)
+        return replace(self, name=name, options=kept, learning_rate=rate, max_grad_norm=norm)
+
+    def check_reward_mode(self, mode: str) -> None:
+        """Check that the learner can use a reward mode. A learner of your own is checked when it is built.
+
+        Raises:
+            ValueError: if it cannot; says what to write.
+        """
+        if self.name not in GAME_LEARNERS:
+            return
+        learner = GAME_LEARNERS[self.name]
+        defaults = {option.name: option.default for option in learner.options} | dict(self.options)
+        if learner.needs_sequences:
+            expect_terminal(self.name, mode)
+            if self.batch_size < 2:
+                raise ValueError(
+                    f"learner.batch_size={self.batch_size} must be at least 2: {self.name} compares the sequences of "
+                    "an update with each other"
+                )
+        elif mode == "action_value" and self.name != "reinforce" and defaults.get("kl_coef"):
+            raise ValueError(
+                f"learner.kl_coef={defaults['kl_coef']} needs rewards that add up, and game.reward_mode={mode!r} is "
+                "weighed step by step: the KL of later tokens would not count. Write --game.reward-mode potential"
+            )
+
+
+def expect_terminal(name: str, mode: str) -> None:
+    """Raise ValueError, with the option to write, unless a learner of whole sequences gets R(Y) alone."""
+    if mode != "terminal":
+        raise ValueError(
+            f"game.reward_mode={mode!r}: learner={name!r} learns from whole sequences with R(Y), so the search would "
+            "be wasted. Write --game.reward-mode terminal"
+        )
+
+
+def needs_sequences(name: str) -> bool:
+    """Whether a learner uses R(Y) of whole sequences alone; as `learner_options`."""
+    expect_learner(name)
+    if name in GAME_LEARNERS:
+        return GAME_LEARNERS[name].needs_sequences
+    return bool(getattr(imported_attribute(name, "learner"), "needs_sequences", False))
+
+
+def expect_learner(name: str) -> None:
+    """Check a name without importing anything.
+
+    Raises:
+        ValueError: if it is none, or that of a learner that cannot play Algorithm 1.
+    """
+    if name in GAME_LEARNERS or ":" in name:
+        return
+    if (why := _NOT_BY_MLE.get(name.lower().replace("-", "_"))) is not None:
+        raise ValueError(
+            f"learner={name!r} {why}, so there is no generator that maximum likelihood could pretrain and that this "
+            f"learner then plays. `seqgan compare` has it; here the learners are {', '.join(GAME_LEARNERS)}"
+        )
+    if name == "kl_ppo":
+        raise ValueError("learner='kl_ppo' is PPO with a penalty: write --learner ppo --learner.kl-coef 0.01")
+    raise ValueError(unknown_name("learner", name, list(GAME_LEARNERS)))
+
+
+def learner_options(name: str) -> dict[str, Option]:
+    """The own options of a learner: name -> option. Imports the module of "module:Class".
+
+    Raises:
+        ValueError: as `expect_learner`, or if the import fails.
+    """
+    expect_learner(name)
+    if name in GAME_LEARNERS:
+        return {option.name: option for option in GAME_LEARNERS[name].options}
+    constructor = imported_attribute(name, "learner")
+    return plain_options(constructor, constructor_arguments(constructor).values(), _GIVEN)
+
+
+def options_of_part(kind: str, name: str) -> dict[str, Option]:
+    """The options of a generator, discriminator or learner; see `options_of` and `learner_options`."""
+    return learner_options(name) if kind == "learner" else options_of(kind, name)
+
+
+def constructor_arguments(constructor: Any) -> dict[str, inspect.Parameter]:
+    """Arguments that a class takes, also those that it hands on with `**` to the class that it inherits from.
+
+    Raises:
+        ValueError: if it is no class.
+    """
+    if not inspect.isclass(constructor):
+        raise ValueError(f"learner={constructor!r} must be a class: the name of an SB3 algorithm's class")
+    found: dict[str, inspect.Parameter] = {}
+    for one in inspect.getmro(constructor):
+        if "__init__" not in vars(one):
+            continue
+        parameters = inspect.signature(vars(one)["__init__"]).parameters
+        found = {**parameters, **found}
+        if not any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values()):
+            break
+    return found
+
+
+def _default(name: str, argument: str, other: float) -> float:
+    """The default of a constructor's argument of "module:Class", where that is a number; else the other value."""
+    parameter = constructor_arguments(imported_attribute(name, "learner")).get(argument)
+    value = None if parameter is None else parameter.default
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else other
