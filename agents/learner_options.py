@@ -269,7 +269,8 @@ def learner_options(name: str) -> dict[str, Option]:
     if name in GAME_LEARNERS:
         return {option.name: option for option in GAME_LEARNERS[name].options}
     constructor = imported_attribute(name, "learner")
-    return plain_options(constructor, constructor_arguments(constructor).values(), _GIVEN)
+    unused = getattr(constructor, "unused_arguments", ())
+    return plain_options(constructor, constructor_arguments(constructor).values(), (*_GIVEN, *unused))
 
 
 def options_of_part(kind: str, name: str) -> dict[str, Option]:

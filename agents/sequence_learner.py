@@ -73,6 +73,7 @@ class SequenceLearner(REINFORCE):
 
     least_sequences: ClassVar[int] = 2  # in an update; a group of one cannot be compared
     needs_sequences: ClassVar[bool] = True  # only R(Y) is used: a game then makes no search
+    unused_arguments: ClassVar[tuple[str, ...]] = ("baseline", "loss_reduction", "ent_coef", "vf_coef")  # of REINFORCE
 
     def __init__(
         self,

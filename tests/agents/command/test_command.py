@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,10 @@ from torch import Tensor
 from agents.command import main as cli
 from agents.command import train as train_command
 from agents.runs.checkpoints import read_tensors
-from agents.runs.presets import PRESETS
+from agents.runs.presets import PRESETS, presets_of
 from agents.runs.run_folder import RunFolder
 from agents.setting_paths import changed
-from tests.agents.conftest import TINY_OPTIONS, new_run, train
+from tests.agents.conftest import TINY_OPTIONS, new_run, tiny_config, train
 
 Command = Callable[..., tuple[int, str]]
 
@@ -261,6 +262,53 @@ def test_every_option_of_a_model_can_be_set(monkeypatch: pytest.MonkeyPatch) -> 
     assert (options["layers"], options["heads"], options["hidden_size"]) == (3, 4, 8)  # the last is the preset's
 
 
+@pytest.mark.parametrize("task", ["oracle", "toy", "text", "music"])
+@pytest.mark.parametrize("learner", ["rloo", "grpo", "ppo", "a2c", "trpo"])
+def test_a_learner_is_one_word_on_every_task_and_brings_its_settings(
+    learner: str, task: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Any] = []
+    monkeypatch.setattr(train_command, "run", lambda *arguments: seen.append(arguments[1]))
+    for preset in presets_of(task):
+        choice = f"--preset {preset}" if len(presets_of(task)) > 1 else ""
+        cli.main(shlex.split(f"train {task} {choice} --learner {learner} --learner.batch-size 7"))
+        before = presets_of(task)[preset]
+        assert seen[-1].learner == replace(before.learner.named(learner), batch_size=7)
+        mode = "terminal" if learner in ("rloo", "grpo") else before.game.reward_mode
+        assert seen[-1].game == replace(before.game, reward_mode=mode)
+
+
+def test_every_option_of_a_learner_can_be_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Any] = []
+    monkeypatch.setattr(train_command, "run", lambda *arguments: seen.append(arguments[1]))
+    cli.main(shlex.split("train toy --learner ppo --learner.clip-range 0.1 --learner.no-normalize-advantage"))
+    cli.main(shlex.split("train toy --learner tests.agents.own_learners:RunningBaseline --learner.share 0.4"))
+    cli.main(shlex.split("train toy --baseline step_mean"))
+    assert (seen[0].learner.options["clip_range"], seen[0].learner.options["normalize_advantage"]) == (0.1, False)
+    assert (seen[1].learner.options, seen[1].game.reward_mode) == ({"share": 0.4, "n_epochs": 1}, "terminal")
+    assert seen[2].learner.options["baseline"] == "step_mean"
+
+
+def test_a_run_with_a_learner_of_ones_own_goes_on_only_if_it_is_trusted(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = "tests.agents.own_learners:RunningBaseline"
+    config = changed(tiny_config(), {"game.reward_mode": "terminal"})
+    config = replace(config, learner=replace(config.learner.named(name), batch_size=8))
+    RunFolder.create(place / "run", config.task.task(), config, "toy")
+    assert call("train toy --resume run --no-progress") == 2
+    assert f"--trust {name}" in capsys.readouterr().err
+    assert call(f"train toy --resume run --no-progress --trust {name}") == 0
+    assert call("sample run -n 2") == 0  # the generator is one of this project
+
+
+def test_what_a_resumed_run_cannot_take_is_named_by_what_was_written(
+    run: RunFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call("train toy --resume run --learner grpo") == 2
+    assert "--learner cannot change a run that is resumed" in capsys.readouterr().err
+
+
 # Mistakes.
 
 
@@ -297,6 +345,13 @@ def mistakes(run: RunFolder, place: Path) -> Path:
         ("train oracle --preset fats", ["--preset", "fats", "fast", "repo2018"]),
         ("train toy --mle-epochs many", ["--pretraining.epochs", "many"]),
         ("train toy --baseline critic", ["--learner.baseline", "critic", "step_mean"]),
+        ("train toy --learner pppo", ["'pppo'", "reinforce, rloo, grpo, ppo, a2c, trpo", "did you mean 'ppo'?"]),
+        ("train toy --learner MaskablePPO", ["'MaskablePPO' has a feed-forward policy", "seqgan compare"]),
+        ("train toy --learner ppo --baseline value", ["--learner.baseline: learner='ppo' has no such", "clip_range"]),
+        ("train toy --learner trpo --learner.clip-range 0.1", ["--learner.clip-range", "it has target_kl, "]),
+        ("train toy --generator lstm --generator.heads 2", ["--generator.heads", "it has embedding_size, "]),
+        ("train toy --learner ppo --learner.clip-rang 0.1", ["--learner.clip-rang", "--learner.clip-range"]),
+        ("train toy --learner grpo --game.reward-mode potential", ["--game.reward-mode terminal"]),
         ("sample", ["Run folder"]),
         ("reproduce table9", ["table9", "table1", "curves"]),
     ],
