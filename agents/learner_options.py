@@ -135,8 +135,10 @@ GAME_LEARNERS: dict[str, GameLearner] = {
             Option("cg_damping", 0.1, "Added to the diagonal of the Fisher matrix.", least=0),
             Option("line_search_shrinking_factor", 0.8, "Each shorter step of the line search.", above=0, most=1),
             Option("line_search_max_iter", 10, "Steps that the line search tries.", least=1),
-            Option("n_critic_updates", 10, "Steps of Adam for the value head.", least=0),
-            Option("sub_sampling_factor", 1, "Only every so manieth token is used for the step.", least=1),
+            Option("n_critic_updates", 5, "Steps of Adam for the value head.", least=0),
+            Option(
+                "sub_sampling_factor", 4, "Only one token of so many is used for the step, which saves time.", least=1
+            ),
         ),
     ),
 }

@@ -34,7 +34,7 @@ from seqgan_env.tasks.task import Split, Task
 from seqgan_env.terminal_text import OutputError
 
 # What `--help` shows; `--help-all` shows everything.
-SHOWN = ("seed", "corpus", "generator", "learner", "pretraining.epochs")
+SHOWN = ("seed", "corpus", "generator", "pretraining.epochs")
 _PRESET_TEXT = {
     "fast": "minutes on two cores",
     "mle": "no game, but the best MLE, regularised: what a game has to beat",
@@ -126,7 +126,7 @@ _MINUTES = "Working time at most: a longer run does less, as run.json then says.
 _TRUST = "module:Class of parts that the run of --resume names and whose modules may be imported, and so executed."
 MORE = (
     "These are the common options; --help-all shows all, in groups: --generator.*, --pretraining.*, --discriminator.*, "
-    "--game.*, --learner.*, --measuring.*. Names of earlier versions such as --mle-epochs still work."
+    "--game.*, --learner.* (--learner ppo swaps the algorithm), --measuring.*. Old names like --mle-epochs still work."
 )
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from agents.seqgan import Milestone, SeqGAN
+from agents.setting_paths import value_at
 from seqgan_env.measures.likelihood import nll_per_token
 from seqgan_env.measures.measurement import Measurement
 
@@ -26,11 +27,7 @@ _SLACK = 1e-3  # nats; of an entropy that was estimated from samples
 # Below this share of the data's entropy, or of its share of unique sequences, a generator is said to collapse.
 _COLLAPSED = 0.9
 
-_REMEDIES = {
-    "mle": ("pretraining.learning-rate", "pretraining", "learning_rate"),
-    "discriminator": ("discriminator.learning-rate", "discriminator", "learning_rate"),
-    "adversarial": ("learner.learning-rate", "learner", "learning_rate"),
-}
+_REMEDIES = {"mle": "pretraining.learning_rate", "discriminator": "discriminator.learning_rate"}
 
 
 class Diverged(ValueError):
@@ -123,8 +120,8 @@ class Health:
 
 def diverged(fault: str, stage: str, config: Any) -> Diverged:
     """The error for a fault in a stage."""
-    option, group, name = _REMEDIES[stage]
-    value = getattr(getattr(config, group), name)
+    path = _REMEDIES.get(stage, f"learner.{config.learner.step_setting}")
+    option, value = path.replace("_", "-"), value_at(config, path)
     return Diverged(
         f"training diverged: {fault}. Start a new run with a lower --{option} (now {value:g}), or another reward"
     )
