@@ -50,6 +50,7 @@ class GameLearner:
             several steps of Adam for each update takes smaller ones.
         max_grad_norm: tuned global norm to which gradients are clipped.
         needs_sequences: whether it learns from whole sequences with R(Y), so that a search would be wasted.
+        step_setting: the setting that decides how far an update moves the generator.
     """
 
     algorithm: str
@@ -57,6 +58,7 @@ class GameLearner:
     rate_share: float = 1.0
     max_grad_norm: float = 5.0
     needs_sequences: bool = False
+    step_setting: str = "learning_rate"
 
 
 GAME_LEARNERS: dict[str, GameLearner] = {
@@ -125,7 +127,8 @@ GAME_LEARNERS: dict[str, GameLearner] = {
     ),
     "trpo": GameLearner(
         "trpo",
-        (
+        step_setting="target_kl",
+        options=(
             Option(
                 "target_kl", 0.01, "KL of an update, nats per token. It decides the step of the generator.", above=0
             ),
@@ -201,6 +204,11 @@ class LearnerConfig:
             rate = _default(name, "learning_rate", self.learning_rate)
             norm = _default(name, "max_grad_norm", self.max_grad_norm)
         return replace(self, name=name, options=kept, learning_rate=rate, max_grad_norm=norm)
+
+    @property
+    def step_setting(self) -> str:
+        """The setting of this group that decides how far an update moves the generator."""
+        return GAME_LEARNERS[self.name].step_setting if self.name in GAME_LEARNERS else "learning_rate"
 
     def check_reward_mode(self, mode: str) -> None:
         """Check that the learner can use a reward mode. A learner of your own is checked when it is built.

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import statistics
+import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -19,11 +22,13 @@ from agents.learner_state import learner_state
 from agents.runs.checkpoints import read_tensors
 from agents.runs.description import config_from
 from agents.runs.flat_names import nested
-from agents.runs.presets import TOY
+from agents.runs.health import diverged
+from agents.runs.presets import PRESETS, TOY
 from agents.runs.run_folder import RunFolder
 from agents.runs.training import Experiment
 from agents.seqgan import SeqGAN, SeqGANConfig
 from agents.setting_paths import changed
+from agents.studies.cells import Cell, check_same_cell
 from agents.vec_env import SequenceVecEnv
 from seqgan_env.components import build_reward_model
 from seqgan_env.envs import SequenceVectorEnv
@@ -248,6 +253,25 @@ def test_settings_of_earlier_versions_are_read() -> None:
     assert learner == LearnerConfig("reinforce", {"baseline": "value"}, 9, 0.5, 2.0)
 
 
+@pytest.mark.parametrize(("learner", "option"), [("ppo", "--learner.learning-rate"), ("trpo", "--learner.target-kl")])
+def test_a_game_that_diverges_names_the_setting_that_moves_this_learner(learner: str, option: str) -> None:
+    config = changed(TOY, {"learner": LearnerConfig(learner)}).complete()
+    assert f"with a lower {option} (now 0.01)" in str(diverged("it is NaN", "adversarial", config))
+
+
+def test_a_grid_of_an_earlier_version_is_gone_on_with(tmp_path: Path) -> None:
+    config = asdict(TOY.complete())
+    cell = Cell("one", "module:train", {"config": config}, defaults={"config": asdict(SeqGANConfig().complete())})
+    learner = {"batch_size": 64, "learning_rate": 1e-2, "baseline": "none", "max_grad_norm": 5.0}
+    stored = cell.description | {"settings": {"config": config | {"learner": learner}}}
+    (tmp_path / "one").mkdir()
+    (cell.folder(tmp_path) / "cell.json").write_text(json.dumps(stored))
+    check_same_cell(cell, tmp_path)
+    (cell.folder(tmp_path) / "cell.json").write_text(json.dumps(stored).replace('"none"', '"value"'))
+    with pytest.raises(ValueError, match=r"was computed with config\.learner\.options\.baseline='value', not 'none'"):
+        check_same_cell(cell, tmp_path)
+
+
 # Errors.
 
 
@@ -361,3 +385,21 @@ def test_each_learner_raises_the_mean_reward_from_a_generator_after_mle(learner:
     game.train(lambda milestone: at_the_end_of.update({milestone.stage: mean_reward()}))
     gained = (at_the_end_of["adversarial"] - at_the_end_of["mle"]) / (float(rewards.max()) - at_the_end_of["mle"])
     assert gained > 0.3
+
+
+@pytest.mark.slow
+def test_a_round_of_ppo_takes_at_most_one_and_a_half_times_that_of_reinforce() -> None:
+    """At the paper's sizes, with the settings of preset fast; processor time, the two in turns."""
+    config = PRESETS["fast"]
+    task = config.task.task()
+    games = {name: SeqGAN(task, replace(config, learner=config.learner.named(name))) for name in ("reinforce", "ppo")}
+    seconds: dict[str, list[float]] = {name: [] for name in games}
+    for game in games.values():
+        game.trainer.begin(game.agent)
+    for _ in range(4):
+        for name, game in games.items():
+            begin = time.process_time()
+            game.agent.learn(game.steps_per_update, reset_num_timesteps=False)
+            game.trainer.play(game.agent)
+            seconds[name].append(time.process_time() - begin)
+    assert statistics.median(seconds["ppo"][1:]) <= 1.5 * statistics.median(seconds["reinforce"][1:])
