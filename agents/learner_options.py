@@ -3,7 +3,8 @@
 In: a learner's name, as `seqgan train --learner` gives it. Out: the group of settings `learner`, and the options in it.
 A learner of your own, "module:Class", has the options that its constructor has. The classes themselves are built in
 `game_learners`; nothing of Stable-Baselines3 is imported here.
-The defaults come from `agents.learners`, from the papers and from runs on the toy, seeds 0 to 2. They were not tuned on the paper's task.
+The defaults come from `agents.learners`, from the papers, and from runs on the toy, seeds 0 to 2. They were not tuned on
+the paper's task.
 """
 
 from __future__ import annotations
@@ -46,9 +47,9 @@ class GameLearner:
     Attributes:
         algorithm: its name in `agents.learners`.
         options: its own options.
-        rate_share: its tuned learning rate, as a share of that of REINFORCE in the same preset. A learner that takes
+        rate_share: its default learning rate, as a share of that of REINFORCE in the same preset. A learner that takes
             several steps of Adam for each update takes smaller ones.
-        max_grad_norm: tuned global norm to which gradients are clipped.
+        max_grad_norm: default global norm to which gradients are clipped.
         needs_sequences: whether it learns from whole sequences with R(Y), so that a search would be wasted.
         step_setting: the setting that decides how far an update moves the generator.
     """
@@ -185,7 +186,7 @@ class LearnerConfig:
         return replace(self, options=completed("learner", self.name, self.options, learner_options(self.name)))
 
     def named(self, name: str) -> LearnerConfig:
-        """A copy with another learner and its tuned learning rate and clipping.
+        """A copy with another learner and its default learning rate and clipping.
 
         Options that both learners have are kept.
 
