@@ -3,8 +3,8 @@
 In: a learner's name, as `seqgan train --learner` gives it. Out: the group of settings `learner`, and the options in it.
 A learner of your own, "module:Class", has the options that its constructor has. The classes themselves are built in
 `game_learners`; nothing of Stable-Baselines3 is imported here.
-The defaults come from `agents.learners`, from the papers, and from runs on the toy, seeds 0 to 2. They were not tuned on
-the paper's task.
+The defaults come from `agents.learners`, from the papers, and from runs on the toy, seeds 0 to 2. They were not tuned
+on the paper's task.
 """
 
 from __future__ import annotations
