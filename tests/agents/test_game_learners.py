@@ -37,6 +37,7 @@ from seqgan_env.tasks.oracle import OracleOptions
 from seqgan_env.tasks.text import TextOptions
 from seqgan_env.tasks.toy import ToyOptions, enumerate_sequences, toy_task
 from tests.agents.conftest import TINY, TINY_OPTIONS, train
+from tests.marks import slow
 
 OWN = "tests.agents.own_learners"
 Command = Callable[..., tuple[int, str]]
@@ -123,7 +124,7 @@ def test_a_run_that_is_broken_off_in_a_round_and_resumed_ends_as_one_that_was_no
     assert_same_end(train(broken), whole)
 
 
-@pytest.mark.parametrize("learner", ["ppo", "trpo", "grpo"])
+@pytest.mark.parametrize("learner", ["ppo", slow("trpo"), slow("grpo")])
 def test_a_command_that_is_killed_and_resumed_ends_as_one_that_was_not(
     learner: str, tmp_path: Path, mortal_command: Command
 ) -> None:

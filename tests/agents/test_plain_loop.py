@@ -57,7 +57,12 @@ GAMES = {
     "potential": Game(reward_mode="potential"),
     "terminal": Game(reward_mode="terminal"),
 }
-ALSO = ("D retrained, one completion", "potential")  # slow: each is a mixture of others
+ALSO = (
+    "D fixed, one completion",
+    "D retrained",
+    "D retrained, one completion",
+    "potential",
+)  # slow: each is a mixture of others
 
 
 @dataclass(frozen=True)

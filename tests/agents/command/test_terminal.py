@@ -190,8 +190,9 @@ def test_files_are_written_before_tables_are_printed(run: Path, monkeypatch: pyt
         assert len(list(csv.DictReader(file))) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
-@pytest.mark.parametrize("line", ["sample run -n 3", pytest.param("evaluate run --samples 20", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("line", ["sample run -n 3", "evaluate run --samples 20"])
 def test_a_full_output_is_one_line(run: Path, line: str) -> None:
     with open("/dev/full", "w") as full:
         ended = subprocess.run(
