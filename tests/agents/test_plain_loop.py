@@ -59,11 +59,6 @@ GAMES = {
 }
 # Slow: each is a mixture of others.
 ALSO = ("D fixed, one completion", "D retrained", "D retrained, one completion", "potential")
-    "D fixed, one completion",
-    "D retrained",
-    "D retrained, one completion",
-    "potential",
-)  # slow: each is a mixture of others
 
 
 @dataclass(frozen=True)
