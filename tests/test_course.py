@@ -166,8 +166,13 @@ def beside_the_labs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The modules beside a notebook can be imported, pictures open no window, files go to a folder of their own."""
     monkeypatch.setitem(sys.modules, "searches", searches)
     monkeypatch.setitem(sys.modules, "checks", checks)
-    monkeypatch.setenv("MPLBACKEND", "agg")
+    open_no_windows()
     monkeypatch.chdir(tmp_path)
+
+
+def open_no_windows() -> None:
+    """Choose a backend without windows. `gymnasium.utils.play`, once imported, has chosen Tk for the whole process."""
+    pytest.importorskip("matplotlib").use("agg", force=True)
 
 
 def wrong_answers() -> list[Any]:
@@ -257,7 +262,7 @@ def cells_with_solutions(lab: Path, until: str) -> SimpleNamespace:
 def lab_8() -> SimpleNamespace:
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, "searches", searches)
-        patch.setenv("MPLBACKEND", "agg")
+        open_no_windows()
         return cells_with_solutions(build.lab_files(["lab08"])[0], until="tests = (")
 
 
