@@ -103,7 +103,7 @@ class MovingBaseline(REINFORCE):
     ("kind", "eos", "keywords"),
     [
         (WrongStep, None, {}),
-        (WrongSign, None, {}),
+        slow(WrongSign, None, {}),
         slow(MovingBaseline, None, {}),
         slow(GRPO, 2, {"kl_coef": 0.0, "scale_rewards": False}),  # divides by each sequence's length
     ],

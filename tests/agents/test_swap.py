@@ -16,6 +16,7 @@ from seqgan_env.models.discriminators import CNNDiscriminator
 from seqgan_env.rewards import OracleReward, score_sequences
 from seqgan_env.rollout_policies import sample_sequences
 from seqgan_env.tasks.toy import enumerate_sequences
+from tests.marks import slow
 
 MODES: tuple[RewardMode, ...] = ("terminal", "potential", "action_value")
 ENVIRONMENTS = 2
@@ -38,7 +39,7 @@ def tiny(name: LearnerName) -> dict[str, Any]:
     return changes
 
 
-@pytest.mark.parametrize("face", ["vector", "single"])
+@pytest.mark.parametrize("face", ["vector", slow("single")])
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("name", LEARNERS)
 def test_a_learner_plays_the_adversarial_game(name: LearnerName, mode: RewardMode, face: str) -> None:

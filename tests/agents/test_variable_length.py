@@ -29,6 +29,7 @@ from seqgan_env.models.sequence_models import LSTMSequenceModel, SequenceModel
 from seqgan_env.tasks.task import Task
 from seqgan_env.tasks.toy import enumerate_sequences
 from tests.agents.conftest import tiny_config
+from tests.marks import slow
 from tests.toy_world import TableReward, cut_to_length, mixed_length_task, sequence_probabilities
 
 V, T, EOS = 6, 7, 5
@@ -215,7 +216,7 @@ def test_an_update_weighs_each_token_by_its_own_action_value(task: Task, monkeyp
 # Discriminator and game.
 
 
-@pytest.mark.parametrize("kind", ["cnn", "rcnn", "bigru", "transformer", "ensemble"])
+@pytest.mark.parametrize("kind", ["cnn", *map(slow, ("rcnn", "bigru", "transformer", "ensemble"))])
 def test_a_discriminators_epoch_is_one_on_its_sequences_one_by_one(kind: str, task: Task) -> None:
     options = {"filters": ((1, 3), (3, 4)), "embedding_size": 4, "hidden_size": 3, "dropout": 0.0, "seed": 2}
     discriminator = build_discriminator(kind, task, **options)
@@ -238,7 +239,7 @@ def mixed_config(**changes: Any) -> SeqGANConfig:
     return tiny_config(**{"sequence_length": T, "batch_size": 32, "rounds": 4, "checkpoint_every": 1} | changes)
 
 
-@pytest.mark.parametrize(("kind", "baseline"), [("lstm", "none"), ("transformer", "value")])
+@pytest.mark.parametrize(("kind", "baseline"), [("lstm", "none"), slow("transformer", "value")])
 def test_a_game_that_is_restored_with_sequences_half_written_goes_on_as_one_that_was_not(
     tmp_path: Path, task: Task, kind: str, baseline: str
 ) -> None:

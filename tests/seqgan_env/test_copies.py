@@ -18,13 +18,14 @@ from seqgan_env.components import build_reward_model, build_rollout_policy
 from seqgan_env.task_files import environment_id
 from seqgan_env.tasks import TASKS
 from seqgan_env.tasks.toy import toy_task
+from tests.marks import slow
 
 
 def pickled(thing: Any) -> Any:
     return pickle.loads(pickle.dumps(thing))
 
 
-COPIES = pytest.mark.parametrize("duplicate", [copy.deepcopy, pickled])
+COPIES = pytest.mark.parametrize("duplicate", [slow(copy.deepcopy), pickled])  # one copies as the other does
 SMALL = {
     "oracle": {"train_sequences": 300},
     "arithmetic": {"train_sequences": 300},

@@ -141,4 +141,4 @@ class Walk(RuleBasedStateMachine):
 
 
 TestWalk = Walk.TestCase
-TestWalk.settings = settings(max_examples=40, stateful_step_count=30, deadline=None, derandomize=True)
+TestWalk.settings = settings(max_examples=25, stateful_step_count=30, deadline=None, derandomize=True)
