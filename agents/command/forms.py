@@ -76,7 +76,7 @@ def read_form(config: Any, form: Any) -> Any:
 def with_parts(config: SeqGANConfig, named: Callable[[str], str | None]) -> SeqGANConfig:
     """The settings with other models and another learner; of the options that were set, each keeps those that it knows.
 
-    A learner also brings its tuned learning rate, and the reward mode that it needs.
+    A learner also brings its default learning rate, and the reward mode that it needs.
 
     Args:
         config: the settings.
