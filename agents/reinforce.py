@@ -257,16 +257,6 @@ class REINFORCE(OnPolicyAlgorithm):
         self.num_timesteps = state["num_timesteps"]
         self._n_updates = state["n_updates"]
 
-    def resume_episodes(self, observations: npt.NDArray[np.int64], episode_starts: npt.NDArray[np.bool_]) -> None:
-        """Continue the environment's current episodes in the next `learn`, instead of resetting it.
-
-        Args:
-            observations: (B, T) current prefixes of the environment.
-            episode_starts: (B,) bool, whether a sequence begins there.
-        """
-        self._last_obs = observations
-        self._last_episode_starts = episode_starts
-
     def _to_device(self, array: npt.NDArray[Any]) -> Tensor:
         return torch.from_numpy(array).to(self.device)
 

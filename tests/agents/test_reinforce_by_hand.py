@@ -19,6 +19,7 @@ from stable_baselines3.common.vec_env import VecFrameStack
 from torch import Tensor
 
 from agents.learner_options import LearnerConfig
+from agents.learner_state import resume_episodes
 from agents.reinforce import REINFORCE, subtract_baseline
 from agents.vec_env import SequenceVecEnv
 from seqgan_env.envs import SequenceVectorEnv
@@ -286,7 +287,7 @@ def test_an_agent_with_anothers_state_goes_on_as_it_would(task: Task) -> None:
 def test_episodes_are_resumed_where_they_stood(task: Task) -> None:
     agent = agent_of(task)
     observations, starts = np.array([[0, 1, 3], [2, 3, 3]]), np.array([False, True])
-    agent.resume_episodes(observations, starts)
+    resume_episodes(agent, observations, starts)
     assert agent._last_obs is observations
     assert agent._last_episode_starts is starts
 
