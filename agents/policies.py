@@ -16,7 +16,7 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import Tensor, nn
 
-from agents.prefixes import prefix_length, prefix_tokens
+from agents.prefixes import longest_prefixes, prefix_length, prefix_tokens
 from seqgan_env.models.sampling import draw_from_logits, draw_tokens
 from seqgan_env.models.sequence_models import LSTMSequenceModel, SequenceModel, State, shift_right
 
@@ -92,15 +92,21 @@ class SequencePolicy(ActorCriticPolicy):
     def prefix_features(self, obs: Tensor) -> Tensor:
         """h_t after each prefix: (B, T) of any dtype -> (B, H), differentiable.
 
+        Prefixes of one sequence are read together: experience of whole sequences costs one pass over them.
+
         Raises:
             ValueError: if they are not prefixes of tokens, see `prefixes.prefix_tokens`.
         """
-        sequences = prefix_tokens(obs, self.generator.vocab_size, self._sequence_length)
-        lengths = (sequences < self.generator.vocab_size).sum(dim=1)  # (B,)
-        lengths = lengths.clamp(max=sequences.shape[1] - 1)  # a finished sequence: its value is never used
-        longest = int(lengths.max())
-        hidden = self.generator.hidden_states(shift_right(sequences, self.generator.vocab_size)[:, : longest + 1])
-        return hidden[torch.arange(len(sequences), dtype=torch.int64, device=hidden.device), lengths]
+        pad_token = self.generator.vocab_size
+        prefixes = prefix_tokens(obs, pad_token, self._sequence_length)
+        lengths = (prefixes < pad_token).sum(dim=1)  # (B,)
+        lengths = lengths.clamp(max=prefixes.shape[1] - 1)  # a finished sequence: its value is never used
+        shortest, longest = (int(length) for length in torch.aminmax(lengths))
+        sequences, rows = prefixes, torch.arange(len(prefixes), dtype=torch.int64, device=prefixes.device)
+        if shortest < longest:  # while the environments act, all prefixes have one length
+            sequences, rows = longest_prefixes(prefixes, pad_token)
+        hidden = self.generator.hidden_states(shift_right(sequences, pad_token)[:, : longest + 1])
+        return hidden[rows, lengths]
 
     def forward(self, obs: Tensor, deterministic: bool = False) -> tuple[Tensor, Tensor, Tensor]:
         """Actions (B,) int64, values (B, 1), log-probabilities of the actions (B,) in nats."""

@@ -3,6 +3,7 @@
 A token's id is not a magnitude. So if a wrapper scales, averages or joins observations, an embedding cannot look up the
 result. In: observations (B, T) of any dtype, since SB3 casts them to float. Out: int64 token ids, or an error that
 names such wrappers and says how to switch them off.
+Also finds the longest of nested prefixes, so that a model reads each sequence once and not once for each prefix.
 """
 
 from __future__ import annotations
@@ -74,3 +75,28 @@ def prefix_tokens(observations: Tensor, vocab_size: int, sequence_length: int) -
             f"observation {tokens[row].tolist()} has a token after PAD = {vocab_size}; a prefix has none. {_JOINED}"
         )
     return tokens
+
+
+def longest_prefixes(prefixes: Tensor, pad_token: int) -> tuple[Tensor, Tensor]:
+    """The prefixes that no other row continues, and for each row the place of one that continues it or equals it.
+
+    Experience of B whole sequences has B * T prefixes, and all of them are read with these B.
+
+    Args:
+        prefixes: (M, T) int64, PAD after the last token.
+        pad_token: PAD.
+
+    Returns:
+        (K, T) int64, the longest prefixes, and (M,) int64 in 0..K-1.
+    """
+    # Sorted with PAD first, a prefix stands directly before the rows that continue it.
+    keys = torch.where(prefixes == pad_token, -1, prefixes).cpu().numpy()
+    order = np.lexsort(keys.T[::-1])
+    rows = keys[order]
+    is_continued = np.zeros(len(rows), dtype=bool)
+    is_continued[:-1] = ((rows[:-1] == rows[1:]) | (rows[:-1] == -1)).all(axis=1)
+    ends = np.flatnonzero(~is_continued)
+    place = np.empty(len(rows), dtype=np.int64)
+    place[order] = np.searchsorted(ends, np.arange(len(rows)))
+    longest = prefixes[torch.from_numpy(order[ends]).to(prefixes.device)]
+    return longest, torch.from_numpy(place).to(prefixes.device)

@@ -13,7 +13,7 @@ from stable_baselines3 import DQN, PPO
 from stable_baselines3.common.vec_env import VecFrameStack, VecNormalize
 
 from agents.policies import LastTokenExtractor, SequencePolicy, TokenPrefixExtractor
-from agents.prefixes import prefix_length, prefix_tokens
+from agents.prefixes import longest_prefixes, prefix_length, prefix_tokens
 from agents.reinforce import REINFORCE, whole_sequences
 from agents.vec_env import make_sequence_vec_env
 
@@ -117,3 +117,36 @@ def test_experience_that_holds_no_prefixes_is_refused() -> None:
     observations[1, 0, 0] = 0.25
     with pytest.raises(ValueError, match=r"hold 0\.25"):
         whole_sequences(observations, np.zeros((2, 1)), np.zeros((2, 1)), V)
+
+
+# Nested prefixes are read together.
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_every_row_is_a_prefix_of_its_longest_one_and_no_longest_one_of_another(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    rows = torch.from_numpy(rng.integers(0, V, (60, T)))
+    rows[torch.arange(T) >= torch.from_numpy(rng.integers(0, T + 1, (60, 1)))] = V
+    longest, places = longest_prefixes(rows, V)
+    assert bool(((longest[places] == rows) | (rows == V)).all())
+    kept, again = longest_prefixes(longest, V)
+    assert len(kept) == len(longest)
+    assert sorted(again.tolist()) == list(range(len(longest)))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_prefixes_of_whole_sequences_are_read_once_and_give_the_values_of_single_ones(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy = PPO(SequencePolicy, env(), n_steps=8, batch_size=8, seed=seed, device="cpu").policy
+    assert isinstance(policy, SequencePolicy)
+    whole = torch.randint(0, V, (20, T))
+    prefixes = torch.cat([torch.where(torch.arange(T) < length, whole, V) for length in range(T)])
+    prefixes, actions = prefixes[torch.randperm(len(prefixes))], torch.randint(0, V, (20 * T,))
+    alone = [policy.evaluate_actions(row[None], action[None]) for row, action in zip(prefixes, actions, strict=True)]
+    read, hidden_states = [], policy.generator.hidden_states
+    monkeypatch.setattr(policy.generator, "hidden_states", lambda rows: read.append(len(rows)) or hidden_states(rows))
+    together = policy.evaluate_actions(prefixes, actions)
+    assert read == [len(torch.unique(whole[:, : T - 1], dim=0))]
+    for ours, single in zip(together, zip(*alone, strict=True), strict=True):
+        torch.testing.assert_close(ours, torch.cat(single))
