@@ -114,6 +114,14 @@ def minutes_of(folder: Path) -> float:
     return float(json.loads((folder / "done.json").read_text(encoding="utf-8"))["minutes"])
 
 
+def processor_minutes_of(folder: Path) -> float:
+    """Processor minutes of a finished cell, which other work on the machine hardly changes; wall minutes of an old
+    cell, which did not record them.
+    """
+    done = json.loads((folder / "done.json").read_text(encoding="utf-8"))
+    return float(done.get("processor_minutes", done["minutes"]))
+
+
 def check_same_cell(cell: Cell, grid: Path) -> None:
     """Check that the cell's folder is new or belongs to this cell.
 
@@ -149,9 +157,14 @@ def _in_todays_form(stored: dict[str, Any]) -> dict[str, Any]:
 
 
 def _completed(stored: Any, defaults: Any) -> Any:
-    """`stored` with the missing entries taken from `defaults`, at every depth where both are dicts."""
+    """`stored` with the missing entries taken from `defaults`, at every depth where both are dicts.
+
+    The options of a part, such as a learner, are not completed with those of a part with another name.
+    """
     if not isinstance(stored, dict) or not isinstance(defaults, dict):
         return stored
+    if "options" in defaults and stored.get("name") != defaults.get("name"):
+        defaults = {name: value for name, value in defaults.items() if name != "options"}
     return {name: value for name, value in defaults.items() if not isinstance(value, dict)} | {
         name: _completed(value, defaults.get(name)) for name, value in stored.items()
     }
@@ -209,7 +222,7 @@ def _holder(folder: Path) -> str:
 
 
 def _compute_locked(cell: Cell, folder: Path) -> Outcome:
-    start = time.monotonic()
+    start, start_processor = time.monotonic(), time.process_time()
     try:
         module, _, attribute = cell.function.partition(":")
         function: CellFunction = getattr(import_module(module), attribute)
@@ -221,7 +234,12 @@ def _compute_locked(cell: Cell, folder: Path) -> Outcome:
         return Outcome("failed", _one_line(error))
     (folder / "error.txt").unlink(missing_ok=True)
     minutes = (time.monotonic() - start) / 60
-    done = {"minutes": round(minutes, 3), "host": platform.node(), "finished": time.strftime("%Y-%m-%d %H:%M:%S")}
+    done = {
+        "minutes": round(minutes, 3),
+        "processor_minutes": round((time.process_time() - start_processor) / 60, 3),
+        "host": platform.node(),
+        "finished": time.strftime("%Y-%m-%d %H:%M:%S"),
+    }
     write_atomically(folder / "done.json", json.dumps(done).encode())
     return Outcome("done")
 

@@ -1,48 +1,24 @@
 """Pictures: the paper's figures with NLL_oracle, and beside it NLL_test, which the paper leaves out.
 
-In: only the CSV of a reproduced figure. Out: a PNG. A method has the same colour in every picture. The colours are
-those of Okabe and Ito, which colour-blind readers can distinguish. Controls are dashed.
+In: only the CSV of a reproduced figure. Out: a PNG. `plot_style` has the common look.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agents.learners import LEARNERS
 from agents.runs.learning_curve import PANELS, new_figure, save_figure
 from agents.studies import tables
-from agents.studies.evidence import CONFIDENCE, half_interval
-from agents.studies.methods import CONTROLS, METHODS, REAL
+from agents.studies.evidence import CONFIDENCE
+from agents.studies.learner_picture import plot_game_learners
+from agents.studies.methods import REAL
+from agents.studies.plot_style import COLOURS, finish, half_bar, plot_curve, style_of, tidy, title
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-_COLOURS = {
-    "random": "#999999",
-    "mle": "#0072B2",
-    "mle_held_out": "#56B4E9",
-    "mle_regularised": "#332288",
-    "scheduled_sampling": "#E69F00",
-    "pg_bleu": "#009E73",
-    "seqgan": "#D55E00",
-    "shuffled_reward": "#CC79A7",
-    "random_reward": "#7F5A2A",
-    "constant_reward": "#444444",
-    "oracle": "#000000",
-    "best": "#8B0000",
-    "best_random_reward": "#777777",
-}
-_MARKERS = {
-    "shuffled_reward": "v",
-    "random_reward": "^",
-    "constant_reward": "s",
-    "mle_held_out": "D",
-    "mle_regularised": "P",
-    "best": "*",
-    "best_random_reward": "x",
-}
 _LEARNER_MARKS = "osDv^<>PX*d"
 
 _NLLS = ("nll_oracle", "nll_test")
@@ -71,6 +47,7 @@ def plot_csv(path: Path, out: Path) -> None:
     except (OSError, ValueError) as error:
         raise ValueError(f"{str(path)!r} cannot be read as CSV: {error}") from error
     for needed, draw in (
+        (("gain", "minutes", "nll_test", "method", "seed", "temperature"), plot_game_learners),
         ((*_NLLS, "method", "seed", "temperature"), _plot_points),
         (("nll_test", *_both_bleus(2), *_both_bleus(5), "method", "seed", "temperature"), _plot_quality),
         ((*_NLLS, "method", "seed", "stage", "epoch"), _plot_methods),
@@ -99,28 +76,6 @@ def over_seeds(frame: DataFrame, x: str, y: str) -> DataFrame:
     return found
 
 
-def _style(method: str) -> dict[str, Any]:
-    """Colour, line and name of a method, the same in every picture."""
-    label = METHODS[method].label if method in METHODS else method
-    return {
-        "color": _COLOURS.get(method, "#000000"),
-        "linestyle": "--" if method in CONTROLS else "-",
-        "label": label,
-        "zorder": 3 if method == "seqgan" else 2,
-    }
-
-
-def _finish(figure: Any, handles_from: Any, columns: int) -> None:
-    """Draw the legend under the panels, where it covers nothing."""
-    handles, labels = handles_from.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False, fontsize=9)
-
-
-def _tidy(axes: Any) -> None:
-    axes.grid(alpha=0.25, linewidth=0.6)
-    axes.spines[["top", "right"]].set_visible(False)
-
-
 def _plot_methods(frame: DataFrame) -> Any:
     """Fig. 2: both NLLs of every method over its epochs."""
     figure = new_figure(7.5, 8)
@@ -130,13 +85,13 @@ def _plot_methods(frame: DataFrame) -> Any:
     border = None if shared.empty else float(shared.max())
     for axes, (column, label) in zip(panels, PANELS, strict=True):
         for method, own in frame.groupby("method", sort=False):
-            band, style = over_seeds(own, "epoch", column), _style(method)
+            band, style = over_seeds(own, "epoch", column), style_of(method)
             axes.plot(band.index, band["mean"], linewidth=1.8, **style)
             axes.fill_between(band.index, band["min"], band["max"], color=style["color"], alpha=0.15, linewidth=0)
         if border is not None:
             axes.axvline(border, color="grey", linestyle=":", linewidth=1.2, zorder=1)
         axes.set_ylabel(f"{label} (nats per token)")
-        _tidy(axes)
+        tidy(axes)
     if border is not None:
         panels[0].annotate(
             "the game begins",
@@ -149,10 +104,8 @@ def _plot_methods(frame: DataFrame) -> Any:
             fontsize=9,
         )
     panels[1].set_xlabel("MLE epochs, then adversarial rounds (MLE and scheduled sampling: further epochs)")
-    _title(
-        figure, frame, "Lower is better; a fall in the upper panel alone is lost diversity. Bands: lowest to highest"
-    )
-    _finish(figure, panels[0], 4)
+    title(figure, frame, "Lower is better; a fall in the upper panel alone is lost diversity. Bands: lowest to highest")
+    finish(figure, panels[0], 4)
     return figure
 
 
@@ -163,15 +116,15 @@ def _plot_schedules(frame: DataFrame) -> Any:
     panels = figure.subplots(2, len(schedules), sharex=True, sharey="row", squeeze=False)
     for index, ((g, d, k), own) in enumerate(schedules):
         for axes, (column, _) in zip(panels[:, index], PANELS, strict=True):
-            band, colour = over_seeds(own, "updates", column), _COLOURS["seqgan"]
+            band, colour = over_seeds(own, "updates", column), COLOURS["seqgan"]
             axes.plot(band.index, band["mean"], color=colour, linewidth=1.8, marker=".")
             axes.fill_between(band.index, band["min"], band["max"], color=colour, alpha=0.18, linewidth=0)
-            _tidy(axes)
+            tidy(axes)
         panels[0, index].set_title(f"g = {g}, d = {d}, k = {k}", fontsize=10)
         panels[1, index].set_xlabel("generator updates")
     for axes, (_, label) in zip(panels[:, 0], PANELS, strict=True):
         axes.set_ylabel(f"{label} (nats per token)")
-    _title(
+    title(
         figure, frame, "SeqGAN after MLE. Lower is better in both rows; bands reach from the lowest to the highest seed"
     )
     return figure
@@ -190,17 +143,15 @@ def _plot_table(frame: DataFrame) -> Any:
     panels = figure.subplots(1, 2, sharey=True)
     for axes, (column, label) in zip(panels, PANELS, strict=True):
         for place, (method, values) in enumerate(shown.groupby("method", sort=False)[column]):
-            colour = _style(method)["color"]
+            colour = style_of(method)["color"]
             axes.plot(values, [place] * len(values), "o", color=colour, markersize=4, alpha=0.45, linewidth=0)
-            half = _half_interval(values)
+            half = half_bar(values)
             axes.errorbar(values.mean(), place, xerr=half, fmt="D", color=colour, markersize=7, capsize=4)
         axes.set_xlabel(f"{label} (nats per token)")
-        _tidy(axes)
-    panels[0].set_yticks(range(len(methods)), [_style(method)["label"] for method in methods])
+        tidy(axes)
+    panels[0].set_yticks(range(len(methods)), [style_of(method)["label"] for method in methods])
     panels[0].invert_yaxis()
-    _title(
-        figure, frame, f"Lower is better in both panels. Diamonds: means and {CONFIDENCE:.0%} intervals, dots: seeds"
-    )
+    title(figure, frame, f"Lower is better in both panels. Diamonds: means and {CONFIDENCE:.0%} intervals, dots: seeds")
     return figure
 
 
@@ -215,7 +166,7 @@ def _plot_temperatures(frame: DataFrame) -> Any:
     panels = figure.subplots(1, 1 + has_distances, squeeze=False)[0]
     axes = panels[0]
     for method, own in frame.groupby("method", sort=False):
-        _plot_curve(axes, str(method), own, "nll_test", "nll_oracle", {"elinewidth": 0.9, "alpha": 0.6})
+        plot_curve(axes, str(method), own, "nll_test", "nll_oracle", {"elinewidth": 0.9, "alpha": 0.6})
         _name_repetition(axes, str(method), own)
     _name_ends(axes, frame)
     axes.set_xlabel("NLL_test (nats per token): how unlikely real sequences are under the generator")
@@ -224,15 +175,15 @@ def _plot_temperatures(frame: DataFrame) -> Any:
         _mark_oracle(axes, float((frame["nll_test"] - frame["kl_to_oracle"]).mean()))
         axes.set_title("The paper's measure, and its other half. Near the star is better", fontsize=10)
         for method, own in frame.groupby("method", sort=False):
-            _plot_curve(panels[1], str(method), own, *_KLS, {"elinewidth": 0.9, "alpha": 0.6})
+            plot_curve(panels[1], str(method), own, *_KLS, {"elinewidth": 0.9, "alpha": 0.6})
         panels[1].set_xlabel("KL(oracle || G) (nats per token): what the generator has lost")
         panels[1].set_ylabel("KL(G || oracle) (nats per token): what it invents")
         panels[1].set_title("Both distances to the oracle. Lower and further left is better", fontsize=10)
     for panel in panels:
-        _tidy(panel)
+        tidy(panel)
     bars = f", bars: {CONFIDENCE:.0%} intervals" if frame["seed"].nunique() > 1 else ""
-    _title(figure, frame, f"Along each arrow the temperature falls; at the filled mark it is 1{bars}")
-    _finish(figure, axes, 6 if has_distances else 4)
+    title(figure, frame, f"Along each arrow the temperature falls; at the filled mark it is 1{bars}")
+    finish(figure, axes, 6 if has_distances else 4)
     return figure
 
 
@@ -264,7 +215,7 @@ def _name_repetition(axes: Any, method: str, own: DataFrame) -> None:
         return
     text = f"{share.max():.0%} to {share.min():.0%} of its\nsamples are different"
     middle = groups.iloc[len(groups) // 2]
-    place = {"xytext": (8, 4), "textcoords": "offset points", "fontsize": 9, "color": _style(method)["color"]}
+    place = {"xytext": (8, 4), "textcoords": "offset points", "fontsize": 9, "color": style_of(method)["color"]}
     axes.annotate(text, (middle["nll_test"], middle["nll_oracle"]), **place)
 
 
@@ -275,23 +226,8 @@ def _name_ends(axes: Any, frame: DataFrame) -> None:
         groups = frame[frame["method"] == method].groupby("temperature")[list(_NLLS)].mean()
         for temperature in (groups.index.max(), groups.index.min()):
             point = (groups.loc[temperature, "nll_test"], groups.loc[temperature, "nll_oracle"])
-            place = {"xytext": (5, 6), "textcoords": "offset points", "fontsize": 8, "color": _style(method)["color"]}
+            place = {"xytext": (5, 6), "textcoords": "offset points", "fontsize": 8, "color": style_of(method)["color"]}
             axes.annotate(f"temperature {temperature:g}", point, **place)
-
-
-def _plot_curve(axes: Any, method: str, own: DataFrame, x: str, y: str, bars: dict[str, float]) -> None:
-    """A method over its temperatures, from high to low: means and intervals over seeds; temperature 1 is filled."""
-    groups = own.groupby("temperature")[[x, y]]
-    mean, half = (found.sort_index(ascending=False) for found in (groups.mean(), groups.agg(_half_interval)))
-    style, marker = _style(method), _MARKERS.get(method, "o")
-    axes.plot(mean[x], mean[y], linewidth=1.6, marker=marker, markersize=5, markerfacecolor="white", **style)
-    axes.errorbar(mean[x], mean[y], half[y], half[x], fmt="none", ecolor=style["color"], **bars)
-    if len(mean) > 1:
-        arrow = {"arrowstyle": "-|>", "color": style["color"], "shrinkA": 0, "shrinkB": 3}
-        axes.annotate("", tuple(mean.iloc[-1]), xytext=tuple(mean.iloc[-2]), arrowprops=arrow, zorder=style["zorder"])
-    if 1 in mean.index:
-        look = {"marker": marker, "markersize": 7, "color": style["color"], "zorder": style["zorder"] + 2}
-        axes.plot([mean.loc[1, x]], [mean.loc[1, y]], linestyle="", **look)
 
 
 def _both_bleus(order: int) -> tuple[str, str]:
@@ -310,16 +246,16 @@ def _plot_quality(frame: DataFrame) -> Any:
                 look = {"marker": "*", "markersize": 14, "color": "#000000", "linestyle": "", "zorder": 5}
                 axes.plot([own[x].mean()], [own[y].mean()], label="real data", **look)
                 continue
-            _plot_curve(axes, str(method), own, x, y, {"elinewidth": 0.8, "alpha": 0.35})
+            plot_curve(axes, str(method), own, x, y, {"elinewidth": 0.8, "alpha": 0.35})
         axes.set_xlabel(f"self-BLEU-{order}: how much samples repeat each other")
         axes.set_ylabel(f"BLEU-{order} against the test set")
-        _tidy(axes)
-    _title(
+        tidy(axes)
+    title(
         figure,
         frame,
         "Higher and further left is better; the star: real sequences. Arrows: falling temperature, filled: 1",
     )
-    _finish(figure, panels.flat[0], 3)
+    finish(figure, panels.flat[0], 3)
     return figure
 
 
@@ -333,18 +269,18 @@ def _plot_learners(frame: DataFrame) -> Any:
     for axes, (column, label) in zip(panels, panels_of, strict=True):
         for learner, own in frame.groupby("learner", sort=False):
             steps = own.dropna(subset=[column]).groupby("step")[column]
-            mean, half = steps.mean(), steps.agg(_half_interval)
+            mean, half = steps.mean(), steps.agg(half_bar)
             look = _learner_style(str(learner))
             axes.plot(mean.index, mean, linewidth=1.6, **look)
             axes.fill_between(mean.index, mean - half, mean + half, color=look["color"], alpha=0.13, linewidth=0)
         axes.set_ylabel(label)
-        _tidy(axes)
+        tidy(axes)
     if has_optimum:
         panels[0].axhline(0.9, color="grey", linestyle=":", linewidth=1.2, zorder=1)
         panels[0].set_ylim(-0.15, 1.05)
     panels[-1].set_xlabel("tokens played")
-    _title(figure, frame, f"Bands: {CONFIDENCE:.0%} intervals of the mean over seeds")
-    _finish(figure, panels[0], 4)
+    title(figure, frame, f"Bands: {CONFIDENCE:.0%} intervals of the mean over seeds")
+    finish(figure, panels[0], 4)
     return figure
 
 
@@ -355,7 +291,7 @@ def _learner_style(learner: str) -> dict[str, Any]:
     which lie on each other both can be seen.
     """
     place = list(LEARNERS).index(learner) if learner in LEARNERS else len(LEARNERS)
-    colours = list(_COLOURS.values())
+    colours = list(COLOURS.values())
     return {
         "color": colours[place % len(colours)],
         "marker": _LEARNER_MARKS[place % len(_LEARNER_MARKS)],
@@ -364,13 +300,3 @@ def _learner_style(learner: str) -> dict[str, Any]:
         "linestyle": "-" if place % 2 else (0, (5, 2)),
         "label": LEARNERS[learner].label if learner in LEARNERS else learner,  # type: ignore[index]
     }
-
-
-def _half_interval(values: Sequence[float]) -> float:
-    """Half the length of the interval over seeds; 0 for one seed, which has no interval."""
-    return half_interval(values) if len(values) > 1 else 0.0
-
-
-def _title(figure: Any, frame: DataFrame, text: str) -> None:
-    seeds = frame["seed"].nunique()
-    figure.suptitle(f"{text} ({seeds} seed{'s' if seeds > 1 else ''})", fontsize=10)

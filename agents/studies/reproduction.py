@@ -24,6 +24,7 @@ from agents.studies import evidence, real_data, tables
 from agents.studies.cells import Cell
 from agents.studies.figures import Curves, Fig2, Fig3, Figure, Table1, schedule_sentence
 from agents.studies.grid import GridReport, run_grid
+from agents.studies.learner_table import LearnerTable, PretrainingName, expect_compared
 from agents.studies.methods import METHODS
 from agents.studies.plots import plot_csv
 from agents.studies.real_data import REAL_DATA, CorpusKind, RealData, RealTable
@@ -33,7 +34,7 @@ from agents.studies.workers import RayWorkers, ThisProcess, Workers
 from seqgan_env.corpora.corpus import TooLong
 
 Preset = Literal["fast", "best", "paper", "repo2016", "repo2018"]
-FigureName = Literal["table1", "fig2", "fig3", "curves", "poems", "speeches", "music", "text"]
+FigureName = Literal["table1", "fig2", "fig3", "curves", "learners", "poems", "speeches", "music", "text"]
 
 SAMPLES, FAST_SAMPLES = 100_000, 10_000  # the paper draws 100,000
 SEEDS, FAST_SEEDS = (0, 1, 2, 3, 4), (0, 1)
@@ -75,8 +76,12 @@ class ReproductionOptions:
     """Cells computed at the same time, by default one per core; 0 computes them in this process, without Ray."""
     ray: bool = False
     """Compute on the Ray cluster of RAY_ADDRESS or `ray start`; all its machines must see the folder."""
-    task: Literal["oracle", "toy"] = "oracle"
-    """oracle, or toy: the 27 sequences of `train toy`, for a quick look at every part."""
+    task: Literal["oracle", "toy", "poems", "speeches", "music", "text"] = "oracle"
+    """oracle, or toy: 27 sequences, for a quick look at every part. For learners also poems, speeches, music, text."""
+    learners: tuple[str, ...] = ()
+    """For learners: reinforce, reinforce_baseline, rloo, grpo, ppo, a2c, trpo, ...; by default these."""
+    start_from: PretrainingName = "mle"
+    """For learners: the pretraining of all of them; mle (that of the preset), mle_held_out or mle_regularised."""
     device: str = "auto"
     """auto (a GPU if there is one), cpu, cuda, cuda:1, ..."""
     progress: bool = True
@@ -92,8 +97,11 @@ class ReproductionOptions:
             value = getattr(self, name)
             if value is not None and value < least:
                 raise ValueError(f"{name}={value} must be at least {least}")
-        if self.task == "toy" and self.preset != "fast":
-            raise ValueError(f"preset={self.preset!r} is a schedule of the oracle task; leave it out with --task toy")
+        if self.task != "oracle" and self.preset != "fast":
+            raise ValueError(
+                f"preset={self.preset!r} is a schedule of the oracle task; leave it out with --task {self.task}"
+            )
+        expect_compared(self.learners)
 
     def config(self) -> SeqGANConfig:
         """The common settings, which methods and seeds then change."""
@@ -108,15 +116,19 @@ class ReproductionOptions:
         asked = {"pretraining.epochs": self.mle_epochs, "game.rounds": self.rounds}
         return changed(base, {path: value for path, value in asked.items() if value})
 
+    def _real_data(self, name: FigureName) -> RealData | None:
+        """The kind of real sequences of a result; None for the tasks with an oracle."""
+        return REAL_DATA.get(self.task if name == "learners" else name)
+
     def folder(self, name: FigureName = "table1") -> Path:
         """Folder of the results. The same options give the same folder, so the same command continues.
 
         Args:
             name: name of the result; each result on real sequences has its own folder.
         """
-        if name in REAL_DATA:
+        if (data := self._real_data(name)) is not None:
             corpus = "" if self.corpus is None else f"-{Path(self.corpus).stem}"
-            return self.out or Path("runs") / f"reproduce-{name}{corpus}"
+            return self.out or Path("runs") / f"reproduce-{data.name}{corpus}"
         oracle = "" if self.oracle is None else f"-{Path(self.oracle).stem}"
         return self.out or Path("runs") / f"reproduce-{'toy' if self.task == 'toy' else self.preset}{oracle}"
 
@@ -138,9 +150,8 @@ class ReproductionOptions:
         Raises:
             ValueError: if there is no corpus, or if an option does not belong to this task.
         """
-        for option, value, default in (("task", self.task, "oracle"), ("preset", self.preset, "fast")):
-            if value != default:
-                raise ValueError(f"{option}={value!r} cannot be used for {data.name}, which has its own; leave it out")
+        if self.preset != "fast":
+            raise ValueError(f"preset={self.preset!r} cannot be used for {data.name}, which has its own; leave it out")
         if data.kind == "music" and self.too_long is not None:
             raise ValueError(
                 f"too_long={self.too_long!r} cannot be used for music, whose tunes are cut into windows of T steps"
@@ -178,23 +189,44 @@ class ReproductionOptions:
         return RayWorkers(self.workers, on_cluster=self.ray, device=self.device_name())
 
     def figure(self, name: FigureName) -> Figure:
-        """The figure with this name."""
-        if name in REAL_DATA:
-            return RealTable(self.corpus_study(REAL_DATA[name]), REAL_DATA[name])
-        for option in ("corpus", "test_corpus", "sequence_length", "too_long"):
-            if (value := getattr(self, option)) is not None:
-                raise ValueError(
-                    f"{option}={value!r} cannot be used for {name}, only for one of {', '.join(REAL_DATA)}"
-                )
-        if self.methods and name not in ("table1", "curves"):
-            raise ValueError(f"methods={self.methods} is only for table1 and curves; {name} needs all methods")
-        study = self.study()
+        """The figure with this name.
+
+        Raises:
+            ValueError: if an option cannot be used for it.
+        """
+        self._check_options_of(name)
+        data = self._real_data(name)
+        study = self.study() if data is None else self.corpus_study(data)
+        if name == "learners":
+            return LearnerTable(study, self.learners, self.start_from, data)
+        if data is not None:
+            return RealTable(study, data)
         if name == "fig3":
             updates = self.rounds or max(FIG3_UPDATES, study.config.game.rounds)
             return Fig3(study, updates, study.is_authors_oracle)
         if name == "table1":
             return Table1(study, self.methods, study.is_authors_oracle)
         return Fig2(study) if name == "fig2" else Curves(study, self.methods)
+
+    def _check_options_of(self, name: FigureName) -> None:
+        """Raise ValueError for an option that belongs to other figures."""
+        is_learners = name == "learners"
+        if not is_learners and self.task not in ("oracle", "toy"):
+            raise ValueError(f"task={self.task!r} is only for learners; write: seqgan reproduce {self.task}")
+        if name in REAL_DATA and self.task != "oracle":
+            raise ValueError(f"task={self.task!r} cannot be used for {name}, which has its own; leave it out")
+        if not is_learners and (self.learners or self.start_from != "mle"):
+            raise ValueError(f"learners and start_from are only for learners, not for {name}; leave them out")
+        if is_learners and self.start_from != "mle" and self.task != "oracle":
+            raise ValueError(f"start_from={self.start_from!r} has sizes for the oracle task; leave it out")
+        if self.methods and name not in ("table1", "curves"):
+            raise ValueError(f"methods={self.methods} is only for table1 and curves; {name} needs all methods")
+        if self._real_data(name) is None:
+            for option in ("corpus", "test_corpus", "sequence_length", "too_long"):
+                if (value := getattr(self, option)) is not None:
+                    raise ValueError(
+                        f"{option}={value!r} cannot be used for {name}, only for one of {', '.join(REAL_DATA)}"
+                    )
 
     def command(self, name: FigureName) -> str:
         """The command line of these options, with its folder."""
