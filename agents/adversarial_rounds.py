@@ -169,18 +169,19 @@ class AdversarialRounds:
         """
         assert self.adversary is not None
         assert self.task is not None
-        return self.adversary.step(self.task, lambda count: self._negatives(generator, count))
+        return self.adversary.step(self.task, lambda *wanted: self._negatives(generator, *wanted))
 
     def epoch(self, real: Tensor, generated: Tensor) -> float:
         """One pass of Eq. 5, see `Adversary.epoch`."""
         assert self.adversary is not None
         return self.adversary.epoch(real, generated)
 
-    def _negatives(self, generator: RolloutPolicy | None, count: int) -> Tensor | None:
-        """Generated sequences (count or fewer, T) int64; None if there are none yet."""
+    def _negatives(self, generator: RolloutPolicy | None, count: int, prompts: Tensor | None = None) -> Tensor | None:
+        """Generated sequences (count or fewer, T) int64; None if there are none yet. Row i answers prompt i."""
         assert self.task is not None
         if generator is not None:
-            return sample_sequences(generator, count, self.task.sequence_length, self.rng, self.task.eos_token)
+            task = self.task
+            return sample_sequences(generator, count, task.sequence_length, self.rng, task.eos_token, prompts)
         recent = list(self._finished_sequences)[-count:]
         return torch.from_numpy(np.stack(recent)) if recent else None
 

@@ -117,32 +117,41 @@ class Adversary:
             discriminator.parameters(), lr=learning_rate, weight_decay=weight_decay, fused=True
         )
 
-    def step(self, task: Task, draw: Callable[[int], Tensor | None]) -> DiscriminatorReport | None:
+    def step(self, task: Task, draw: Callable[..., Tensor | None]) -> DiscriminatorReport | None:
         """One of the d steps: fresh negatives, k epochs of Eq. 5 on them and as many positives, then a report.
+
+        In a task with prompts, the negatives answer the prompts of the positives. So a prompt alone says nothing about
+        which of the two a sequence is.
 
         Args:
             task: real sequences, "train" as positives and "validation" for the report.
             draw: count -> generated sequences (count or fewer, T) int64, or None if there are none yet. Then nothing is
-                done and None is returned.
+                done and None is returned. In a task with prompts: (count, prompts), prompts (count, P) int64.
 
         Raises:
             ValueError: if the discriminator has diverged, so that it gives NaN.
         """
         real = task.real_sequences("train")
         size = len(real) if self.sample_size is None else min(self.sample_size, len(real))
-        generated = draw(size)
+        if task.prompt_length:  # the positives come first, because the negatives answer their prompts
+            real = self._some(real, size)
+        generated = _answers(draw, task, real) if task.prompt_length else draw(size)
         if generated is None:
             return None
         device = self.discriminator.device
-        real = real[torch.from_numpy(self.rng.permutation(len(real))[: len(generated)])].to(device)
-        generated = generated.to(device)
+        real = real[: len(generated)] if task.prompt_length else self._some(real, len(generated))
+        real, generated = real.to(device), generated.to(device)
         for _ in range(self.k_epochs):
             loss = self.epoch(real, generated)
         validation = task.real_sequences("validation")[:_REPORT_SIZE]
-        fresh = draw(len(validation))
+        fresh = _answers(draw, task, validation) if task.prompt_length else draw(len(validation))
         assert fresh is not None
         self.last_report = self._report(loss, validation[: len(fresh)], fresh)
         return self.last_report
+
+    def _some(self, real: Tensor, count: int) -> Tensor:
+        """At most `count` random real sequences, in random order."""
+        return real[torch.from_numpy(self.rng.permutation(len(real))[:count])]
 
     def epoch(self, real: Tensor, generated: Tensor) -> float:
         """One pass over equally many real and generated sequences; each batch holds half of each kind.
@@ -212,6 +221,11 @@ class Adversary:
         load_moments(self.optimizer, state["optimizer"])
         report = state["last_report"]
         self.last_report = None if report is None else DiscriminatorReport(**report)
+
+
+def _answers(draw: Callable[..., Tensor | None], task: Task, real: Tensor) -> Tensor | None:
+    """Generated responses to the prompts of real sequences, in their order."""
+    return draw(len(real), real[:, : task.prompt_length])
 
 
 def check_sizes(k_epochs: int, batch_size: int) -> None:

@@ -22,6 +22,7 @@ from agents.learner_options import (
 )
 from agents.learners import LEARNERS
 from agents.policies import SequencePolicy
+from agents.prefixes import episode_steps
 from agents.reinforce import default_discount
 from agents.vec_env import SequenceVecEnv
 from seqgan_env.components import imported_attribute
@@ -46,8 +47,7 @@ def build_learner(
             cannot play; the message says why.
     """
     config, mode = config.complete(), env.get_attr("reward_mode")[0]
-    assert env.observation_space.shape is not None
-    horizon = env.observation_space.shape[0]
+    horizon = episode_steps(env)
     is_own = config.name not in GAME_LEARNERS
     if is_own:
         algorithm = imported_attribute(config.name, "learner")

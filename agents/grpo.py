@@ -70,7 +70,7 @@ class GRPO(SequenceLearner):
         if batch.reference_log_probs is not None:
             log_ratio = batch.reference_log_probs - log_probs  # log G_ref / G
             gains = gains - self.kl_coef * (log_ratio.exp() - log_ratio - 1)
-        lengths = batch.is_token.sum(dim=1) if self.length_normalised else log_probs.shape[1]
+        lengths = batch.is_token.sum(dim=1) if self.length_normalised else self.longest_response(log_probs)
         return -((gains * batch.is_token).sum(dim=1) / lengths).mean()
 
 

@@ -21,6 +21,7 @@ from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedul
 
 from agents.moments import load_moments, moments
 from agents.policies import SequencePolicy
+from agents.prefixes import episode_steps, prompt_length_of
 from agents.reference import Reference
 from agents.reinforce import whole_sequences
 from seqgan_env.arguments import check_count, check_number
@@ -110,8 +111,7 @@ class KLPPO(PPO):
         )
         self.kl_coef = kl_coef
         if self.env is not None:
-            assert self.observation_space.shape is not None
-            self.n_steps = n_steps or self.observation_space.shape[0]
+            self.n_steps = n_steps or episode_steps(self.env)
             self.batch_size = batch_size or self.n_steps * self.n_envs
             self._check_sizes()
         if _init_setup_model:
@@ -143,6 +143,7 @@ class KLPPO(PPO):
             raise ValueError(
                 f"policy={type(self.policy).__name__} must be a SequencePolicy: the KL needs its generator"
             )
+        self.policy.generator.prompt_length = prompt_length_of(self.env)
         self.reference = Reference(self.policy.generator) if self.kl_coef > 0 else None
 
     def take_reference(self) -> None:

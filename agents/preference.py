@@ -75,14 +75,29 @@ class PreferenceLearner(SequenceLearner):
         """M real sequences, then the M generated sequences that ended in the buffer."""
         batch = super()._batch()
         sequences = self._real()
-        chosen = torch.from_numpy(self.rng.integers(len(sequences), size=len(batch.sequences)))
-        real = sequences[chosen].to(self.device)
+        real = sequences[self._chosen(sequences, batch.sequences)].to(self.device)
         # Real sequences have no reward and no environment. Neither is used.
         return self.batch_of(
             torch.cat([real, batch.sequences]),
             torch.cat([torch.zeros_like(batch.rewards), batch.rewards]),
             batch.columns.repeat(2),
         )
+
+    def _chosen(self, real: Tensor, generated: Tensor) -> Tensor:
+        """Rows of random real sequences, (M,) int64: row i has the prompt of generated sequence i."""
+        given = self.policy.generator.prompt_length
+        if not given:
+            return torch.from_numpy(self.rng.integers(len(real), size=len(generated)))
+        prompts, place = torch.unique(
+            torch.cat([real[:, :given], generated[:, :given].cpu()]), dim=0, return_inverse=True
+        )
+        rows_of = [torch.nonzero(place[: len(real)] == prompt).squeeze(1) for prompt in range(len(prompts))]
+        wanted = place[len(real) :].tolist()
+        if not all(len(rows_of[prompt]) for prompt in wanted):
+            raise ValueError(
+                "real_sequences has no sequence with the prompt of a generated one; a pair shares its prompt"
+            )
+        return torch.stack([rows_of[prompt][self.rng.integers(len(rows_of[prompt]))] for prompt in wanted])
 
     def _real(self) -> Tensor:
         if self.real_sequences is None:

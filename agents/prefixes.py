@@ -11,6 +11,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 from gymnasium import spaces
+from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
 
 _JOINED = (
@@ -20,6 +21,23 @@ _SCALED = (
     "Wrappers that scale observations, such as VecNormalize, cause this. Use VecNormalize(norm_obs=False), "
     "which may still normalise rewards, and leave out NormalizeObservation and the like"
 )
+
+
+def prompt_length_of(env: VecEnv | None) -> int:
+    """P, the first tokens of every prefix, which an episode begins with; 0 for an environment without prompts."""
+    if env is None:
+        return 0
+    try:
+        (task, *_) = env.get_attr("task", indices=[0])
+    except AttributeError:
+        return 0
+    return int(getattr(task, "prompt_length", 0))
+
+
+def episode_steps(env: VecEnv) -> int:
+    """The largest number of steps of an episode: T, or T - P with prompts of P tokens."""
+    assert env.observation_space.shape is not None
+    return env.observation_space.shape[0] - prompt_length_of(env)
 
 
 def prefix_length(space: spaces.Space) -> int:

@@ -224,12 +224,12 @@ class Pretrainer:
         batches = sequences.split(self.batch_size)
         for number, batch in enumerate(batches):
             self._set_learning_rate((self.epochs + number / len(batches)) / self.max_epochs)
-            count = int((batch < self.generator.vocab_size).sum())
+            count = int(self.generator.counted(batch).sum())
             total += self._step(batch, count) * count
             tokens += count
         self.epochs += 1
         with self._averaged():
-            held_out = nll_per_token(self.generator, self.validation)
+            held_out = nll_per_token(self.generator, self.validation, self.generator.prompt_length)
             if self.patience is not None:
                 self._remember_best(held_out.mean)
         self._finish()
@@ -356,6 +356,7 @@ def scheduled_inputs(
 ) -> Tensor:
     """Inputs of scheduled sampling: at each step the real previous token, or a token drawn by the generator.
 
+    The tokens of a prompt are always the real ones.
     A new coin is drawn for every token. Probability 1 gives teacher forcing; with 0 all tokens are the generator's.
 
     Args:
@@ -370,6 +371,7 @@ def scheduled_inputs(
     inputs = shift_right(sequences, generator.vocab_size)
     rows, length = inputs.shape
     coins = torch.from_numpy(rng.random((rows, length)) < real_probability).to(inputs.device)
+    coins[:, 1 : generator.prompt_length + 1] = True
     uniforms = torch.from_numpy(rng.random((rows, length), dtype=np.float32)).to(inputs.device)
     state = generator.initial_state(rows)
     for t in range(1, length):

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from agents.moments import load_moments, moments
 from agents.policies import SequencePolicy
-from agents.prefixes import prefix_tokens
+from agents.prefixes import episode_steps, prefix_tokens, prompt_length_of
 from seqgan_env.arguments import check_count, check_number
 from seqgan_env.models.sequence_models import shift_right
 
@@ -125,8 +125,7 @@ class REINFORCE(OnPolicyAlgorithm):
         self.baseline = baseline
         self.loss_reduction = loss_reduction
         if self.env is not None:
-            assert self.observation_space.shape is not None
-            self.n_steps = n_steps or self.observation_space.shape[0]
+            self.n_steps = n_steps or episode_steps(self.env)
             self.gamma = default_discount(self._reward_mode()) if gamma is None else gamma
         if _init_setup_model:
             self._setup_model()
@@ -134,15 +133,22 @@ class REINFORCE(OnPolicyAlgorithm):
     def _setup_model(self) -> None:
         super()._setup_model()
         if self.env is not None:  # given to the constructor, or to `load`
+            self._count_responses()
             self._check_width()
             self._check_discount()
             self._check_baseline()
 
     def set_env(self, env: GymEnv, force_reset: bool = True) -> None:
         super().set_env(env, force_reset)
+        self._count_responses()
         self._check_width()
         self._check_discount()
         self._check_baseline()
+
+    def _count_responses(self) -> None:
+        """Tell the generator how long the environment's prompts are: their log-probabilities are not counted."""
+        if isinstance(self.policy, SequencePolicy):
+            self.policy.generator.prompt_length = prompt_length_of(self.env)
 
     def _check_width(self) -> None:
         """Check that wrappers have not changed the width of the environment's prefixes."""
@@ -197,10 +203,11 @@ class REINFORCE(OnPolicyAlgorithm):
         )
         # Steps before a cut get their return late; their bonus was already counted in the update that they belong to.
         rewarded = buffer.returns - np.float32(self.ent_coef) * buffer.log_probs
-        advantages = subtract_baseline(rewarded, step, buffer.values, self.baseline)
+        begins = buffer.episode_starts.astype(bool)
+        advantages = subtract_baseline(rewarded, step, buffer.values, self.baseline, begins)
         weights = np.zeros(sequences.shape, dtype=np.float32)
         weights[row, step] = advantages
-        for column in np.flatnonzero(step[0]):  # sequences that began in an earlier buffer
+        for column in np.flatnonzero(~begins[0]):  # sequences that began in an earlier buffer
             late = buffer.returns[0, column] - buffer.values[0, column]  # minus what that buffer expected
             weights[row[0, column], : step[0, column]] = late * self.gamma ** np.arange(step[0, column], 0, -1)
         targets, weights_tensor = self._to_device(sequences), self._to_device(weights)
@@ -313,7 +320,11 @@ def whole_sequences(
 
 
 def subtract_baseline(
-    returns: npt.NDArray[np.float32], step: npt.NDArray[np.int64], values: npt.NDArray[np.float32], baseline: Baseline
+    returns: npt.NDArray[np.float32],
+    step: npt.NDArray[np.int64],
+    values: npt.NDArray[np.float32],
+    baseline: Baseline,
+    begins: npt.NDArray[np.bool_] | None = None,
 ) -> npt.NDArray[np.float32]:
     """Weights of the policy gradient: returns minus a baseline that does not depend on the action, (L, B).
 
@@ -324,6 +335,7 @@ def subtract_baseline(
         baseline: see `REINFORCE`. "step_mean" leaves the sequence itself out, which keeps the gradient unbiased.
             "completions" takes the return of the step before, which does not depend on this action. The first step has
             "step_mean".
+        begins: (L, B), whether an episode begins with the step; None: where it is at place 0, as without prompts.
     """
     if baseline == "value":
         return returns - values
@@ -334,6 +346,6 @@ def subtract_baseline(
     others = (sums - returns) / np.maximum(counts - 1, 1)
     advantages = np.where(counts > 1, returns - others, 0.0).astype(np.float32)
     if baseline == "completions":
-        goes_on = step[1:] > 0  # the row before is the same sequence
+        goes_on = step[1:] > 0 if begins is None else ~begins[1:]  # the row before is the same sequence
         advantages[1:][goes_on] = (returns[1:] - returns[:-1])[goes_on]
     return advantages

@@ -67,7 +67,9 @@ class RewardSource:
         prefixes[transitions, before] = actions
         finished = is_finished(self.task, before + 1, actions)
         scored = needs_value(self.reward_mode, finished)
-        begun = (before > 0) & (self.reward_mode == "potential")  # the other modes do not need Q_{t-1}; Q_0 = 0
+        begun = (before > self.task.prompt_length) & (
+            self.reward_mode == "potential"
+        )  # the other modes do not need Q_{t-1}; Q_0 = 0
         needed = np.concatenate([prefixes[scored], observations[begun]])
         found = self._values(needed, np.concatenate([finished[scored], np.zeros(begun.sum(), dtype=bool)]), rng)
         values, previous = np.zeros(len(observations)), np.zeros(len(observations))

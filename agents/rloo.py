@@ -57,7 +57,7 @@ class RLOO(SequenceLearner):
             rewards = rewards - self.kl_coef * drift
         advantages = leave_one_out(rewards, batch.columns)
         # Divide by a fixed number, not by M: if lengths differ, M depends on the sequences, and this would be a bias.
-        sequences = self.n_envs * self.n_steps / log_probs.shape[1]
+        sequences = self.n_envs * self.n_steps / self.longest_response(log_probs)
         return -(advantages * log_probs.sum(dim=1)).sum() / sequences
 
 

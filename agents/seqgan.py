@@ -214,8 +214,8 @@ class SeqGAN:
 
     @property
     def steps_per_update(self) -> int:
-        """B * T: one sequence of each environment."""
-        return self.config.learner.batch_size * self.task.sequence_length
+        """B * T: one sequence of each environment; B * (T - P) with prompts of P tokens."""
+        return self.config.learner.batch_size * self.task.response_length
 
     def train(self, after: Callable[[Milestone], None] = lambda milestone: None) -> None:
         """Algorithm 1, from the current state of the game on.

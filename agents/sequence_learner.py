@@ -22,6 +22,7 @@ from torch import Tensor
 
 from agents.moments import load_moments, moments
 from agents.policies import SequencePolicy
+from agents.prefixes import episode_steps
 from agents.reference import Reference
 from agents.reinforce import REINFORCE, whole_sequences
 from seqgan_env.arguments import check_count, check_number
@@ -37,9 +38,9 @@ class SequenceBatch:
         sequences: (M, T) int64, PAD after the end.
         rewards: (M,) float32, R(Y).
         columns: (M,) int64, the environment of each sequence.
-        old_log_probs: (M, T) float32, log G of each token before the update, nats; 0 at PAD.
+        old_log_probs: (M, T) float32, log G of each token before the update, nats; 0 at PAD and at the prompt.
         reference_log_probs: (M, T) float32, the same for log G_ref; None for learners without a reference.
-        is_token: (M, T) bool, False at PAD.
+        is_token: (M, T) bool, the tokens that count: False at PAD and at the prompt.
     """
 
     sequences: Tensor
@@ -123,14 +124,24 @@ class SequenceLearner(REINFORCE):
         self._begun_rewards = np.zeros(self.n_envs)  # of the unfinished sequences
 
     def _check_group(self) -> None:
-        assert self.observation_space.shape is not None
-        horizon = self.observation_space.shape[0]
+        assert self.env is not None
+        horizon = episode_steps(self.env)
         if self.n_envs * self.n_steps < self.least_sequences * horizon:
             raise ValueError(
                 f"n_steps={self.n_steps} with {self.n_envs} environment(s) makes less than "
                 f"{self.least_sequences} sequences of {horizon} tokens per update; use more environments, or "
                 f"n_steps={self.least_sequences * horizon}"
             )
+
+    def _count_responses(self) -> None:
+        super()._count_responses()
+        reference: Reference | None = getattr(self, "reference", None)  # not there yet while the model is set up
+        if reference is not None:
+            reference.generator.prompt_length = self.policy.generator.prompt_length
+
+    def longest_response(self, log_probs: Tensor) -> int:
+        """T - P: the columns of (M, T) log-probabilities that can count; T without prompts."""
+        return log_probs.shape[1] - self.policy.generator.prompt_length
 
     def take_reference(self) -> None:
         """G_ref <- G, now. Without this call the first `learn` does it."""
@@ -197,7 +208,7 @@ class SequenceLearner(REINFORCE):
             columns,
             self.policy.generator.log_probs(sequences),
             None if self.reference is None else self.reference.log_probs(sequences),
-            sequences < self.policy.generator.vocab_size,
+            self.policy.generator.counted(sequences),
         )
 
     def _record(self, batch: SequenceBatch, loss: float, grad_norm: float) -> None:

@@ -39,9 +39,11 @@ class SequenceVecEnv(VecEnv):
         super().__init__(env.num_envs, env.single_observation_space, env.single_action_space)
 
     def reset(self) -> VecEnvObs:
+        has_prompts = self.env.task.prompt_length > 0
         for options in self._options:  # of `set_options`
-            expect_known("reset option", options, ())
-        observations, _ = self.env.reset(seed=list(self._seeds))
+            expect_known("reset option", options, ("prompt",) if has_prompts else ())
+        prompts = {"prompt": [options.get("prompt") for options in self._options]} if has_prompts else {}
+        observations, _ = self.env.reset(seed=list(self._seeds), options=prompts)
         self._reset_seeds()
         self._reset_options()
         self._returns[:] = 0
@@ -60,14 +62,15 @@ class SequenceVecEnv(VecEnv):
         if dones.any():
             columns = mdp.end_info(dones)
             for place, row in enumerate(np.flatnonzero(dones)):
-                episode = {"r": float(self._returns[row]), "l": int(mdp.lengths[row]), "t": self._elapsed()}
+                steps = int(mdp.lengths[row]) - mdp.task.prompt_length
+                episode = {"r": float(self._returns[row]), "l": steps, "t": self._elapsed()}
                 infos[row] = {
                     **{key: values[place] for key, values in columns.items()},
                     "terminal_observation": mdp.tokens[row].copy(),
                     "TimeLimit.truncated": False,
                     "episode": episode,
                 }
-            mdp.reset(dones)
+            mdp.reset(dones, self.env.rngs)
             self._returns[dones] = 0
         return mdp.tokens.copy(), rewards.astype(np.float32), dones, infos
 
@@ -77,7 +80,7 @@ class SequenceVecEnv(VecEnv):
     def state_dict(self) -> dict[str, Any]:
         """The state of the episodes: prefixes and their values, returns so far, random states."""
         mdp = self.env.mdp
-        begun = bool(mdp.lengths.any())  # if sequences differ in length, some are unfinished
+        begun = bool(mdp.lengths.any())  # a prompt is drawn; or, if sequences differ in length, some are unfinished
         return {
             "episodes": {name: torch.from_numpy(getattr(mdp, name).copy()) for name in _EPISODES} if begun else None,
             "returns": self._returns.tolist(),
@@ -97,7 +100,7 @@ class SequenceVecEnv(VecEnv):
         self._returns[:] = state["returns"]
         for rng, stored in zip(self.env.rngs, state["rngs"], strict=True):
             rng.bit_generator.state = stored
-        return mdp.tokens.copy(), mdp.lengths == 0
+        return mdp.tokens.copy(), mdp.begins
 
     def close(self) -> None:
         self.env.close()

@@ -65,7 +65,7 @@ class WeightedMLE(SequenceLearner):
             weights = torch.softmax(logits, dim=0) - 1 / len(logits)  # softmax of log r is r / sum r
             return -(weights * log_probs.sum(dim=1)).sum()
         ratios = logits.clamp(max=_LARGEST_LOGIT).exp()
-        sequences = self.n_envs * self.n_steps / log_probs.shape[1]
+        sequences = self.n_envs * self.n_steps / self.longest_response(log_probs)
         return -(leave_one_out(ratios, batch.columns) * log_probs.sum(dim=1)).sum() / sequences
 
 

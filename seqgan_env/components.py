@@ -80,7 +80,8 @@ def build_reward_model(
             return ShuffledReward(reward, rng) if name == "shuffled" else reward
         if name == "bleu":
             smoothing = cast(Smoothing, argument or "epsilon")
-            return BLEUReward(task.real_sequences("train"), task.vocab_size, smoothing=smoothing, rng=rng)
+            real, given = task.real_sequences("train"), task.prompt_length
+            return BLEUReward(real, task.vocab_size, prompt_length=given, smoothing=smoothing, rng=rng)
         if spec == "random":
             return RandomReward(rng)
         if name == "constant":
@@ -155,6 +156,7 @@ def build_generator(spec: Any, task: Task, **options: Any) -> SequenceModel:
     spec = "lstm" if spec is None else spec
     if isinstance(spec, str) and spec in GENERATORS:
         built_in: SequenceModel = _call(GENERATORS[spec], task, **options)
+        built_in.prompt_length = task.prompt_length
         return built_in
     model = load_attribute(spec, "generator", task, **options) if isinstance(spec, str) else spec
     if isinstance(model, SequenceModel) and model.vocab_size != task.vocab_size:
@@ -163,7 +165,9 @@ def build_generator(spec: Any, task: Task, **options: Any) -> SequenceModel:
             "they must be equal"
         )
     check_sequence_model(model, sequence_length=task.sequence_length)
-    return _own(model, spec)
+    model = _own(model, spec)
+    model.prompt_length = task.prompt_length
+    return model
 
 
 def load_attribute(spec: str, argument: str, task: Task, **options: Any) -> Any:

@@ -32,7 +32,7 @@ _ROW_BY_ROW = ("action_masks", "render", "np_random")  # these give one entry pe
 
 
 def observation_space(task: Task) -> gym.Space[npt.NDArray[np.int64]]:
-    """Box(0, V, (T,), int64): the prefix, padded with PAD = V."""
+    """Box(0, V, (T,), int64): the prefix, padded with PAD = V. Where a task has prompts, it begins with the prompt."""
     space: Any = gym.spaces.Box(0, task.pad_token, (task.sequence_length,), dtype=np.int64)
     return space  # type: ignore[no-any-return]
 
@@ -109,11 +109,12 @@ class SequenceEnv(gym.Env[npt.NDArray[np.int64], np.int64]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[npt.NDArray[np.int64], dict[str, Any]]:
-        expect_known("reset option", options or {}, ())
+        """Begin an episode. `options={"prompt": ...}` gives its prompt, a text or P token ids; else one is drawn."""
+        expect_known("reset option", options or {}, ("prompt",) if self.task.prompt_length else ())
         super().reset(seed=seed)
         if seed is not None:
             self.mdp.seed_reward_model(self.np_random)
-        self.mdp.reset()
+        self.mdp.reset(None, [self.np_random], [(options or {}).get("prompt")])
         if self.render_mode == "human":
             self.render()
         return self.mdp.tokens[0].copy(), {}
@@ -144,8 +145,8 @@ class SequenceEnv(gym.Env[npt.NDArray[np.int64], np.int64]):
         self.mdp.set_rollout_policy(rollout_policy)
 
     def action_masks(self) -> npt.NDArray[np.bool_]:
-        """(V,) bool: the tokens that may come next. All of them, in these tasks."""
-        return np.ones(self.task.vocab_size, dtype=bool)
+        """(V,) bool: the tokens that may come next: all of them, but not a mark that only prompts have."""
+        return self.task.action_mask()
 
     def get_keys_to_action(self) -> dict[tuple[str], int]:
         """The keys of `gymnasium.utils.play`, see `keyboard.keys_to_action`."""
@@ -214,7 +215,10 @@ class SequenceVectorEnv(VectorEnv[npt.NDArray[np.int64], npt.NDArray[np.int64], 
     def reset(  # type: ignore[override]
         self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[npt.NDArray[np.int64], dict[str, Any]]:
-        """Reset all rows, or those of `options["reset_mask"]`, (B,) bool. An int as seed gives row i seed + i."""
+        """Reset all rows, or those of `options["reset_mask"]`, (B,) bool. An int as seed gives row i seed + i.
+
+        `options["prompt"]` is a list of B prompts, where None draws one, or a text that all rows get.
+        """
         rows = self._reset_rows(options)
         if seed is None or isinstance(seed, int | np.integer):
             seeds = [None if seed is None else int(seed) + row for row in range(self.num_envs)]
@@ -227,7 +231,7 @@ class SequenceVectorEnv(VectorEnv[npt.NDArray[np.int64], npt.NDArray[np.int64], 
                 self.rngs[row] = seeding.np_random(seeds[row])[0]
         if rows[0] and seeds[0] is not None:
             self.mdp.seed_reward_model(self.rngs[0])  # the rows share it
-        self.mdp.reset(rows)
+        self.mdp.reset(rows, self.rngs, self._given_prompts(options))
         self._has_reset = True
         if self.render_mode == "human":
             self.render()
@@ -245,7 +249,7 @@ class SequenceVectorEnv(VectorEnv[npt.NDArray[np.int64], npt.NDArray[np.int64], 
         goes_on = ~resets if self.autoreset_mode is AutoresetMode.NEXT_STEP else None
         rewards, ended, rows = play_step(self.mdp, actions, self.rngs, goes_on)
         if goes_on is not None and resets.any():
-            self.mdp.reset(resets)
+            self.mdp.reset(resets, self.rngs)
             ended &= ~resets
         infos: dict[str, Any] = {}
         for place, info in rows.items():
@@ -260,7 +264,7 @@ class SequenceVectorEnv(VectorEnv[npt.NDArray[np.int64], npt.NDArray[np.int64], 
                 "final_info": infos,
                 "_final_info": ended.copy(),
             }
-            self.mdp.reset(ended)
+            self.mdp.reset(ended, self.rngs)
         if self.render_mode == "human":
             self.render()
         return self.mdp.tokens.copy(), rewards, ended, np.zeros(self.num_envs, dtype=bool), infos
@@ -283,7 +287,7 @@ class SequenceVectorEnv(VectorEnv[npt.NDArray[np.int64], npt.NDArray[np.int64], 
 
     def action_masks(self) -> npt.NDArray[np.bool_]:
         """(B, V) bool: the tokens that may come next."""
-        return np.ones((self.num_envs, self.task.vocab_size), dtype=bool)
+        return np.tile(self.task.action_mask(), (self.num_envs, 1))
 
     def call(self, name: str, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
         """Call a method, or read an attribute, and give one result for each row, as Gymnasium's vector environments do.
@@ -319,7 +323,7 @@ class SequenceVectorEnv(VectorEnv[npt.NDArray[np.int64], npt.NDArray[np.int64], 
         setattr(self, name, values)
 
     def _reset_rows(self, options: dict[str, Any] | None) -> npt.NDArray[np.bool_]:
-        expect_known("reset option", options or {}, ("reset_mask",))
+        expect_known("reset option", options or {}, ("reset_mask", *(("prompt",) if self.task.prompt_length else ())))
         mask = (options or {}).get("reset_mask")
         if mask is None:
             return np.ones(self.num_envs, dtype=bool)
@@ -330,6 +334,18 @@ class SequenceVectorEnv(VectorEnv[npt.NDArray[np.int64], npt.NDArray[np.int64], 
                 f"options['reset_mask'] must have shape ({self.num_envs},) and at least one True, got {mask}"
             )
         return mask.copy()
+
+    def _given_prompts(self, options: dict[str, Any] | None) -> list[Any] | None:
+        """The prompts of the rows, or None where none are given."""
+        given = (options or {}).get("prompt")
+        if given is None or isinstance(given, str):
+            return None if given is None else [given] * self.num_envs
+        if len(given) != self.num_envs:
+            raise ValueError(
+                f"options['prompt'] has {len(given)} entries for num_envs={self.num_envs}; give one per row, or a text "
+                "for all rows"
+            )
+        return list(given)
 
 
 def _autoreset_mode(mode: AutoresetMode | str) -> AutoresetMode:

@@ -1,7 +1,8 @@
 """Eq. 1: sequence generation as a Markov decision process, for B sequences at once.
 
 State: the prefix Y_{1:t-1}. Action: the next token y_t. Transition: deterministic, delta(s' = Y_{1:t}). An episode ends
-at the horizon T, or at EOS where the task has one. Reward, by `reward_mode`:
+at the horizon T, or at EOS where the task has one. It begins with the empty prefix, or with a prompt of P tokens where
+the task has prompts; then the first action is y_{P+1}. Reward, by `reward_mode`:
 
 - "action_value": r_t = Q(Y_{1:t-1}, y_t) of Eq. 4. It is the weight of the policy gradient at step t (Eq. 7): learn
   from it with discount 0. A sum of these rewards would count the future many times.
@@ -26,7 +27,7 @@ from seqgan_env.components import build_reward_model, build_rollout_policy
 from seqgan_env.models.sequence_models import State
 from seqgan_env.monte_carlo import action_values
 from seqgan_env.rewards import RewardModel
-from seqgan_env.rollout_policies import RolloutPolicy, replay, select_rows
+from seqgan_env.rollout_policies import RolloutPolicy, replay, select_rows, state_after
 from seqgan_env.tasks.task import Task
 
 RewardMode = Literal["action_value", "potential", "terminal"]
@@ -69,8 +70,8 @@ class SequenceMDP:
         n_rollouts: N, completions per prefix (paper: 16).
 
     Attributes:
-        tokens: (B, T) int64, the prefixes, PAD after their end.
-        lengths: (B,) int64, tokens in each prefix.
+        tokens: (B, T) int64, the prefixes, PAD after their end; a prompt is the beginning of its prefix.
+        lengths: (B,) int64, tokens in each prefix, with the prompt.
         finished: (B,) bool.
         values: (B, T) float64, Q of each token so far; NaN where none was computed.
 
@@ -98,7 +99,7 @@ class SequenceMDP:
         self.n_rollouts = n_rollouts
         self.tokens = np.full((num_sequences, task.sequence_length), task.pad_token, dtype=np.int64)
         self.lengths = np.zeros(num_sequences, dtype=np.int64)
-        self.finished = np.zeros(num_sequences, dtype=bool)
+        self.finished = np.full(num_sequences, task.prompt_length > 0)  # before the first reset there is no prompt
         self.values = np.full((num_sequences, task.sequence_length), np.nan)
         self._reward_model: RewardModel | None = None  # the default CNN is built when first needed
         self._seeds_reward_model = False
@@ -130,16 +131,58 @@ class SequenceMDP:
         self.rollout_policy: RolloutPolicy = build_rollout_policy(rollout_policy, self.task)
         self._state: State | None = None
 
-    def reset(self, rows: BoolArray | None = None) -> None:
-        """Begin new episodes in the rows of a (B,) bool mask, or in all."""
+    def reset(
+        self,
+        rows: BoolArray | None = None,
+        rngs: Sequence[np.random.Generator] = (),
+        prompts: Sequence[Any] | None = None,
+    ) -> None:
+        """Begin new episodes in the rows of a (B,) bool mask, or in all.
+
+        Args:
+            rows: which rows begin.
+            rngs: B generators, which draw the prompts; used only where the task has prompts.
+            prompts: B prompts, see `Task.checked_prompt`; a row whose prompt is None draws one. None: all draw.
+
+        Raises:
+            TypeError, ValueError: for a prompt that the task does not have. Nothing has begun then.
+        """
         rows = np.ones(self.num_sequences, dtype=bool) if rows is None else rows
+        given = self._new_prompts(rows, rngs, prompts)
         self.tokens[rows] = self.task.pad_token
-        self.lengths[rows] = 0
+        self.tokens[rows, : self.task.prompt_length] = given
+        self.lengths[rows] = self.task.prompt_length
         self.finished[rows] = False
         self.values[rows] = np.nan
         if self._state is not None:
             mask = torch.from_numpy(rows).to(self._state[0].device)
-            self._state = select_rows(mask, self.rollout_policy.initial_state(self.num_sequences), self._state)
+            self._state = select_rows(mask, self._begun_state(), self._state)
+
+    def _new_prompts(
+        self, rows: BoolArray, rngs: Sequence[np.random.Generator], prompts: Sequence[Any] | None
+    ) -> IntArray:
+        """The prompts of the rows that begin, (rows, P) int64."""
+        began: list[int] = np.flatnonzero(rows).tolist()
+        wanted = [None if prompts is None else prompts[row] for row in began]
+        if not self.task.prompt_length and all(prompt is None for prompt in wanted):
+            return np.empty((len(began), 0), dtype=np.int64)
+        found = [
+            self.task.draw_prompt(rngs[row]) if prompt is None else self.task.checked_prompt(prompt)
+            for row, prompt in zip(began, wanted, strict=True)
+        ]
+        return np.stack(found) if found else np.empty((0, self.task.prompt_length), dtype=np.int64)
+
+    def _begun_state(self) -> State:
+        """G_beta's state at the beginning of an episode: after each row's prompt, or of the empty prefix."""
+        if not self.task.prompt_length:
+            return self.rollout_policy.initial_state(self.num_sequences)
+        prompts = torch.from_numpy(self.tokens[:, : self.task.prompt_length].copy())
+        return state_after(self.rollout_policy, prompts)
+
+    @property
+    def begins(self) -> BoolArray:
+        """Which rows have only their prompt, or nothing, so that no step was made yet, (B,) bool."""
+        return self.lengths <= self.task.prompt_length
 
     def step(self, actions: Any, rngs: Sequence[np.random.Generator], rows: BoolArray | None = None) -> FloatArray:
         """Append one token to each row of a (B,) bool mask (None: all) and return the rewards (B,), 0 elsewhere.
@@ -184,15 +227,22 @@ class SequenceMDP:
         return rewards
 
     def end_info(self, rows: BoolArray) -> dict[str, list[Any]]:
-        """The `info` of finished rows, one list per key: sequence, oracle_nll (nats per token), text."""
+        """The `info` of finished rows, one list per key: sequence, oracle_nll (nats per token), text, prompt.
+
+        With prompts, `text` and `oracle_nll` are those of the response, and `prompt` is the text of the prompt.
+        """
         ended = np.flatnonzero(rows)
         sequences = self.tokens[ended]  # a copy: fancy indexing
         info: dict[str, list[Any]] = {"sequence": list(sequences)}
         if self.task.oracle is not None and len(ended):
             log_probs = self.task.oracle.log_probs(torch.from_numpy(sequences)).to("cpu", torch.float64).numpy()
-            info["oracle_nll"] = (-log_probs.sum(axis=1) / self.lengths[ended]).tolist()
+            written = self.lengths[ended] - self.task.prompt_length
+            info["oracle_nll"] = (-log_probs.sum(axis=1) / written).tolist()
         if self.task.vocabulary is not None:
-            info["text"] = [self.task.vocabulary.decode(sequence) for sequence in sequences]
+            info["text"] = [self.task.vocabulary.decode(row) for row in sequences[:, self.task.prompt_length :]]
+            if self.task.prompt_length:
+                prompts = sequences[:, : self.task.prompt_length]
+                info["prompt"] = [self.task.vocabulary.decode(prompt) for prompt in prompts]
         return info
 
     def _search(self, rows: IntArray, rngs: Sequence[np.random.Generator]) -> FloatArray:
@@ -226,7 +276,7 @@ class SequenceMDP:
     def _previous_values(self, rows: IntArray) -> FloatArray:
         """Q_{t-1} of each row, 0 at the first step and where none was computed."""
         last = np.maximum(self.lengths[rows] - 1, 0)
-        return np.where(self.lengths[rows] > 0, np.nan_to_num(self.values[rows, last]), 0.0)
+        return np.where(self.begins[rows], 0.0, np.nan_to_num(self.values[rows, last]))
 
     def _checked_actions(self, actions: Any, rows: BoolArray) -> IntArray:
         array = np.asarray(actions)

@@ -73,7 +73,7 @@ def _other_tokens(mdp: SequenceMDP, row: int) -> list[tuple[str, float]] | None:
     if mdp.reward_mode == "terminal":
         return None
     length, task = int(mdp.lengths[row]), mdp.task
-    if not length:
+    if mdp.begins[row]:
         return []
     rng = np.random.default_rng(length)
     chosen = int(mdp.tokens[row, length - 1])

@@ -211,6 +211,7 @@ class BLEUReward:
     Args:
         sequences: (M, T) int64 real sequences, PAD after the end.
         vocab_size: V.
+        prompt_length: P, the first tokens of every sequence, which are not compared; 0 without prompts.
         share: the share of the sequences that are references, in (0, 1] (2016: 0.4).
         max_order: the longest n-grams that count (2016: 3).
         smoothing: see `seqgan_env.measures.bleu.Smoothing` (2016: "skip").
@@ -225,6 +226,7 @@ class BLEUReward:
         sequences: Tensor,
         vocab_size: int,
         *,
+        prompt_length: int = 0,
         share: float = 0.4,
         max_order: int = 3,
         smoothing: Smoothing = "epsilon",
@@ -232,10 +234,11 @@ class BLEUReward:
     ) -> None:
         check_number("share", share, above=0, at_most=1)
         chosen = rng.permutation(len(sequences))[: max(round(share * len(sequences)), 1)]
-        self.bleu = BLEU(sequences.cpu().numpy()[chosen], vocab_size, max_order, smoothing)
+        self.prompt_length = prompt_length
+        self.bleu = BLEU(sequences[:, prompt_length:].cpu().numpy()[chosen], vocab_size, max_order, smoothing)
 
     def __call__(self, sequences: Tensor, /) -> Tensor:
-        return torch.from_numpy(self.bleu.sentences(sequences.cpu().numpy()))
+        return torch.from_numpy(self.bleu.sentences(sequences[:, self.prompt_length :].cpu().numpy()))
 
 
 class OracleReward:
@@ -252,8 +255,8 @@ class OracleReward:
 
     def __call__(self, sequences: Tensor, /) -> Tensor:
         log_probs = self.oracle.log_probs(sequences)
-        real = (sequences < self.oracle.vocab_size).to(log_probs.device)
-        return (log_probs.sum(dim=1) / real.sum(dim=1).clamp(min=1)).exp()
+        counted = self.oracle.counted(sequences).to(log_probs.device)
+        return (log_probs.sum(dim=1) / counted.sum(dim=1).clamp(min=1)).exp()
 
 
 def score_sequences(reward_model: RewardModel, sequences: Tensor) -> npt.NDArray[np.float64]:

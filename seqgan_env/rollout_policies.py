@@ -259,8 +259,11 @@ def sample_sequences(
     sequence_length: int,
     rng: np.random.Generator,
     eos_token: int | None = None,
+    prompts: Tensor | None = None,
 ) -> Tensor:
-    """Draw whole sequences Y_{1:T} ~ policy: completions of the empty prefix.
+    """Draw whole sequences Y_{1:T} ~ policy: completions of the empty prefix, or of one prompt each.
+
+    `Task.sample` also draws the prompts.
 
     Args:
         policy: any roll-out policy; a sequence model is one.
@@ -268,6 +271,7 @@ def sample_sequences(
         sequence_length: T.
         rng: source of all randomness.
         eos_token: the token that ends a sequence early, or None.
+        prompts: (count, P) int64, the first tokens of each sequence, with P < T; None: there are none.
 
     Returns:
         (count, T) int64 on the policy's device, PAD after EOS.
@@ -275,6 +279,10 @@ def sample_sequences(
     batches = []
     for start in range(0, count, _SAMPLE_BATCH):
         rows = min(_SAMPLE_BATCH, count - start)
+        if prompts is not None and prompts.shape[1]:
+            some = prompts[start : start + rows]
+            batches.append(_continue_prompts(policy, some, sequence_length, rng, eos_token))
+            continue
         uniforms = torch.from_numpy(rng.random((1, rows, sequence_length), dtype=np.float32))
         state = policy.initial_state(1)
         device = state[0].device
@@ -284,3 +292,34 @@ def sample_sequences(
     if not batches:
         return torch.empty((0, sequence_length), dtype=torch.int64, device=policy.initial_state(1)[0].device)
     return torch.cat(batches)
+
+
+def drawn_prompts(sequences: Tensor, prompt_length: int, count: int, rng: np.random.Generator) -> Tensor | None:
+    """Prompts of random sequences (M, T), (count, P) int64; None for P = 0, which draws nothing.
+
+    Each sequence gives its prompt once before any gives it twice.
+    """
+    if not prompt_length:
+        return None
+    orders = [rng.permutation(len(sequences)) for _ in range(-(-count // len(sequences)))]
+    rows = np.concatenate([np.empty(0, dtype=np.int64), *orders])[:count]
+    return sequences[torch.from_numpy(rows), :prompt_length]
+
+
+def _continue_prompts(
+    policy: RolloutPolicy, prompts: Tensor, sequence_length: int, rng: np.random.Generator, eos_token: int | None
+) -> Tensor:
+    """One sequence for each prompt, (rows, T) int64; row i begins with prompt i."""
+    rows, given = prompts.shape
+    uniforms = torch.from_numpy(rng.random((rows, 1, sequence_length - given), dtype=np.float32))
+    state = state_after(policy, prompts)
+    device = state[0].device
+    sequences = torch.full((rows, sequence_length), policy.vocab_size, dtype=torch.int64, device=device)
+    sequences[:, :given] = prompts
+    lengths = torch.full((rows,), given, dtype=torch.int64, device=device)
+    return complete_sequences(policy, state, sequences, lengths, uniforms.to(device), eos_token)
+
+
+def state_after(policy: RolloutPolicy, prompts: Tensor) -> State:
+    """A roll-out policy's state after (B, P) int64 prompts, which are whole: no row holds PAD."""
+    return replay(policy, prompts, torch.full((len(prompts),), prompts.shape[1], dtype=torch.int64))

@@ -25,9 +25,11 @@ class Vocabulary:
         replace: pairs (old, new) that `decode` replaces in the text, in this order, before it strips spaces at both
             ends. (" ‿", "") attaches a token with this mark to the one before; ("▁", " ") turns the mark into a space.
         tokenizer: JSON of the tokenizer that cuts text into these tokens (`tokenizers.Tokenizer.from_str`), or None.
+        prompt: the mark that fills a short prompt at its left and ends every prompt; `decode` leaves it out. None where
+            prompts need none.
 
     Raises:
-        ValueError: if there are no tokens, tokens repeat, or `eos` or `unknown` is not among them.
+        ValueError: if there are no tokens, tokens repeat, or `eos`, `unknown` or `prompt` is not among them.
     """
 
     def __init__(
@@ -39,6 +41,7 @@ class Vocabulary:
         unknown: str | None = None,
         replace: Iterable[tuple[str, str]] = (),
         tokenizer: str | None = None,
+        prompt: str | None = None,
     ) -> None:
         self.tokens: tuple[str, ...] = tuple(tokens)
         self.separator = separator
@@ -50,11 +53,12 @@ class Vocabulary:
         if len(self._ids) != len(self.tokens):
             repeated = next(token for row, token in enumerate(self.tokens) if self._ids[token] != row)
             raise ValueError(f"tokens must be distinct, but {repeated!r} occurs more than once")
-        for name, token in (("eos", eos), ("unknown", unknown)):
+        for name, token in (("eos", eos), ("unknown", unknown), ("prompt", prompt)):
             if token is not None and token not in self._ids:
                 raise ValueError(f"{name}={token!r} is not one of the {len(self.tokens)} tokens; add it to tokens")
         self.eos_token: int | None = None if eos is None else self._ids[eos]
         self.unknown_token: int | None = None if unknown is None else self._ids[unknown]
+        self.prompt_token: int | None = None if prompt is None else self._ids[prompt]
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -82,6 +86,8 @@ class Vocabulary:
         for token_id in ids:
             if int(token_id) in (self.pad_token, self.eos_token):
                 break
+            if int(token_id) == self.prompt_token:
+                continue
             words.append(self.tokens[int(token_id)])
         text = self.separator.join(words)
         if not self.replace:
@@ -100,6 +106,7 @@ class Vocabulary:
             "unknown": None if self.unknown_token is None else self.tokens[self.unknown_token],
             "replace": [list(pair) for pair in self.replace],
             "tokenizer": self.tokenizer,
+            **({} if self.prompt_token is None else {"prompt": self.tokens[self.prompt_token]}),
         }
 
     @classmethod
@@ -117,6 +124,7 @@ class Vocabulary:
                 unknown=state["unknown"],
                 replace=state["replace"],
                 tokenizer=state["tokenizer"],
+                prompt=state.get("prompt"),
             )
         except (KeyError, TypeError) as error:
             raise ValueError(f"this is not the state of a vocabulary: {type(error).__name__}: {error}") from error

@@ -85,7 +85,8 @@ class Health:
             "the held-out NLL": milestone.validation_nll,
         }
         if milestone.stage == "adversarial":
-            found["the held-out NLL"] = nll_per_token(self.game.generator, self.held_out).mean
+            given = self.game.task.prompt_length
+            found["the held-out NLL"] = nll_per_token(self.game.generator, self.held_out, given).mean
         report = self.game.trainer.last_report
         if report is not None:
             found["the discriminator's loss"] = report.loss
@@ -106,12 +107,13 @@ class Health:
         if self._told:
             return None
         count = min(len(measurement.samples), len(real := self.game.task.real_sequences("validation")))
-        shares = _unique_share(measurement.samples[:count]), _unique_share(real[:count])
+        task = self.game.task
+        shares = [_unique_share(task.responses(rows[:count])) for rows in (measurement.samples, real)]
         said = None
         if shares[0] < _COLLAPSED * shares[1]:
             said = f"of {count} samples {shares[0]:.1%} are unique, of real sequences {shares[1]:.1%}"
-        elif self.game.task.oracle is not None and measurement.metrics.entropy is not None:
-            data = nll_per_token(self.game.task.oracle, real[:count]).mean
+        elif task.oracle is not None and measurement.metrics.entropy is not None:
+            data = nll_per_token(task.oracle, real[:count], task.prompt_length).mean
             if (entropy := measurement.metrics.entropy.mean) < _COLLAPSED * data:
                 said = f"its entropy is {entropy:.3f} nats per token, the data's {data:.3f}"
         self._told = said is not None

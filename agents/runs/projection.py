@@ -19,7 +19,6 @@ from agents.runs.health import diverged, is_sound
 from agents.seqgan import SeqGAN, SeqGANConfig
 from agents.setting_paths import changed, value_at
 from seqgan_env.models.sequence_models import SequenceModel
-from seqgan_env.rollout_policies import sample_sequences
 from seqgan_env.tasks.task import Task
 
 _BATCHES = 4  # of MLE and of the discriminator that are tried
@@ -173,10 +172,10 @@ def _timed(game: SeqGAN, task: Task, config: SeqGANConfig, rows: int, device: st
     measured = measures.trial_samples(config.measuring.samples)
 
     def draw() -> object:
-        return sample_sequences(game.generator, _SAMPLES, task.sequence_length, rng, task.eos_token)
+        return task.sample(game.generator, _SAMPLES, rng, "train")
 
     def update() -> object:
-        return game.agent.learn(rows * task.sequence_length, reset_num_timesteps=False)
+        return game.agent.learn(rows * task.response_length, reset_num_timesteps=False)
 
     def measure() -> object:
         return measures.measure_on_the_way(game.generator, measured, rng)

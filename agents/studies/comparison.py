@@ -41,7 +41,6 @@ from seqgan_env.components import build_discriminator, build_reward_model
 from seqgan_env.mdp import RewardMode
 from seqgan_env.measures.likelihood import negative_log_likelihood
 from seqgan_env.rewards import DiscriminatorReward, RewardModel, score_sequences
-from seqgan_env.rollout_policies import sample_sequences
 from seqgan_env.tasks.task import Task
 from seqgan_env.tasks.toy import enumerate_sequences
 
@@ -240,12 +239,12 @@ def _trainer(settings: dict[str, Any], task: Task) -> DiscriminatorTrainer:
     else:
         reward_model = build_reward_model(settings["reward_model"], task)
     played = settings["settings"]  # an update's experience, in steps of all environments
-    steps: int = played.get("train_freq") or played.get("n_steps") or task.sequence_length
+    steps: int = played.get("train_freq") or played.get("n_steps") or task.response_length
     return DiscriminatorTrainer(
         discriminator,
         task,
         reward_model=reward_model,
-        g_steps=max(round(_SEQUENCES_PER_ROUND * task.sequence_length / (steps * played["n_envs"])), 1),
+        g_steps=max(round(_SEQUENCES_PER_ROUND * task.response_length / (steps * played["n_envs"])), 1),
         d_steps=1,
         k_epochs=1,
         sample_size=512,
@@ -303,15 +302,17 @@ class Recorder(BaseCallback):
         assert generator is not None
         rng = np.random.default_rng([self.seed, self.num_timesteps])
         task = self.task
-        samples = sample_sequences(generator, self.samples, task.sequence_length, rng, task.eos_token)
+        samples = task.sample(generator, self.samples, rng)
         reward = float(score_sequences(self.reward_model, samples).mean())
         fraction = None
         if self._bounds is not None:
             uniform, best = self._bounds
             fraction = (reward - uniform) / (best - uniform)
         with torch.no_grad():
-            test = negative_log_likelihood(generator, task.real_sequences("test")[: self.samples])
-        oracle = None if task.oracle is None else float(negative_log_likelihood(task.oracle, samples).mean())
+            test = negative_log_likelihood(generator, task.real_sequences("test")[: self.samples], task.prompt_length)
+        oracle = None
+        if task.oracle is not None:
+            oracle = float(negative_log_likelihood(task.oracle, samples, task.prompt_length).mean())
         measured = (reward, fraction, oracle, float(test.mean()), len(torch.unique(samples, dim=0)) / self.samples)
         return {"step": str(self.num_timesteps)} | dict(zip(_MEASURED, map(number, measured), strict=True))
 

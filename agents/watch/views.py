@@ -26,7 +26,7 @@ from seqgan_env.models.discriminators import Discriminator
 from seqgan_env.models.sequence_models import SequenceModel
 from seqgan_env.rendering import token_names, visible
 from seqgan_env.rewards import RewardModel
-from seqgan_env.rollout_policies import RolloutPolicy, sample_sequences
+from seqgan_env.rollout_policies import RolloutPolicy
 from seqgan_env.search_record import SearchRecord, search_records
 from seqgan_env.tasks.task import Task
 
@@ -194,8 +194,7 @@ def scores(them: Players, rng: np.random.Generator) -> Scores | None:
     if them.discriminator is None:
         return None
     real = them.task.some_sequences("validation", HELD_OUT)
-    count, task = len(real), them.task
-    generated = sample_sequences(them.generator, count, task.sequence_length, rng, task.eos_token)
+    generated = them.task.sample(them.generator, len(real), rng, "validation")
     with torch.no_grad():
         of_each = [torch.sigmoid(them.discriminator.score(rows)).double().cpu().numpy() for rows in (real, generated)]
     return Scores(*of_each)
@@ -233,26 +232,27 @@ def samples(them: Players, temperature: float, count: int, rng: np.random.Genera
     """New sequences of G at a temperature, each token with its Q and the completions behind it."""
     task = them.task
     generator = them.generator.at_temperature(temperature)
-    drawn = sample_sequences(generator, count, task.sequence_length, rng, task.eos_token).cpu().numpy()
+    drawn = task.sample(generator, count, rng).cpu().numpy()
     return [_searched(them, sequence[sequence < task.vocab_size], rng) for sequence in drawn]
 
 
 def _searched(them: Players, sequence: npt.NDArray[np.int64], rng: np.random.Generator) -> list[SampledToken]:
-    """One sequence, (n,) int64 without PAD, with a search at each of its tokens."""
-    task, steps = them.task, len(sequence)
+    """One sequence, (n,) int64 without PAD, with a search at each of its tokens that is no part of a prompt."""
+    task, given = them.task, them.task.prompt_length
+    steps = len(sequence) - given
     prefixes = np.full((steps, task.sequence_length), task.pad_token)
     for t in range(steps):
-        prefixes[t, : t + 1] = sequence[: t + 1]
-    lengths = np.arange(1, steps + 1)
+        prefixes[t, : given + t + 1] = sequence[: given + t + 1]
+    lengths = np.arange(1, steps + 1) + given
     records = search_records(
         them.rollout_policy, prefixes, lengths, them.reward_model, them.n_rollouts, rng, task.eos_token
     )
     return [
         SampledToken(
-            text=visible(token_names(task, [sequence[t]])[0]),
+            text=visible(token_names(task, [sequence[given + t]])[0]),
             value=records[t].value,
-            prefix=as_text(task, sequence[: t + 1]),
-            completions=_completions(task, records[t], t + 1),
+            prefix=as_text(task, sequence[: given + t + 1]),
+            completions=_completions(task, records[t], given + t + 1),
         )
         for t in range(steps)
     ]
@@ -297,6 +297,7 @@ def at_temperature(generator: SequenceModel, task: Task, temperature: float) -> 
         oracle=task.oracle,
         n_samples=_SAMPLES,
         eos_token=task.eos_token,
+        prompt_length=task.prompt_length,
     )
     quality = measured.nll_oracle if task.oracle is not None else measured.entropy
     assert quality is not None
@@ -313,4 +314,4 @@ def oracle_entropy(task: Task) -> float | None:
     """The oracle's entropy, estimated on held-out sequences, which it drew; nats per token. None without an oracle."""
     if task.oracle is None:
         return None
-    return nll_per_token(task.oracle, task.some_sequences("test", HELD_OUT)).mean
+    return nll_per_token(task.oracle, task.some_sequences("test", HELD_OUT), task.prompt_length).mean

@@ -1,6 +1,6 @@
 """All sequences of a small world, and the tree of their prefixes.
 
-In: V, T, EOS. Out: (S, T) int64 in lexicographic order, PAD = V after the end; each prefix has a number.
+In: V, T, EOS, prompts. Out: (S, T) int64 in lexicographic order, PAD = V after the end; each prefix has a number.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ class SequenceTree:
         vocab_size: V.
         sequence_length: T.
         eos_token: the token that ends a sequence early, or None.
+        prompts: (K, P) int64, different prompts in lexicographic order; every sequence begins with one. None: there are
+            no prompts.
 
     Attributes:
         tokens: (S, T) int64, PAD after the end.
@@ -33,14 +35,17 @@ class SequenceTree:
         ValueError: if a size is below 1, EOS is not a token, or S is above 200,000.
     """
 
-    def __init__(self, vocab_size: int, sequence_length: int, eos_token: int | None = None) -> None:
-        count = count_sequences(vocab_size, sequence_length, eos_token)
+    def __init__(
+        self, vocab_size: int, sequence_length: int, eos_token: int | None = None, prompts: IntArray | None = None
+    ) -> None:
+        prompts = np.empty((1, 0), dtype=np.int64) if prompts is None else prompts
+        count = len(prompts) * count_sequences(vocab_size, sequence_length - prompts.shape[1], eos_token)
         if count > MOST_SEQUENCES:
             raise ValueError(
                 f"vocab_size={vocab_size} and sequence_length={sequence_length} make {_readable(count)} sequences; "
                 f"at most {MOST_SEQUENCES:,} can be enumerated. Take fewer tokens or steps."
             )
-        self.tokens = _enumerate(vocab_size, sequence_length, eos_token)
+        self.tokens = _enumerate(vocab_size, sequence_length, eos_token, prompts)
         self.real = self.tokens < vocab_size
         self.prefix = _number_prefixes(self.tokens, self.real)
         self.edge = np.where(self.real, self.prefix * vocab_size + self.tokens, -1)
@@ -73,13 +78,13 @@ def count_sequences(vocab_size: int, sequence_length: int, eos_token: int | None
     return count
 
 
-def _enumerate(vocab_size: int, sequence_length: int, eos_token: int | None) -> IntArray:
+def _enumerate(vocab_size: int, sequence_length: int, eos_token: int | None, prompts: IntArray) -> IntArray:
     """(S, T) int64 in lexicographic order, PAD = V after EOS; step by step, each open sequence gets V successors."""
-    sequences = np.empty((1, 0), dtype=np.int64)
-    for _ in range(sequence_length):
+    sequences, given = prompts, prompts.shape[1]
+    for _ in range(sequence_length - given):
         ended = np.zeros(len(sequences), dtype=bool)
         if eos_token is not None:
-            ended = (sequences == eos_token).any(axis=1)
+            ended = (sequences[:, given:] == eos_token).any(axis=1)
         copies = np.where(ended, 1, vocab_size)
         place = np.arange(int(copies.sum())) - np.repeat(copies.cumsum() - copies, copies)
         column = np.where(np.repeat(ended, copies), vocab_size, place)

@@ -8,8 +8,10 @@ teaching and for tests: an estimator is compared with the truth in two lines.
     world = ExactWorld.of(toy_task())
     exact = world.action_values(reward_model, rollout_policy)  # (S, T), what Monte-Carlo search estimates
 
-Log-probabilities of models are float32 and are summed in float64, so "exact" means about 1e-6. Departures from the
-paper: none.
+Where a task has prompts, a sequence is a prompt with a response. Prompts have known probabilities, those of the task's
+training sequences. All else is that of the responses: log p(response | prompt), action values, NLLs and KLs per token
+of the responses. Log-probabilities of models are float32 and are summed in float64, so "exact" means about 1e-6.
+Departures from the paper: none.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ from torch import Tensor
 from seqgan_env.exact.policies import TablePolicy, log_or_minus_infinity, log_probs_by_drawing
 from seqgan_env.exact.sequences import FloatArray, IntArray, SequenceTree
 from seqgan_env.measures.likelihood import LikelihoodModel
-from seqgan_env.models.sequence_models import SequenceModel
+from seqgan_env.models.sequence_models import SequenceModel, counted_tokens
 from seqgan_env.rewards import RewardModel, score_sequences
 from seqgan_env.rollout_policies import RolloutPolicy
 from seqgan_env.tasks.task import Task
@@ -57,27 +59,40 @@ class ExactWorld:
         vocab_size: V.
         sequence_length: T.
         eos_token: the token that ends a sequence early, or None.
+        prompts: (M, P) int64, from which an episode draws its prompt; equal ones may repeat. None: no prompts.
 
     Attributes:
         sequences: (S, T) int64, all sequences in lexicographic order, PAD = V after the end.
-        lengths: (S,) int64, tokens of each sequence, with EOS.
+        lengths: (S,) int64, tokens of each sequence that count: with EOS, without the prompt.
+        prompt_length: P, 0 without prompts.
+        prompt_probabilities: (S,) float64, the probability of each sequence's prompt; 1 without prompts.
 
     Raises:
         ValueError: if a size is below 1, EOS is not a token, or S is above 200,000.
     """
 
-    def __init__(self, vocab_size: int, sequence_length: int, eos_token: int | None = None) -> None:
-        self._tree = SequenceTree(vocab_size, sequence_length, eos_token)
+    def __init__(
+        self, vocab_size: int, sequence_length: int, eos_token: int | None = None, prompts: Tensor | None = None
+    ) -> None:
+        given = np.empty((1, 0), dtype=np.int64) if prompts is None else prompts.cpu().numpy()
+        different, counts = np.unique(given, axis=0, return_counts=True)
+        self._tree = SequenceTree(vocab_size, sequence_length, eos_token, different)
         self.vocab_size = vocab_size
         self.sequence_length = sequence_length
         self.eos_token = eos_token
+        self.prompt_length = given.shape[1]
         self.sequences = torch.from_numpy(self._tree.tokens)
-        self.lengths = self._tree.real.sum(axis=1)
+        self._counted = counted_tokens(self.sequences, vocab_size, self.prompt_length).numpy()
+        self.lengths = self._counted.sum(axis=1)
+        responses = len(self._tree.tokens) // len(different)  # every prompt has equally many
+        self._prompt_of = np.repeat(np.arange(len(different)), responses)
+        self.prompt_probabilities = np.repeat(counts / counts.sum(), responses)
 
     @classmethod
     def of(cls, task: Task) -> ExactWorld:
-        """The world of a task: its tokens, its steps, its EOS."""
-        return cls(task.vocab_size, task.sequence_length, task.eos_token)
+        """The world of a task: its tokens, its steps, its EOS, the prompts of its training sequences."""
+        prompts = task.prompts("train") if task.prompt_length else None
+        return cls(task.vocab_size, task.sequence_length, task.eos_token, prompts)
 
     def __len__(self) -> int:
         return len(self._tree.tokens)
@@ -85,7 +100,7 @@ class ExactWorld:
     # Distributions.
 
     def log_probs(self, policy: RolloutPolicy | LikelihoodModel) -> FloatArray:
-        """log p(y_t | Y_{1:t-1}) of every token of every sequence in nats, (S, T) float64; 0 at PAD.
+        """log p(y_t | Y_{1:t-1}) of every token of every sequence in nats, (S, T) float64; 0 at PAD and at prompts.
 
         A policy without a likelihood draws with 16,384 evenly spaced uniforms at every prefix. Each of its
         probabilities then has an error of about 1e-4.
@@ -99,22 +114,26 @@ class ExactWorld:
             found = policy.log_probs(self.sequences).detach().double().cpu().numpy()
         else:
             found = log_probs_by_drawing(self._tree, policy)
-        total = float(np.exp(found.sum(axis=1)).sum())
+        if self.prompt_length:
+            found = np.where(self._counted, found, 0.0)
+        totals = np.bincount(self._prompt_of, np.exp(found.sum(axis=1)))
+        total = float(totals[np.abs(totals - 1).argmax()])
         if not abs(total - 1) < 1e-3:
+            kind = "responses to a prompt" if self.prompt_length else f"{len(self):,} sequences"
             raise ValueError(
-                f"{type(policy).__name__} gives all {len(self):,} sequences together the probability {total:.4f}; "
+                f"{type(policy).__name__} gives all {kind} together the probability {total:.4f}; "
                 "expected 1. Look at its log_probs: natural logarithms, one per token, 0 at PAD."
             )
         return found
 
     def probabilities(self, distribution: Distribution) -> FloatArray:
-        """p(Y) of every sequence, (S,) float64.
+        """p(Y) of every sequence, (S,) float64; with prompts, p(prompt) p(response | prompt).
 
         Raises:
             ValueError: if given probabilities have another shape, are negative, or do not sum to 1.
         """
         if not isinstance(distribution, np.ndarray):
-            return np.exp(self.log_probs(distribution).sum(axis=1))
+            return self.prompt_probabilities * np.exp(self.log_probs(distribution).sum(axis=1))
         if distribution.shape != (len(self),):
             raise ValueError(
                 f"probabilities have shape {distribution.shape}, expected ({len(self)},), one per sequence"
@@ -147,13 +166,13 @@ class ExactWorld:
             rollout_policy: G_beta, which completes the prefix. The prefix itself may have probability 0 under it.
 
         Returns:
-            (S, T) float64, one value for each token of each sequence, in units of the reward; 0 at PAD.
+            (S, T) float64, one value for each token of each sequence, in units of the reward; 0 at PAD and at prompts.
         """
         own = self.log_probs(rollout_policy)
         later = own[:, ::-1].cumsum(axis=1)[:, ::-1]
         later = np.concatenate([later[:, 1:], np.zeros((len(self), 1))], axis=1)  # sums over the tokens after y_t
         weighted = np.exp(later) * self.rewards(reward_model)[:, None]
-        return np.where(self._tree.real, self._tree.edge_sums(weighted)[self._tree.edge], 0.0)
+        return np.where(self._counted, self._tree.edge_sums(weighted)[self._tree.edge], 0.0)
 
     def action_value(self, prefix: Sequence[int], reward_model: RewardModel, rollout_policy: RolloutPolicy) -> Moments:
         """Q of one prefix Y_{1:t} (its last token is the action), with the deviation of R over its completions.
@@ -250,7 +269,9 @@ class ExactWorld:
         rewards = self.rewards(reward_model)
         if anchor is None:
             chosen = np.zeros(len(self))
-            chosen[rewards.argmax()] = 1.0
+            for prompt in range(int(self._prompt_of[-1]) + 1):  # the best response to each prompt
+                rows = np.flatnonzero(self._prompt_of == prompt)
+                chosen[rows[rewards[rows].argmax()]] = self.prompt_probabilities[rows[0]]
             return self.policy(chosen)
         if not weight > 0:
             raise ValueError(f"weight={weight} must be above 0; without an anchor leave both out")
@@ -286,8 +307,16 @@ class ExactWorld:
         if per not in ("token", "sequence"):
             raise ValueError(f"per={per!r} must be 'token' or 'sequence'")
         p = self.probabilities(sampled)
-        nats = -_expected_log(p, self.probabilities(scored))
+        nats = -_expected_log(p, self._responses(scored))
         return nats / float(p @ self.lengths) if per == "token" else nats
+
+    def _responses(self, distribution: Distribution) -> FloatArray:
+        """p(response | prompt) of every sequence, (S,) float64; without prompts p(Y)."""
+        joint = self.probabilities(distribution)
+        if not self.prompt_length:
+            return joint
+        total = np.bincount(self._prompt_of, joint)[self._prompt_of]
+        return np.where(total > 0, joint / np.where(total > 0, total, 1), 0.0)
 
     def entropy(self, distribution: Distribution, per: Literal["token", "sequence"] = "token") -> float:
         """H = -E[log p(Y)], nats per token or per sequence."""

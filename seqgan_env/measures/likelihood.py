@@ -8,6 +8,7 @@ In: models and token sequences. Out: nats per token, with standard errors. Log-p
 error is Monte Carlo.
 If sequences differ in length, "per token" means all nats divided by all tokens, with EOS and without PAD. So a long
 sequence counts more than a short one, as in a language model's perplexity, exp(NLL_test).
+With prompts of P tokens, only the responses are counted: log p(response | prompt), per token of the responses.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from seqgan_env.rollout_policies import RolloutPolicy, sample_sequences
+from seqgan_env.models.sequence_models import counted_tokens
+from seqgan_env.rollout_policies import RolloutPolicy, drawn_prompts, sample_sequences
 
 
 @runtime_checkable
@@ -75,20 +77,27 @@ class GeneratorMetrics:
         return None if self.nll_test is None else float(np.exp(self.nll_test.mean))
 
 
-def negative_log_likelihood(model: LikelihoodModel, sequences: Tensor) -> np.ndarray:
-    """-log p(Y) of each sequence divided by its number of tokens, (M,) float64, nats per token."""
+def negative_log_likelihood(model: LikelihoodModel, sequences: Tensor, prompt_length: int = 0) -> np.ndarray:
+    """-log p(Y) of each sequence divided by its number of tokens, (M,) float64, nats per token.
+
+    With prompts, -log p(response | prompt) divided by the response's number of tokens, for any kind of model.
+    """
+    counted = counted_tokens(sequences, model.vocab_size, prompt_length)
     log_probs = model.log_probs(sequences)
-    return -log_probs.double().sum(dim=1).cpu().numpy() / token_counts(sequences, model.vocab_size)
+    if prompt_length:
+        log_probs = log_probs.where(counted.to(log_probs.device), 0)
+    return -log_probs.double().sum(dim=1).cpu().numpy() / token_counts(sequences, model.vocab_size, prompt_length)
 
 
-def token_counts(sequences: Tensor, vocab_size: int) -> np.ndarray:
-    """Tokens of each sequence with EOS, (M,) int64; 1 for an empty sequence, whose likelihood is 1."""
-    return (sequences < vocab_size).sum(dim=1).clamp(min=1).cpu().numpy()
+def token_counts(sequences: Tensor, vocab_size: int, prompt_length: int = 0) -> np.ndarray:
+    """Tokens of each sequence with EOS, without its prompt, (M,) int64; 1 if there are none: their likelihood is 1."""
+    return counted_tokens(sequences, vocab_size, prompt_length).sum(dim=1).clamp(min=1).cpu().numpy()
 
 
-def nll_per_token(model: LikelihoodModel, sequences: Tensor) -> Estimate:
-    """NLL of all sequences (M, T) over the number of all their tokens."""
-    return estimate(negative_log_likelihood(model, sequences), token_counts(sequences, model.vocab_size))
+def nll_per_token(model: LikelihoodModel, sequences: Tensor, prompt_length: int = 0) -> Estimate:
+    """NLL of all sequences (M, T) over the number of all their tokens; with prompts, of all responses."""
+    counts = token_counts(sequences, model.vocab_size, prompt_length)
+    return estimate(negative_log_likelihood(model, sequences, prompt_length), counts)
 
 
 def estimate(values: np.ndarray, tokens: np.ndarray | None = None) -> Estimate:
@@ -115,6 +124,7 @@ def measure_generator(
     oracle: LikelihoodModel | None = None,
     n_samples: int = 100_000,
     eos_token: int | None = None,
+    prompt_length: int = 0,
 ) -> GeneratorMetrics:
     """Draw samples and measure them.
 
@@ -125,52 +135,74 @@ def measure_generator(
         oracle: the known distribution, or None.
         n_samples: the paper draws 100,000.
         eos_token: ends a sequence early, or None.
+        prompt_length: P; the samples then continue prompts of the test sequences, and only responses are counted.
 
     Raises:
         ValueError: if n_samples < 1.
     """
     if n_samples < 1:
         raise ValueError(f"n_samples={n_samples} must be at least 1")
-    samples = sample_sequences(generator, n_samples, test_sequences.shape[1], rng, eos_token)
-    return measure_samples(generator, samples, test_sequences, oracle)
+    prompts = drawn_prompts(test_sequences, prompt_length, n_samples, rng)
+    samples = sample_sequences(generator, n_samples, test_sequences.shape[1], rng, eos_token, prompts)
+    return measure_samples(generator, samples, test_sequences, oracle, prompt_length)
 
 
 def measure_samples(
-    generator: RolloutPolicy, samples: Tensor, test_sequences: Tensor, oracle: LikelihoodModel | None = None
+    generator: RolloutPolicy,
+    samples: Tensor,
+    test_sequences: Tensor,
+    oracle: LikelihoodModel | None = None,
+    prompt_length: int = 0,
 ) -> GeneratorMetrics:
-    """The same measurements for given samples, (R, T) int64."""
-    sampled_tokens = token_counts(samples, generator.vocab_size)
-    tested_tokens = token_counts(test_sequences, generator.vocab_size)
-    oracle_nll = None if oracle is None else negative_log_likelihood(oracle, samples)
+    """The same measurements for given samples, (R, T) int64.
+
+    Args:
+        generator: G, which drew the samples.
+        samples: (R, T) int64, PAD after the end.
+        test_sequences: (M, T) int64, held-out real sequences.
+        oracle: the known distribution, or None.
+        prompt_length: P, the first tokens of each sequence, which are given; only the others are counted.
+    """
+
+    def nll(model: LikelihoodModel, sequences: Tensor) -> np.ndarray:
+        return negative_log_likelihood(model, sequences, prompt_length)
+
+    sampled_tokens = token_counts(samples, generator.vocab_size, prompt_length)
+    tested_tokens = token_counts(test_sequences, generator.vocab_size, prompt_length)
+    oracle_nll = None if oracle is None else nll(oracle, samples)
     own_nll = test_nll = None
     if isinstance(generator, LikelihoodModel):
-        own_nll = negative_log_likelihood(generator, samples)
-        test_nll = negative_log_likelihood(generator, test_sequences)
+        own_nll = nll(generator, samples)
+        test_nll = nll(generator, test_sequences)
     kl_from = None if oracle_nll is None or own_nll is None else estimate(oracle_nll - own_nll, sampled_tokens)
     kl_to = None
     if oracle is not None and test_nll is not None:
-        kl_to = estimate(test_nll - negative_log_likelihood(oracle, test_sequences), tested_tokens)
+        kl_to = estimate(test_nll - nll(oracle, test_sequences), tested_tokens)
     return GeneratorMetrics(
         nll_oracle=None if oracle_nll is None else estimate(oracle_nll, sampled_tokens),
         nll_test=None if test_nll is None else estimate(test_nll, tested_tokens),
         entropy=None if own_nll is None else estimate(own_nll, sampled_tokens),
         kl_from_oracle=kl_from,
         kl_to_oracle=kl_to,
-        distinct=distinct_share(samples),
+        distinct=distinct_share(samples[:, prompt_length:]),
         n_samples=len(samples),
     )
 
 
-def real_metrics(samples: Tensor, vocab_size: int, oracle: LikelihoodModel | None = None) -> GeneratorMetrics:
-    """Measure real sequences (R, T) int64 like samples of a generator without a likelihood."""
-    nll = None if oracle is None else negative_log_likelihood(oracle, samples)
+def real_metrics(
+    samples: Tensor, vocab_size: int, oracle: LikelihoodModel | None = None, prompt_length: int = 0
+) -> GeneratorMetrics:
+    """Measure real sequences (R, T) int64, of which the first P tokens are not counted, like samples of a generator
+    without a likelihood.
+    """
+    nll = None if oracle is None else negative_log_likelihood(oracle, samples, prompt_length)
     return GeneratorMetrics(
-        nll_oracle=None if nll is None else estimate(nll, token_counts(samples, vocab_size)),
+        nll_oracle=None if nll is None else estimate(nll, token_counts(samples, vocab_size, prompt_length)),
         nll_test=None,
         entropy=None,
         kl_from_oracle=None,
         kl_to_oracle=None,
-        distinct=distinct_share(samples),
+        distinct=distinct_share(samples[:, prompt_length:]),
         n_samples=len(samples),
     )
 

@@ -23,7 +23,7 @@ from seqgan_env.measures.measurement import (
     cells_of,
 )
 from seqgan_env.models.sequence_models import SequenceModel
-from seqgan_env.rollout_policies import RolloutPolicy, UniformPolicy, sample_sequences
+from seqgan_env.rollout_policies import RolloutPolicy, UniformPolicy
 
 _FLOOR = "oracle (floor)"
 _TRIAL_SAMPLES = 500
@@ -80,9 +80,10 @@ class LikelihoodMeasures:
         if n_samples < 1:
             raise ValueError(f"n_samples={n_samples} must be at least 1")
         task = self.task
-        samples = sample_sequences(generator, n_samples, task.sequence_length, rng, task.eos_token)
+        samples = task.sample(generator, n_samples, rng)
         test = self.test if tested is None else tested
-        return Measurement(measure_samples(generator, samples, test, task.oracle), None, samples)
+        metrics = measure_samples(generator, samples, test, task.oracle, task.prompt_length)
+        return Measurement(metrics, None, samples)
 
     def measure_on_the_way(self, generator: RolloutPolicy, n_samples: int, rng: np.random.Generator) -> Measurement:
         """The same, with only as many test sequences as samples: sequences of one oracle are interchangeable."""
@@ -92,7 +93,8 @@ class LikelihoodMeasures:
         """Validation sequences measured as if they were samples; their NLL_oracle is the oracle's entropy."""
         held_out = self.task.real_sequences("validation")
         samples = held_out[torch.from_numpy(rng.permutation(len(held_out))[:n_samples])]
-        return Measurement(real_metrics(samples, self.task.vocab_size, self.task.oracle), None, samples)
+        metrics = real_metrics(samples, self.task.vocab_size, self.task.oracle, self.task.prompt_length)
+        return Measurement(metrics, None, samples)
 
     def trial_samples(self, n_samples: int) -> int:
         """A few are enough, since the time is proportional to their number."""

@@ -32,6 +32,20 @@ class RealSequences(Protocol):
     eos_token: int | None
     vocabulary: Vocabulary | None
     oracle: SequenceModel | None
+    prompt_length: int
+
+    def responses(self, sequences: Tensor, /) -> Tensor:
+        """Sequences (B, T) without their prompts, (B, T - P)."""
+
+    def sample(
+        self,
+        policy: RolloutPolicy,
+        count: int,
+        rng: np.random.Generator,
+        split: Literal["train", "validation", "test"] = "test",
+        /,
+    ) -> Tensor:
+        """(count, T) int64, sequences of a policy; with prompts, responses to prompts of this split."""
 
     def real_sequences(self, split: Literal["train", "validation", "test"], /) -> Tensor:
         """(M, T) int64, PAD after the end."""

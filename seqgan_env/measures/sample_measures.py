@@ -19,7 +19,7 @@ from seqgan_env.measures.likelihood import GeneratorMetrics, measure_samples, re
 from seqgan_env.measures.measurement import Measurement, Methods, RealSequences, Streams, TableRow, TableText
 from seqgan_env.measures.samples import CorpusReference
 from seqgan_env.models.sequence_models import SequenceModel
-from seqgan_env.rollout_policies import RolloutPolicy, sample_sequences
+from seqgan_env.rollout_policies import RolloutPolicy
 
 _REFERENCE_SEED = 0  # all measurements on a corpus have the same references
 _COLDEST, _HOTTEST, _HALVINGS = 0.2, 2.0, 8  # for the search for a temperature
@@ -76,8 +76,8 @@ class SampleMeasures:
         if self._reference is None:
             vocabulary = self.task.vocabulary
             self._reference = CorpusReference(
-                self.task.real_sequences("train"),
-                self.test,
+                self.task.responses(self.task.real_sequences("train")),
+                self.task.responses(self.test),
                 self.task.vocab_size,
                 eos_token=self.task.eos_token,
                 unknown_token=None if vocabulary is None else vocabulary.unknown_token,
@@ -100,9 +100,9 @@ class SampleMeasures:
     ) -> Measurement:
         """Draw samples and measure them."""
         task = self.task
-        samples = sample_sequences(generator, n_samples, task.sequence_length, rng, task.eos_token)
+        samples = task.sample(generator, n_samples, rng)
         test = self.test if tested is None else tested
-        return self._measured(measure_samples(generator, samples, test, task.oracle), samples)
+        return self._measured(measure_samples(generator, samples, test, task.oracle, task.prompt_length), samples)
 
     def measure_on_the_way(self, generator: RolloutPolicy, n_samples: int, rng: np.random.Generator) -> Measurement:
         """The same: all test sequences are used, because the lines of a corpus differ."""
@@ -116,10 +116,12 @@ class SampleMeasures:
         """Measure validation sequences like samples, to show the values of real data."""
         held_out = self.task.real_sequences("validation")
         samples = held_out[torch.from_numpy(rng.permutation(len(held_out))[:n_samples])]
-        return self._measured(real_metrics(samples, self.task.vocab_size, self.task.oracle), samples)
+        metrics = real_metrics(samples, self.task.vocab_size, self.task.oracle, self.task.prompt_length)
+        return self._measured(metrics, samples)
 
     def _measured(self, metrics: GeneratorMetrics, samples: Tensor) -> Measurement:
-        return Measurement(metrics, self.reference.measure(samples, self.compared(len(samples))), samples)
+        responses = self.task.responses(samples)
+        return Measurement(metrics, self.reference.measure(responses, self.compared(len(samples))), samples)
 
     def matched_temperature(
         self, generator: SequenceModel, self_bleu: float, n_samples: int, rng: np.random.Generator
@@ -142,9 +144,7 @@ class SampleMeasures:
 
         def excess(temperature: float) -> float:
             task, tempered = self.task, generator.at_temperature(temperature)
-            samples = sample_sequences(
-                tempered, size, task.sequence_length, np.random.default_rng(seed), task.eos_token
-            ).cpu()
+            samples = task.responses(task.sample(tempered, size, np.random.default_rng(seed))).cpu()
             text = samples if task.eos_token is None else samples.where(samples != task.eos_token, task.vocab_size)
             scores = self_bleu_by_order(text.numpy(), task.vocab_size, self.order, "epsilon")
             return float(scores[:, -1].mean()) - self_bleu

@@ -44,7 +44,11 @@ class SequenceModel(nn.Module, ABC):
     Attributes:
         vocab_size: V.
         temperature: divides the logits when drawing and scoring; 1 is the model itself.
+        prompt_length: P, the first tokens of each sequence, which are given. They are read, but not counted: their
+            log-probabilities are 0. `build_generator` and a `Task` set it; it is no parameter of the model.
     """
+
+    prompt_length: int = 0
 
     def __init__(self, vocab_size: int, hidden_size: int, **sizes: int) -> None:
         super().__init__()
@@ -163,7 +167,7 @@ class SequenceModel(nn.Module, ABC):
 
     @torch.no_grad()
     def log_probs(self, sequences: Tensor) -> Tensor:
-        """log p(y_t | y_1..y_{t-1}) of every token in nats; 0 at PAD.
+        """log p(y_t | y_1..y_{t-1}) of every token in nats; 0 at PAD, and at the tokens of a prompt.
 
         Args:
             sequences: (B, T) int64, PAD after the end.
@@ -174,11 +178,15 @@ class SequenceModel(nn.Module, ABC):
         return torch.cat([self._batch_log_probs(batch) for batch in sequences.to(self.device).split(_SCORE_BATCH)])
 
     def _batch_log_probs(self, sequences: Tensor) -> Tensor:
-        real = sequences < self.vocab_size  # (B, T), False at PAD
+        counted = self.counted(sequences)  # (B, T)
         hidden = self.hidden_states(shift_right(sequences, self.vocab_size))
         result = at_least_float32(self._zeros(*sequences.shape))
-        result[real] = self.output.log_probs(hidden[real], sequences[real], self.temperature).to(result.dtype)
+        result[counted] = self.output.log_probs(hidden[counted], sequences[counted], self.temperature).to(result.dtype)
         return result
+
+    def counted(self, sequences: Tensor) -> Tensor:
+        """The tokens whose log-probabilities count, (B, T) bool: neither PAD nor a part of the prompt."""
+        return counted_tokens(sequences, self.vocab_size, self.prompt_length)
 
     def weighted_log_likelihood(
         self, sequences: Tensor, weights: Tensor, inputs: Tensor | None = None, label_smoothing: float = 0.0
@@ -190,7 +198,7 @@ class SequenceModel(nn.Module, ABC):
 
         Args:
             sequences: (B, T) int64 targets, PAD after the end.
-            weights: (B, T) floats, constants; ignored at PAD.
+            weights: (B, T) floats, constants; ignored at PAD and at the prompt.
             inputs: (B, T) int64, the fed tokens (scheduled sampling); None feeds the targets, shifted right.
             label_smoothing: s, in [0, 1].
         """
@@ -198,10 +206,25 @@ class SequenceModel(nn.Module, ABC):
         hidden = self.hidden_states(inputs)
         if self._dropout is not None:
             hidden = self._dropout.of_hidden(hidden)
-        weights = weights.masked_fill(sequences >= self.vocab_size, 0)
+        weights = weights.masked_fill(~self.counted(sequences), 0)
         rows = (hidden.flatten(0, 1), sequences.flatten(), weights.flatten())
         result = self.output.weighted_log_likelihood(*rows)
         return result + label_smoothing * self.output.weighted_mean_margin(*rows) if label_smoothing else result
+
+
+def counted_tokens(sequences: Tensor, vocab_size: int, prompt_length: int = 0) -> Tensor:
+    """The tokens of which a loss, an NLL or a KL is the sum, (B, T) bool: all but PAD and the first P, the prompt.
+
+    Every count goes through this mask, so it is the only place that knows it.
+
+    Args:
+        sequences: (B, T) int64, PAD = V after the end.
+        vocab_size: V.
+        prompt_length: P; 0 where there are no prompts.
+    """
+    counted = sequences < vocab_size
+    counted[:, :prompt_length] = False
+    return counted
 
 
 def shift_right(sequences: Tensor, vocab_size: int) -> Tensor:

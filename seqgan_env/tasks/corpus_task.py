@@ -55,9 +55,12 @@ class CorpusTask(Task):
         return asdict(self.statistics)
 
     def nearest(self, samples: Tensor) -> tuple[np.ndarray, np.ndarray]:
-        """The most similar training sequence of each sample, and the similarity; see `measures.nearest`."""
-        train = self.real_sequences("train")
-        return nearest_sequences(samples.numpy(), train.numpy(), self.vocab_size, self.eos_token)
+        """The most similar training sequence of each sample, and the similarity; see `measures.nearest`.
+
+        With prompts, responses are compared.
+        """
+        train = self.responses(self.real_sequences("train"))
+        return nearest_sequences(self.responses(samples).numpy(), train.numpy(), self.vocab_size, self.eos_token)
 
     def state(self) -> dict[str, Any]:
         """Plain values, with the statistics."""

@@ -148,6 +148,11 @@ def oracle_task(
     return Task(name, model.vocab_size, sequence_length, drawn, oracle=model)
 
 
+def split_stream(split: Split, seed: int) -> np.random.Generator:
+    """The random stream that draws the real sequences of a split."""
+    return np.random.default_rng([seed, _SPLIT_STREAMS[split]])
+
+
 @dataclass(frozen=True)
 class DrawnSequences:
     """Real sequences that a model draws; each split has its own random stream.
@@ -169,7 +174,7 @@ class DrawnSequences:
     def __call__(self, split: Split) -> Tensor:
         """(M, T) int64, PAD after EOS; the same at each call."""
         count = self.n_sequences if isinstance(self.n_sequences, int) else self.n_sequences[split]
-        rng = np.random.default_rng([self.seed, _SPLIT_STREAMS[split]])
+        rng = split_stream(split, self.seed)
         return sample_sequences(self.model, count, self.sequence_length, rng, self.eos_token)
 
 

@@ -22,7 +22,8 @@ from torch import Tensor
 from seqgan_env.corpora.corpus import Split as Split
 from seqgan_env.measures.likelihood_measures import LikelihoodMeasures
 from seqgan_env.measures.measurement import Measures
-from seqgan_env.models.sequence_models import LSTMSequenceModel, SequenceModel
+from seqgan_env.models.sequence_models import LSTMSequenceModel, SequenceModel, counted_tokens
+from seqgan_env.rollout_policies import RolloutPolicy, drawn_prompts, sample_sequences
 from seqgan_env.task_files import TASKS
 from seqgan_env.vocabulary import Vocabulary
 
@@ -42,6 +43,8 @@ class Task:
         eos_token: the token that ends a sequence early, or None for fixed length.
         vocabulary: readable tokens, or None if there are only ids.
         oracle: the known distribution of real sequences, or None.
+        prompt_length: P, the first tokens of each sequence, which are a prompt; 0 for a task without prompts. An
+            episode begins with a prompt of a real sequence, and an agent writes the other T - P tokens, the response.
     """
 
     # Formats of samples: those of text, and those of files, each with "file" or "folder" as the kind of its place.
@@ -55,6 +58,7 @@ class Task:
     eos_token: int | None = None
     vocabulary: Vocabulary | None = None
     oracle: SequenceModel | None = None
+    prompt_length: int = 0
     _splits: dict[Split, Tensor] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
@@ -65,6 +69,14 @@ class Task:
                 raise ValueError(f"{name}={size} must be at least 1")
         if self.eos_token is not None and not 0 <= self.eos_token < self.vocab_size:
             raise ValueError(f"eos_token={self.eos_token} must lie in 0..{self.vocab_size - 1}")
+        check_prompt_length(self.prompt_length, self.sequence_length)
+        if self.oracle is not None and self.prompt_length:
+            self.oracle.prompt_length = self.prompt_length
+
+    @property
+    def response_length(self) -> int:
+        """T - P, the largest number of steps of an episode; T where there are no prompts."""
+        return self.sequence_length - self.prompt_length
 
     @property
     def pad_token(self) -> int:
@@ -92,6 +104,81 @@ class Task:
             return sequences
         chosen = np.random.default_rng(0).permutation(len(sequences))[:at_most]
         return sequences[torch.from_numpy(np.sort(chosen))]
+
+    # Prompts and responses. In a task without prompts, a response is the whole sequence.
+
+    def prompts(self, split: Split) -> Tensor:
+        """The prompts of the real sequences of a split, (M, P) int64."""
+        return self.real_sequences(split)[:, : self.prompt_length]
+
+    def responses(self, sequences: Tensor) -> Tensor:
+        """Sequences (B, T) without their prompts, (B, T - P)."""
+        return sequences[:, self.prompt_length :]
+
+    def response_mask(self, sequences: Tensor) -> Tensor:
+        """(B, T) bool: True at the tokens that losses and measures count, False at the prompt and at PAD."""
+        return counted_tokens(sequences, self.vocab_size, self.prompt_length)
+
+    def draw_prompt(self, rng: np.random.Generator) -> np.ndarray:
+        """The prompt of an episode, (P,) int64: that of a random training sequence."""
+        prompts = self.prompts("train")
+        return prompts[int(rng.integers(len(prompts)))].numpy()
+
+    def checked_prompt(self, prompt: Any) -> np.ndarray:
+        """A prompt that a user gives: a text, or P token ids. Returns (P,) int64.
+
+        Raises:
+            TypeError, ValueError: if the task has no prompts, or if this is not one of them.
+        """
+        if not self.prompt_length:
+            raise ValueError(f"prompt={prompt!r}: the task {self.name!r} has no prompts; leave it out")
+        if isinstance(prompt, str):
+            prompt = self.encode_prompt(prompt)
+        ids = np.asarray(prompt)
+        if ids.dtype.kind not in "iu":
+            raise TypeError(f"prompt={prompt!r} must be a text, or {self.prompt_length} token ids")
+        if ids.shape != (self.prompt_length,):
+            raise ValueError(
+                f"prompt={prompt!r} has shape {ids.shape}, expected ({self.prompt_length},): a prompt of the task "
+                f"{self.name!r} has {self.prompt_length} tokens"
+            )
+        if (ids < 0).any() or (ids >= self.vocab_size).any() or (ids == self.eos_token).any():
+            raise ValueError(f"prompt={prompt!r} must hold token ids in 0..{self.vocab_size - 1}, and no EOS")
+        return ids.astype(np.int64)
+
+    def encode_prompt(self, text: str) -> np.ndarray:
+        """The token ids of a prompt's text, (n,) int64: tokens with spaces between them, or their ids.
+
+        Raises:
+            ValueError: for a token that the task does not have.
+        """
+        words = text.split()
+        if self.vocabulary is not None:
+            return self.vocabulary.encode(words)
+        if not all(word.isdecimal() for word in words):
+            raise ValueError(f"prompt={text!r} must be token ids with spaces between them: the task has no vocabulary")
+        return np.array([int(word) for word in words], dtype=np.int64)
+
+    def sample(self, policy: RolloutPolicy, count: int, rng: np.random.Generator, split: Split = "test") -> Tensor:
+        """Draw sequences of this task, (count, T) int64, PAD after EOS: prompts of a split, responses of a policy.
+
+        Args:
+            policy: draws the responses; in a task without prompts, the whole sequences.
+            count: number of sequences.
+            rng: source of all randomness.
+            split: of the prompts: "test" and "validation" for measures, "train" for D's negatives.
+        """
+        prompts = None
+        if self.prompt_length:
+            prompts = drawn_prompts(self.real_sequences(split), self.prompt_length, count, rng)
+        return sample_sequences(policy, count, self.sequence_length, rng, self.eos_token, prompts)
+
+    def action_mask(self) -> np.ndarray:
+        """(V,) bool: the tokens that a response may have; a mark that only prompts have is not one of them."""
+        mask = np.ones(self.vocab_size, dtype=bool)
+        if self.vocabulary is not None and self.vocabulary.prompt_token is not None:
+            mask[self.vocabulary.prompt_token] = False
+        return mask
 
     # Measures and descriptions.
 
@@ -165,6 +252,7 @@ class Task:
             "sequence_length": self.sequence_length,
             "eos_token": self.eos_token,
             "vocabulary": None if self.vocabulary is None else self.vocabulary.state(),
+            **({"prompt_length": self.prompt_length} if self.prompt_length else {}),
         }
 
     @classmethod
@@ -174,6 +262,7 @@ class Task:
         return {
             **{name: state[name] for name in ("name", "vocab_size", "sequence_length", "eos_token")},
             "vocabulary": None if vocabulary is None else Vocabulary.from_state(vocabulary),
+            "prompt_length": state.get("prompt_length", 0),
         }
 
     @classmethod
@@ -190,6 +279,17 @@ class Task:
         except (KeyError, RuntimeError, ValueError) as error:
             raise ValueError(f"the stored parameters are not those of an LSTM sequence model: {error}") from error
         return model
+
+
+def check_prompt_length(prompt_length: Any, sequence_length: int) -> None:
+    """Raise TypeError or ValueError unless it is an int in 0..T-1."""
+    if isinstance(prompt_length, bool) or not isinstance(prompt_length, int):
+        raise TypeError(f"prompt_length={prompt_length!r} must be an int")
+    if not 0 <= prompt_length < sequence_length:
+        raise ValueError(
+            f"prompt_length={prompt_length} must lie in 0..{sequence_length - 1}: a sequence of T={sequence_length} "
+            "tokens holds its prompt and a response of at least one token"
+        )
 
 
 def restored_task(
