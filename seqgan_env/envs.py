@@ -216,8 +216,7 @@ class SequenceVectorEnv(VectorEnv[npt.NDArray[np.int64], npt.NDArray[np.int64], 
         self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[npt.NDArray[np.int64], dict[str, Any]]:
         """Reset all rows, or those of `options["reset_mask"]`, (B,) bool. An int as seed gives row i seed + i.
-
-        `options["prompt"]` is a list of B prompts, where None draws one, or a text that all rows get.
+        `options["prompt"]` is a list of B prompts, where None draws one, or a text for all rows.
         """
         rows = self._reset_rows(options)
         if seed is None or isinstance(seed, int | np.integer):
@@ -231,7 +230,7 @@ class SequenceVectorEnv(VectorEnv[npt.NDArray[np.int64], npt.NDArray[np.int64], 
                 self.rngs[row] = seeding.np_random(seeds[row])[0]
         if rows[0] and seeds[0] is not None:
             self.mdp.seed_reward_model(self.rngs[0])  # the rows share it
-        self.mdp.reset(rows, self.rngs, self._given_prompts(options))
+        self.mdp.reset(rows, self.rngs, (options or {}).get("prompt"))
         self._has_reset = True
         if self.render_mode == "human":
             self.render()
@@ -323,7 +322,8 @@ class SequenceVectorEnv(VectorEnv[npt.NDArray[np.int64], npt.NDArray[np.int64], 
         setattr(self, name, values)
 
     def _reset_rows(self, options: dict[str, Any] | None) -> npt.NDArray[np.bool_]:
-        expect_known("reset option", options or {}, ("reset_mask", *(("prompt",) if self.task.prompt_length else ())))
+        known = ("reset_mask", "prompt") if self.task.prompt_length else ("reset_mask",)
+        expect_known("reset option", options or {}, known)
         mask = (options or {}).get("reset_mask")
         if mask is None:
             return np.ones(self.num_envs, dtype=bool)
@@ -334,18 +334,6 @@ class SequenceVectorEnv(VectorEnv[npt.NDArray[np.int64], npt.NDArray[np.int64], 
                 f"options['reset_mask'] must have shape ({self.num_envs},) and at least one True, got {mask}"
             )
         return mask.copy()
-
-    def _given_prompts(self, options: dict[str, Any] | None) -> list[Any] | None:
-        """The prompts of the rows, or None where none are given."""
-        given = (options or {}).get("prompt")
-        if given is None or isinstance(given, str):
-            return None if given is None else [given] * self.num_envs
-        if len(given) != self.num_envs:
-            raise ValueError(
-                f"options['prompt'] has {len(given)} entries for num_envs={self.num_envs}; give one per row, or a text "
-                "for all rows"
-            )
-        return list(given)
 
 
 def _autoreset_mode(mode: AutoresetMode | str) -> AutoresetMode:

@@ -135,14 +135,15 @@ class SequenceMDP:
         self,
         rows: BoolArray | None = None,
         rngs: Sequence[np.random.Generator] = (),
-        prompts: Sequence[Any] | None = None,
+        prompts: Sequence[Any] | str | None = None,
     ) -> None:
         """Begin new episodes in the rows of a (B,) bool mask, or in all.
 
         Args:
             rows: which rows begin.
             rngs: B generators, which draw the prompts; used only where the task has prompts.
-            prompts: B prompts, see `Task.checked_prompt`; a row whose prompt is None draws one. None: all draw.
+            prompts: B prompts, see `Task.checked_prompt`, or a text for all rows. A row whose prompt is None draws one.
+                None: all draw.
 
         Raises:
             TypeError, ValueError: for a prompt that the task does not have. Nothing has begun then.
@@ -159,11 +160,18 @@ class SequenceMDP:
             self._state = select_rows(mask, self._begun_state(), self._state)
 
     def _new_prompts(
-        self, rows: BoolArray, rngs: Sequence[np.random.Generator], prompts: Sequence[Any] | None
+        self, rows: BoolArray, rngs: Sequence[np.random.Generator], prompts: Sequence[Any] | str | None
     ) -> IntArray:
         """The prompts of the rows that begin, (rows, P) int64."""
         began: list[int] = np.flatnonzero(rows).tolist()
-        wanted = [None if prompts is None else prompts[row] for row in began]
+        if prompts is None or isinstance(prompts, str):
+            prompts = [prompts] * self.num_sequences
+        if len(prompts) != self.num_sequences:
+            raise ValueError(
+                f"prompt has {len(prompts)} entries for num_envs={self.num_sequences}; give one per row, or a text for "
+                "all rows"
+            )
+        wanted = [prompts[row] for row in began]
         if not self.task.prompt_length and all(prompt is None for prompt in wanted):
             return np.empty((len(began), 0), dtype=np.int64)
         found = [

@@ -85,6 +85,10 @@ class CorpusStatistics:
     """Empty lines, rows or files: nothing to learn from."""
     byte_order_marks: int = 0
     """Byte-order marks (U+FEFF) inside the text, as in joined files; they were left out."""
+    prompt_length: int = 0
+    """P, the first tokens of each sequence, which are its prompt; 0 without prompts."""
+    too_short: int = 0
+    """Sequences with fewer tokens than the prompt; they were dropped."""
 
     def lines(self) -> list[tuple[str, str]]:
         """The rows of a table to print before training: name and value."""
@@ -105,6 +109,10 @@ class CorpusStatistics:
             ("held out, also in train", f"{self.shared:,} {done[self.duplicates] if self.shared else ''}".strip()),
             ("longer than T", f"{self.too_long:,} {done[self.too_long_choice] if self.too_long else ''}".strip()),
         ]
+        if self.prompt_length:
+            rows.append(("prompt", f"the first {self.prompt_length:,} of T, an agent writes the rest"))
+        if self.too_short:
+            rows.append(("shorter than a prompt", f"{self.too_short:,} dropped"))
         if self.byte_order_marks:
             rows.append(("byte-order marks", f"{self.byte_order_marks:,} left out"))
         return [*rows, ("empty, skipped", f"{self.skipped:,}")]

@@ -86,7 +86,7 @@ class TextSource:
         if corpus is None:
             self._parts = [Path(str(resources.files("seqgan_env.corpora") / "data" / BUNDLED))]
         elif isinstance(corpus, str) and corpus.startswith("hf:"):
-            self._parts = [_hugging_face_column(corpus, column)]
+            self._parts = [hugging_face_column(corpus, column)]
         else:
             files = corpus_files(corpus, SUFFIXES if column is None else TABLES)
             self._parts = [_readable(file, column) for file in files]
@@ -236,7 +236,7 @@ def _decoded_pieces(file: BinaryIO, path: Path, whole_lines: bool) -> Iterator[P
         line += 1
 
 
-def _hugging_face_column(corpus: str, column: str | None) -> Iterable[Any]:
+def hugging_face_column(corpus: str, column: str | None) -> Iterable[Any]:
     """The rows of a column of text of "hf:NAME,CONFIG:SPLIT:COLUMN"; raises if COLUMN and `column` differ."""
     try:
         import datasets

@@ -128,12 +128,13 @@ def _marks_are_attached(lines: Iterable[str]) -> bool:
     return attached > alone
 
 
-def train_tokenizer(lines: Iterable[str], size: int) -> Any:
+def train_tokenizer(lines: Iterable[str], size: int, mark: str | None = None) -> Any:
     """A `tokenizers.Tokenizer`: byte-pair encoding of characters, with ▁ for spaces and <unk> for rare characters.
 
     Args:
         lines: text to learn merges from.
         size: size of its vocabulary, with <unk>. At most half of it are single characters, the most frequent ones.
+        mark: a token that is added to it and is never a part of another one; None: there is none.
 
     Raises:
         ImportError: without the tokenizers library.
@@ -152,4 +153,6 @@ def train_tokenizer(lines: Iterable[str], size: int) -> Any:
     tokenizer.train_from_iterator(lines, trainer)
     if tokenizer.get_vocab_size() < 2:
         raise CorpusError("the text has nothing to learn subwords from; choose unit='character'")
+    if mark is not None:
+        tokenizer.add_special_tokens([mark])
     return tokenizer

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from seqgan_env.corpora.corpus import Split as Split
+from seqgan_env.corpora.prompts import encode_text, marked_prompt
 from seqgan_env.measures.likelihood_measures import LikelihoodMeasures
 from seqgan_env.measures.measurement import Measures
 from seqgan_env.models.sequence_models import LSTMSequenceModel, SequenceModel, counted_tokens
@@ -147,14 +148,19 @@ class Task:
         return ids.astype(np.int64)
 
     def encode_prompt(self, text: str) -> np.ndarray:
-        """The token ids of a prompt's text, (n,) int64: tokens with spaces between them, or their ids.
+        """The token ids of a prompt's text, (n,) int64; without a vocabulary, the text holds ids.
+
+        Where prompts have a mark (those of a column or a line), n is P: marks, the tokens of the text, a mark.
 
         Raises:
-            ValueError: for a token that the task does not have.
+            ValueError: for a token that the task does not have, or for a longer prompt where prompts have a mark.
         """
         words = text.split()
         if self.vocabulary is not None:
-            return self.vocabulary.encode(words)
+            ids = encode_text(self.vocabulary, text)
+            return (
+                ids if self.vocabulary.prompt_token is None else marked_prompt(self.vocabulary, ids, self.prompt_length)
+            )
         if not all(word.isdecimal() for word in words):
             raise ValueError(f"prompt={text!r} must be token ids with spaces between them: the task has no vocabulary")
         return np.array([int(word) for word in words], dtype=np.int64)
@@ -201,7 +207,13 @@ class Task:
     # Samples for readers.
 
     def decode(self, sequence: list[int]) -> str:
-        """One sequence as text: its tokens, or their ids if there is no vocabulary."""
+        """One sequence as text: its tokens, or their ids if there is no vocabulary.
+
+        Where prompts come from a column or a line, " => " stands between prompt and response.
+        """
+        if self.vocabulary is not None and self.vocabulary.prompt_token is not None:
+            parts = sequence[: self.prompt_length], sequence[self.prompt_length :]
+            return " => ".join(map(self.vocabulary.decode, parts))
         tokens = [token for token in sequence if token < self.vocab_size]
         return " ".join(map(str, tokens)) if self.vocabulary is None else self.vocabulary.decode(tokens)
 

@@ -5,13 +5,12 @@ corpus is read as a stream; only four bytes per token and eight per sequence sta
 
 A sequence of fewer than T tokens ends with EOS. A sequence of T tokens is full and needs no EOS. So if all sequences
 have T tokens, there is no EOS at all. The vocabulary is that of the training split; all other tokens are <unk>.
+A sequence may begin with a prompt; see `corpora.prompts`.
 """
 
 from __future__ import annotations
 
-import unicodedata
 from array import array
-from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -19,7 +18,6 @@ from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
-import regex
 from torch import Tensor
 
 from seqgan_env.corpora.corpus import (
@@ -30,22 +28,23 @@ from seqgan_env.corpora.corpus import (
     Split,
     TooLong,
     draw_parts,
-    expect_filled,
     repeated_within,
     resolve_duplicates,
 )
 from seqgan_env.corpora.lines import SplitBy, TextSource
+from seqgan_env.corpora.prompts import MARK, PromptedSegmentation, PromptedSource, aligned, prompt_sizes
 from seqgan_env.corpora.segmentation import (
     SAMPLE_LINES,
-    UNKNOWN,
     Punctuation,
-    Segmentation,
     Unit,
     choose_segmentation,
     train_tokenizer,
 )
+from seqgan_env.corpora.text_fit import LONGEST_DEFAULT as LONGEST_DEFAULT
+from seqgan_env.corpora.text_fit import fitted
+from seqgan_env.corpora.text_lines import TextLines
+from seqgan_env.corpora.token_index import indexed, kept_lengths
 from seqgan_env.corpora.token_table import (
-    CHUNK,
     TokenTable,
     chosen_lines,
     padded,
@@ -55,9 +54,6 @@ from seqgan_env.corpora.token_table import (
 )
 from seqgan_env.tasks.corpus_task import CorpusTask
 from seqgan_env.vocabulary import Vocabulary
-
-LONGEST_DEFAULT = 128  # the largest T by default: the search of Eq. 4 costs T^2
-_TOWER = regex.compile(r"\p{M}{200}")
 
 
 @dataclass(frozen=True)
@@ -84,19 +80,21 @@ class TextOptions:
     "potential", its differences, for learners of discount 1; "terminal", R(Y) at the end only.
 
     ## Starting State
-    The empty prefix.
+    The empty prefix; with prompts, the prompt of a random training sequence or `reset(options={"prompt": "..."})`.
 
     ## Episode End
     Terminated by EOS or after T tokens. There is no EOS if all lines have T tokens. Never truncated.
 
     ## Information
-    At the end: `sequence` (T,) int64 with PAD after EOS, and `text`.
+    At the end: `sequence` (T,) int64 with PAD after EOS, and `text`; with prompts, `text` is the response, and `prompt`
+    is there, too.
 
     ## Arguments
     - `corpus`: a UTF-8 text file, a folder of .txt files, a table (.jsonl, .csv, .tsv, .parquet), a pattern, several of
       these, separated by commas, or hf:NAME,CONFIG:SPLIT:COLUMN (only NAME is needed); None: sentences of Python's
       documentation, which come with this package;
     - `sequence_length`: T; None: the number of tokens of the longest line, at most 128;
+    - prompts: `prompt_tokens` (0), the first k tokens of each sequence; or `prompt_column`; or `prompt_separator`;
     - `validation_corpus`, `test_corpus`, `column`, `split_by`, `unit`, `punctuation`, `too_long`, `minimum_count` and
       the other fields of `tasks.text.TextOptions`;
     - `reward_model`, `reward_mode`, `rollout_policy`, `n_rollouts` (16), `render_mode`: see `SequenceEnv`.
@@ -117,6 +115,14 @@ class TextOptions:
     """A separate test set, of the same kinds; None: a share of the corpus is held out."""
     column: str | None = None
     """The column of a table or data set that holds the text; None: "text", or the only column of text."""
+    prompt_tokens: int = 0
+    """Prompts: the first tokens of each sequence, this many; an agent writes the rest. 0: no prompts."""
+    prompt_column: str | None = None
+    """Prompts: the column of a table or data set that holds them; --column then holds the responses."""
+    prompt_separator: str | None = None
+    """Prompts: the text between prompt and response in each line, such as " => "; its first place counts."""
+    prompt_length: int | None = None
+    """P, tokens of a prompt of a column or a line, with the mark at its end; None: as in the longest one."""
     split_by: SplitBy = "line"
     """A sequence is a line, or a sentence of running text."""
     unit: Unit = "auto"
@@ -124,7 +130,8 @@ class TextOptions:
     punctuation: Punctuation = "auto"
     """For words: split marks off as tokens, keep all between two spaces as one, or auto: choose by the text."""
     sequence_length: int | None = None
-    """T, tokens in a sequence; None: as in the longest one, at most 128 [P: poems 20; else not said]."""
+    """T, tokens in a sequence, with its prompt; None: as in the longest one, at most 128 after the prompt [P: poems 20;
+    else not said]."""
     too_long: TooLong = "error"
     """The treatment of sequences of more than T tokens; cut and dropped ones are counted."""
     minimum_count: int = 2
@@ -160,18 +167,57 @@ class TextOptions:
         if self.unknown not in ("token", "error"):
             raise ValueError(f"unknown={self.unknown!r} must be 'token' or 'error'")
         least = {"minimum_count": 1, "max_vocabulary": 1, "subword_vocabulary": 3, "split_block": 1}
-        for name, smallest in (least | {"sequence_length": 1, "max_sequences": 1}).items():
+        may_be_none = {"sequence_length": 1, "max_sequences": 1, "prompt_length": 1}
+        for name, smallest in (least | {"prompt_tokens": 0} | may_be_none).items():
             value = getattr(self, name)
-            if value is None and name in ("sequence_length", "max_sequences"):
+            if value is None and name in may_be_none:
                 continue
             if isinstance(value, bool) or not isinstance(value, int):
                 raise TypeError(f"{name}={value!r} must be an int")
             if value < smallest:
                 raise ValueError(f"{name}={value} must be at least {smallest}")
+        self._check_prompts()
+
+    def _check_prompts(self) -> None:
+        given = {name: getattr(self, name) for name in ("prompt_tokens", "prompt_column", "prompt_separator")}
+        given = {name: value for name, value in given.items() if value}
+        if len(given) > 1:
+            named = ", ".join(f"{name}={value!r}" for name, value in given.items())
+            raise ValueError(f"{named}: prompts come from one place; leave the others out")
+        if self.prompt_separator == "":
+            raise ValueError("prompt_separator='' must be a text; leave it out where there are no prompts")
+        if self.marks_prompts and self.split_by != "line":
+            raise ValueError(
+                f"split_by={self.split_by!r} does not go with prompts of a column or a line; choose split_by='line'"
+            )
+        if self.prompt_length is not None and not self.marks_prompts:
+            raise ValueError(
+                f"prompt_length={self.prompt_length} needs prompt_column or prompt_separator; for the first tokens of "
+                "each sequence choose prompt_tokens"
+            )
+
+    @property
+    def marks_prompts(self) -> bool:
+        """Whether prompts come from a column or a line, so that a mark stands between prompt and response."""
+        return self.prompt_column is not None or self.prompt_separator is not None
+
+    def lines(self) -> TextLines:
+        """The lines of all corpora."""
+
+        def source(corpus: str | None, most: int | None = None) -> TextSource | PromptedSource:
+            if self.marks_prompts:
+                return PromptedSource(corpus, self.prompt_column, self.prompt_separator, most, self.column)
+            return TextSource(corpus, self.split_by, most, self.column)
+
+        sources = {"train": source(self.corpus, self.max_sequences)}
+        for split, corpus in (("validation", self.validation_corpus), ("test", self.test_corpus)):
+            if corpus is not None:
+                sources[split] = source(corpus)
+        return TextLines(sources, self.lowercase, self.nfc, self.max_sequences)
 
     def task(self) -> CorpusTask:
         """Read the corpus; returns and raises as `text_task`."""
-        lines = _Lines(self)
+        lines = self.lines()
         try:
             return _task(self, lines)
         except CorpusError as error:
@@ -199,29 +245,52 @@ def text_task(corpus: str | Path | None = None, **options: Any) -> CorpusTask:
     return TextOptions(corpus=None if corpus is None else str(corpus), **options).task()
 
 
-def _task(options: TextOptions, lines: _Lines) -> CorpusTask:
+def _task(options: TextOptions, lines: TextLines) -> CorpusTask:
     sample = list(islice(lines, SAMPLE_LINES))
     if not sample:
         raise CorpusError("holds no text; give a corpus of at least three sequences")
+    sample = [line.replace(MARK, " ") for line in sample]
     segmentation = choose_segmentation(sample, options.unit, options.punctuation)
+    if options.marks_prompts:
+        segmentation = PromptedSegmentation(**vars(segmentation))
     tokenizer = None
     if segmentation.unit == "subword":
         keys = np.frombuffer(array("Q", map(sequence_key, lines)), dtype=np.uint64)
         parts, shared = _split(options, keys, lines)
-        tokenizer = train_tokenizer(chosen_lines(lines, parts["train"]), options.subword_vocabulary)
+        learnt = (line.replace(MARK, " ") for line in chosen_lines(lines, parts["train"]))
+        tokenizer = train_tokenizer(learnt, options.subword_vocabulary, MARK if options.marks_prompts else None)
         table = subword_table(lines, tokenizer, len(keys))
     else:
         table, keys = token_table(lines, segmentation)
         parts, shared = _split(options, keys, lines)
-    parts, length, too_long = _fit(table, parts, options)
-    vocabulary, unknown_rate = _index(table, parts, length, segmentation, tokenizer, options)
-    lengths = np.minimum(table.lengths(np.concatenate(list(parts.values()))), length)
+    sizes = prompt_sizes(table) if options.marks_prompts else np.full(len(keys), options.prompt_tokens)
+    fit = fitted(
+        table,
+        sizes,
+        parts,
+        prompt_length=options.prompt_length if options.marks_prompts else options.prompt_tokens,
+        length=options.sequence_length,
+        too_long=options.too_long,
+    )
+    parts, shape = fit.parts, (fit.prompt_length, fit.length)
+    vocabulary, unknown_rate = indexed(
+        table,
+        parts,
+        sizes,
+        shape,
+        segmentation,
+        tokenizer,
+        (options.minimum_count, options.max_vocabulary),
+        options.unknown,
+    )
+    rows = np.concatenate(list(parts.values()))
+    lengths = kept_lengths(table, rows, sizes, shape)
     statistics = CorpusStatistics(
         source=lines.name,
         unit=segmentation.description,
         sequences={split: len(rows) for split, rows in parts.items()},
         vocab_size=len(vocabulary),
-        sequence_length=length,
+        sequence_length=fit.length,
         tokens=int(lengths.sum()),
         length_min=int(lengths.min()),
         length_median=float(np.median(lengths)),
@@ -231,19 +300,22 @@ def _task(options: TextOptions, lines: _Lines) -> CorpusTask:
         repeated=repeated_within(keys, parts),
         shared=shared,
         duplicates=options.duplicates,
-        too_long=too_long,
+        too_long=fit.too_long,
         too_long_choice=options.too_long,
         skipped=lines.skipped,
         byte_order_marks=lines.byte_order_marks,
+        prompt_length=fit.prompt_length,
+        too_short=fit.too_short,
     )
     return CorpusTask(
         "text",
         len(vocabulary),
-        length,
-        _Splits(table, parts, length, vocabulary),
+        fit.length,
+        _Splits(table, parts, sizes, shape, vocabulary),
         eos_token=vocabulary.eos_token,
         vocabulary=vocabulary,
         statistics=statistics,
+        prompt_length=fit.prompt_length,
     )
 
 
@@ -253,64 +325,17 @@ class _Splits:
 
     table: TokenTable
     parts: Parts
-    length: int
+    sizes: npt.NDArray[np.int64]
+    shape: tuple[int, int]
     vocabulary: Vocabulary
 
     def __call__(self, split: Split) -> Tensor:
-        return padded(self.table, self.parts[split], self.length, self.vocabulary)
+        if self.vocabulary.prompt_token is None:
+            return padded(self.table, self.parts[split], self.shape[1], self.vocabulary)
+        return aligned(self.table, self.parts[split], self.sizes, self.shape, self.vocabulary)
 
 
-class _Lines:
-    """The lines of all corpora, normalised: train, validation, test. It may be iterated several times.
-
-    Attributes:
-        name: name of all of them.
-        first: after a whole iteration, the index of the first line of the "validation" and the "test" corpus, if given.
-    """
-
-    def __init__(self, options: TextOptions) -> None:
-        self._options = options
-        self._sources = {"train": TextSource(options.corpus, options.split_by, options.max_sequences, options.column)}
-        for split, corpus in (("validation", options.validation_corpus), ("test", options.test_corpus)):
-            if corpus is not None:
-                self._sources[split] = TextSource(corpus, options.split_by, column=options.column)
-        self.name = " and ".join(source.name for source in self._sources.values())
-        if options.max_sequences is not None:
-            self.name += f" (the first {options.max_sequences:,} sequences)"
-        self.first: dict[str, int] = {}
-
-    @property
-    def skipped(self) -> int:
-        """Empty lines of the last whole iteration."""
-        return sum(source.skipped for source in self._sources.values())
-
-    @property
-    def byte_order_marks(self) -> int:
-        """Marks inside the text in the last whole iteration."""
-        return sum(source.byte_order_marks for source in self._sources.values())
-
-    def __iter__(self) -> Iterator[str]:
-        count = 0
-        for split, source in self._sources.items():
-            if split != "train":
-                self.first[split] = count
-            for line in source:
-                count += 1
-                yield line if line.isascii() and not self._options.lowercase else self._normal(line, count)
-
-    def _normal(self, line: str, number: int) -> str:
-        if self._options.lowercase:
-            line = line.lower()
-        if not self._options.nfc:
-            return line
-        if _TOWER.search(line):  # Python sorts the marks of one letter in quadratic time: 80,000 marks take 20 s
-            raise CorpusError(
-                f"sequence {number} has a letter with 200 accents or more; remove it, or choose nfc=False"
-            )
-        return unicodedata.normalize("NFC", line)
-
-
-def _split(options: TextOptions, keys: npt.NDArray[np.uint64], lines: _Lines) -> tuple[Parts, int]:
+def _split(options: TextOptions, keys: npt.NDArray[np.uint64], lines: TextLines) -> tuple[Parts, int]:
     """The rows of each split, and how many held-out sequences also occur in an earlier split."""
     parts = draw_parts(
         np.arange(len(keys)) // options.split_block,
@@ -321,78 +346,3 @@ def _split(options: TextOptions, keys: npt.NDArray[np.uint64], lines: _Lines) ->
         first_test=lines.first.get("test"),
     )
     return resolve_duplicates(keys, parts, options.duplicates)
-
-
-def _fit(table: TokenTable, parts: Parts, options: TextOptions) -> tuple[Parts, int, int]:
-    """The splits after the treatment of longer sequences, T, and the number of longer sequences."""
-    lengths = table.lengths(np.concatenate(list(parts.values())))
-    longest = int(lengths.max())
-    length = min(longest, LONGEST_DEFAULT) if options.sequence_length is None else options.sequence_length
-    too_long = int((lengths > length).sum())
-    if too_long and options.too_long == "error":
-        usual = int(np.quantile(lengths, 0.95))
-        raise CorpusError(
-            f"{too_long:,} of {len(lengths):,} sequences have over {length} tokens (95 of 100 have at most {usual:,}, "
-            f'the longest {longest:,}); choose too_long="cut" or "drop", or a larger sequence_length'
-        )
-    if too_long and options.too_long == "drop":
-        parts = {split: rows[table.lengths(rows) <= length] for split, rows in parts.items()}
-        expect_filled(parts, f"its sequences have more than {length} tokens; choose a larger sequence_length")
-        if options.sequence_length is None:
-            length = int(table.lengths(np.concatenate(list(parts.values()))).max())
-    return parts, length, too_long
-
-
-def _index(
-    table: TokenTable,
-    parts: Parts,
-    length: int,
-    segmentation: Segmentation,
-    tokenizer: Any,
-    options: TextOptions,
-) -> tuple[Vocabulary, dict[str, float]]:
-    """Make the vocabulary of the training split, change the table to its ids, and return it with the <unk> rates."""
-    names, counts = table.names, {split: table.counts(rows, length) for split, rows in parts.items()}
-    if tokenizer is not None:
-        known = [number for number, name in enumerate(names) if name != UNKNOWN]
-    else:
-        frequent = np.flatnonzero(counts["train"] >= options.minimum_count).tolist()
-        known = sorted(
-            (number for number in frequent if names[number] != UNKNOWN),
-            key=lambda number: (-counts["train"][number], names[number]),
-        )[: options.max_vocabulary]
-    if not known:
-        raise CorpusError(
-            f"no token occurs {options.minimum_count} times in the training split; lower minimum_count, or choose "
-            "smaller units"
-        )
-    is_known = np.zeros(len(names), dtype=bool)
-    is_known[known] = True
-    unknown = {split: int(count[~is_known].sum()) for split, count in counts.items()}
-    if options.unknown == "error" and any(unknown.values()):
-        missing = np.where(is_known, 0, sum(counts.values()))
-        raise CorpusError(
-            f"{sum(unknown.values()):,} tokens are not in the vocabulary of {len(known):,}, most often "
-            f'{names[int(missing.argmax())]!r}; choose unknown="token", or lower minimum_count'
-        )
-    tokens = [names[number] for number in known] + [UNKNOWN] * any(unknown.values())
-    eos = None
-    if any(bool((table.lengths(rows) < length).any()) for rows in parts.values()):
-        eos = "<eos>"
-        while eos in tokens:
-            eos = f"<{eos}>"
-        tokens.append(eos)
-    id_of = np.full(len(names), len(known), dtype=np.int32)
-    id_of[known] = np.arange(len(known))
-    for start in range(0, len(table.tokens), CHUNK):
-        block = table.tokens[start : start + CHUNK]
-        block[:] = id_of[block]
-    vocabulary = Vocabulary(
-        tokens,
-        eos,
-        segmentation.separator,
-        unknown=UNKNOWN if any(unknown.values()) else None,
-        replace=segmentation.replace,
-        tokenizer=None if tokenizer is None else tokenizer.to_str(),
-    )
-    return vocabulary, {split: unknown[split] / int(count.sum()) for split, count in counts.items()}
