@@ -39,11 +39,10 @@ class SequenceVecEnv(VecEnv):
         super().__init__(env.num_envs, env.single_observation_space, env.single_action_space)
 
     def reset(self) -> VecEnvObs:
-        has_prompts = self.env.task.prompt_length > 0
         for options in self._options:  # of `set_options`
-            expect_known("reset option", options, ("prompt",) if has_prompts else ())
-        prompts = {"prompt": [options.get("prompt") for options in self._options]} if has_prompts else {}
-        observations, _ = self.env.reset(seed=list(self._seeds), options=prompts)
+            expect_known("reset option", options, self.env.mdp.reset_options)
+        given = {name: [options.get(name) for options in self._options] for name in self.env.mdp.reset_options}
+        observations, _ = self.env.reset(seed=list(self._seeds), options=given)
         self._reset_seeds()
         self._reset_options()
         self._returns[:] = 0

@@ -110,7 +110,7 @@ class SequenceEnv(gym.Env[npt.NDArray[np.int64], np.int64]):
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[npt.NDArray[np.int64], dict[str, Any]]:
         """Begin an episode. `options={"prompt": ...}` gives its prompt, a text or P token ids; else one is drawn."""
-        expect_known("reset option", options or {}, ("prompt",) if self.task.prompt_length else ())
+        expect_known("reset option", options or {}, self.mdp.reset_options)
         super().reset(seed=seed)
         if seed is not None:
             self.mdp.seed_reward_model(self.np_random)
@@ -322,8 +322,7 @@ class SequenceVectorEnv(VectorEnv[npt.NDArray[np.int64], npt.NDArray[np.int64], 
         setattr(self, name, values)
 
     def _reset_rows(self, options: dict[str, Any] | None) -> npt.NDArray[np.bool_]:
-        known = ("reset_mask", "prompt") if self.task.prompt_length else ("reset_mask",)
-        expect_known("reset option", options or {}, known)
+        expect_known("reset option", options or {}, ("reset_mask", *self.mdp.reset_options))
         mask = (options or {}).get("reset_mask")
         if mask is None:
             return np.ones(self.num_envs, dtype=bool)

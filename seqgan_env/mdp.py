@@ -188,6 +188,11 @@ class SequenceMDP:
         return state_after(self.rollout_policy, prompts)
 
     @property
+    def reset_options(self) -> tuple[str, ...]:
+        """The options of an environment's `reset` that this task has: "prompt", or none."""
+        return ("prompt",) if self.task.prompt_length else ()
+
+    @property
     def begins(self) -> BoolArray:
         """Which rows have only their prompt, or nothing, so that no step was made yet, (B,) bool."""
         return self.lengths <= self.task.prompt_length

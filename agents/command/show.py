@@ -9,15 +9,17 @@ from typing import Annotated
 import numpy as np
 from tyro.conf import Positional, arg
 
-from agents.command.errors import check_seed, expect_writable, expect_writable_folder, say, writing
+from agents.command.errors import check_seed, expect_writable, expect_writable_folder, say, warn, writing
 from agents.runs.console import TerminalConsole
 from agents.runs.learning_curve import plot_learning_curves
 from agents.runs.run_folder import RunFolder
 from agents.runs.samples import SampleKind, samples_as_text
 from agents.runs.training import curve_csv, evaluate_run, resolve_device, results_csv, results_table
 from agents.studies.plots import plot_csv
-from seqgan_env.rollout_policies import sample_sequences
+from seqgan_env.rollout_policies import RolloutPolicy
+from seqgan_env.tasks.task import Task
 from seqgan_env.terminal_text import write_output
+from seqgan_env.truncated_policy import TruncatedPolicy
 
 
 def evaluate(
@@ -59,8 +61,12 @@ def evaluate(
 
 def sample(
     run: Positional[Path],
-    n: Annotated[int, arg(aliases=["-n"])] = 10,
+    n: Annotated[int | None, arg(aliases=["-n"])] = None,
+    prompt: str | None = None,
+    interactive: bool = False,
     temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float = 1.0,
     seed: int = 0,
     nearest: bool = True,
     kind: Annotated[SampleKind, arg(name="format")] = "text",
@@ -71,12 +77,17 @@ def sample(
     """Print sequences drawn from a run's generator, one per line; or write melodies as music or as a picture.
 
     Needs the run folder alone. Each text is followed by its nearest training sequence and a similarity score from 0 to
-    1: the mean over n = 1 to 4 of the share of the sample's different n-grams that both have; 1 is a copy.
+    1: the mean over n = 1 to 4 of the share of the sample's different n-grams that both have; 1 is a copy. A run on a
+    task with prompts continues prompts of test sequences, or the one that you give.
 
     Args:
         run: Run folder.
-        n: How many.
+        n: How many; None: 10, or 3 for each prompt of --interactive.
+        prompt: Continue this text, which is cut into tokens as the corpus was.
+        interactive: Read prompts from the terminal, one on each line, and print continuations; Ctrl-D ends.
         temperature: Below 1 sharpens.
+        top_k: Draw only among the k most likely tokens; None: among all.
+        top_p: Draw only among the most likely tokens that have this share of the probability together; 1: among all.
         seed: Of the samples.
         nearest: Show the nearest training sequence below each sample, where the run has a corpus.
         kind: text; of music also midi (--out is a folder), abc, and png, a piano roll.
@@ -84,9 +95,12 @@ def sample(
         trust: module:Class of a generator that the run names and whose module may be imported, and so executed.
         device: auto, cpu, cuda, ...
     """
+    n = (3 if interactive else 10) if n is None else n
     if n < 1:
         raise ValueError(f"n={n} must be at least 1")
     check_seed(seed)
+    if interactive and (kind != "text" or out is not None or prompt is not None):
+        raise ValueError("interactive=True prints text and reads its prompts; leave out --format, --out and --prompt")
     folder = RunFolder(run, trust)
     task = folder.task()
     if kind not in (*task.text_formats, *task.file_formats):
@@ -97,7 +111,14 @@ def sample(
     if out is not None:
         (expect_writable_folder if task.file_formats.get(kind) == "folder" else expect_writable)(out)
     generator = folder.generator().to(resolve_device(device)).at_temperature(temperature)
-    sequences = sample_sequences(generator, n, task.sequence_length, np.random.default_rng(seed), task.eos_token).cpu()
+    keeps_all = top_k is None and top_p == 1
+    policy: RolloutPolicy = generator if keeps_all else TruncatedPolicy(generator, top_k, top_p)
+    rng = np.random.default_rng(seed)
+    if interactive:
+        _converse(task, policy, n, rng)
+        return
+    sequences = task.sample(policy, n, rng) if prompt is None else task.continuations(policy, prompt, n, rng)
+    sequences = sequences.cpu()
     if kind in task.file_formats:
         assert out is not None
         with writing(out):
@@ -114,6 +135,24 @@ def sample(
     with writing(out):
         out.write_text(text, encoding="utf-8", errors="replace")
     say(out)
+
+
+def _converse(task: Task, policy: RolloutPolicy, n: int, rng: np.random.Generator) -> None:
+    """Read prompts until the end of the input, and print n continuations of each; a prompt may be wrong."""
+    at_terminal = sys.stdin.isatty()
+    while True:
+        try:
+            prompt = input("> " if at_terminal else "")
+        except EOFError:
+            break
+        try:
+            sequences = task.continuations(policy, prompt, n, rng).cpu()
+        except ValueError as error:
+            warn(str(error))
+            continue
+        write_output(samples_as_text(sequences, task, nearest=False, for_terminal=sys.stdout.isatty()))
+    if at_terminal:
+        write_output("\n")
 
 
 def plot(runs: Positional[tuple[Path, ...]], out: Path | None = None) -> None:

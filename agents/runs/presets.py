@@ -11,6 +11,7 @@ from typing import Any
 from agents.seqgan import SeqGANConfig
 from agents.setting_paths import changed
 from seqgan_env.tasks import TASKS
+from seqgan_env.tasks.conditional import ConditionalOptions
 from seqgan_env.tasks.music import PRESETS as MUSIC_PRESETS
 from seqgan_env.tasks.music import MusicOptions
 from seqgan_env.tasks.text import TextOptions
@@ -140,6 +141,7 @@ MUSIC = changed(TEXT, {"task": MusicOptions(), "pretraining.epochs": 60, "pretra
 _PRESETS_OF_TASKS: dict[str, dict[str, SeqGANConfig]] = {
     "oracle": {name: PRESETS[name] for name in ("fast", "mle", "best", "paper", "repo2016", "repo2018")},
     "toy": {"toy": TOY},
+    "conditional": {"conditional": changed(TOY, {"task": ConditionalOptions()})},
     "text": {"text": TEXT},
     "music": {name: changed(MUSIC, {"task": options}) for name, options in MUSIC_PRESETS.items()},
 }

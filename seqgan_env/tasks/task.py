@@ -179,6 +179,26 @@ class Task:
             prompts = drawn_prompts(self.real_sequences(split), self.prompt_length, count, rng)
         return sample_sequences(policy, count, self.sequence_length, rng, self.eos_token, prompts)
 
+    def continuations(self, policy: RolloutPolicy, prompt: str, count: int, rng: np.random.Generator) -> Tensor:
+        """Draw sequences that begin with a given text, (count, T) int64, PAD after EOS.
+
+        A task without prompts takes any beginning of a sequence, and so does one whose prompts have no mark: then the
+        text holds at least the P tokens of a prompt.
+
+        Raises:
+            ValueError: for a text that no sequence can begin with.
+        """
+        ids = self.encode_prompt(prompt)
+        if not max(self.prompt_length, 1) <= len(ids) < self.sequence_length:
+            raise ValueError(
+                f"prompt={prompt!r} has {len(ids)} tokens, expected {max(self.prompt_length, 1)} to "
+                f"{self.sequence_length - 1}: a sequence has at most {self.sequence_length} of them"
+            )
+        if (ids < 0).any() or (ids >= self.vocab_size).any() or (ids == self.eos_token).any():
+            raise ValueError(f"prompt={prompt!r} must hold tokens in 0..{self.vocab_size - 1}, and not the end itself")
+        prompts = torch.from_numpy(ids).repeat(count, 1)
+        return sample_sequences(policy, count, self.sequence_length, rng, self.eos_token, prompts)
+
     def action_mask(self) -> np.ndarray:
         """(V,) bool: the tokens that a response may have; a mark that only prompts have is not one of them."""
         mask = np.ones(self.vocab_size, dtype=bool)

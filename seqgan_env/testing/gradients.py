@@ -17,7 +17,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from seqgan_env.exact.world import ExactWorld
 from seqgan_env.models.sequence_models import SequenceModel, shift_right
+from seqgan_env.rewards import RewardModel
 from seqgan_env.tasks.task import Task
 
 _ENUMERATED = 4096  # the largest number of sequences
@@ -62,11 +64,25 @@ def check_policy_gradient(
     env.env_method("set_rollout_policy", generator)
     if objective is None:
         rewards = env.get_attr("mdp", indices=[0])[0].reward_model
-        expected = exact_gradient(generator, task, lambda log_g, all_y: (log_g.exp() * rewards(all_y).to(log_g)).sum())
+        expected = expected_reward_gradient(generator, task, rewards)
+    elif task.prompt_length:
+        raise ValueError(
+            f"objective={objective!r}: the task {task.name!r} has prompts; only the expected reward is known"
+        )
     else:
         expected = exact_gradient(generator, task, objective)
     gradients = -_played_gradients(learner, generator, updates)
     expect_direction(f"the gradient of {name}", gradients, expected, false_alarm_rate)
+
+
+def expected_reward_gradient(model: SequenceModel, task: Task, rewards: RewardModel) -> Tensor:
+    """The gradient of J, flat over `model.parameters()`, float64; with prompts, of its mean over the prompts."""
+    if not task.prompt_length:
+        return exact_gradient(model, task, lambda log_g, all_y: (log_g.exp() * rewards(all_y).to(log_g)).sum())
+    found = ExactWorld.of(task).gradient(model, rewards)
+    return torch.cat(
+        [found.get(name, torch.zeros_like(part)).flatten() for name, part in model.named_parameters()]
+    ).double()
 
 
 def exact_gradient(model: SequenceModel, task: Task, objective: Objective) -> Tensor:

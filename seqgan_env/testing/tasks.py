@@ -58,5 +58,13 @@ def _check_split(name: str, task: Task, split: Split) -> None:
         raise ValueError(
             f"{name}, sequence {row} is {sequences[row].tolist()}; tokens lie in 0..{task.vocab_size - 1}, and {rule}"
         )
+    prompts = sequences[:, : task.prompt_length]
+    wrong = (prompts == task.pad_token) | (prompts == (-1 if task.eos_token is None else task.eos_token))
+    if bool(wrong.any()):
+        row = int(wrong.any(dim=1).nonzero()[0])
+        raise ValueError(
+            f"{name}, sequence {row} has the prompt {prompts[row].tolist()}; a prompt of P={task.prompt_length} tokens "
+            "has neither PAD nor EOS: fill short prompts at the left with a token of the vocabulary"
+        )
     if not torch.equal(task.draw_split(split), sequences):
         raise ValueError(f"{name} differs when it is drawn again; draw it from a seed, and do not change it")
