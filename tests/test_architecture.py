@@ -25,6 +25,7 @@ ROOMS = (
     "seqgan_env.vocabulary",
     "seqgan_env.models",
     "seqgan_env.rollout_policies",
+    "seqgan_env.truncated_policy",
     "seqgan_env.corpora",
     "seqgan_env.measures",
     "seqgan_env.tasks",

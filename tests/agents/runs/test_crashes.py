@@ -34,6 +34,7 @@ _SCALED = (
 _OF_TASK = {
     "oracle": "--vocab-size 12 --sequence-length 5 --train-sequences 48",
     "toy": "--train-sequences 48",
+    "conditional": "--train-sequences 48",
     "text": "--max-sequences 120 --sequence-length 12 --too-long cut --minutes None",
     "music": "--sequence-length 8 --minutes None",
     "arithmetic": "--sequence-length 9 --train-sequences 48",
