@@ -4,8 +4,9 @@ Shao et al. 2024 (DeepSeekMath, arXiv 2402.03300), Eq. 3-4, with G for the polic
     A_i = (R(Y_i) - mean_j R(Y_j)) / std_j R(Y_j),   r_{i,t} = G(y_t | Y_{1:t-1}) / G_old(y_t | Y_{1:t-1}),
     J = (1/M) sum_i (1/|Y_i|) sum_t [ min(r A_i, clip(r, 1 - eps, 1 + eps) A_i) - kl_coef * k_{i,t} ],
     k_{i,t} = G_ref/G - log(G_ref/G) - 1.
-In: the whole sequences of one update. The tasks here have no prompt, so all of them are one group. Out: `n_epochs`
-steps of Adam. Two things to know:
+In: the whole sequences of one update, which are one group. Out: `n_epochs` steps of Adam.
+Departure: where a task has prompts, a group holds responses to all prompts of the update, not to one alone. The mean of
+other prompts is no bias, but it is noisier. Two things to know:
 - Dividing by std gives more weight to groups with little spread, and dividing by |Y_i| gives more weight to short
   sequences. `scale_rewards` and `length_normalised` turn each off, as Dr. GRPO does (Liu et al. 2025, arXiv
   2503.20783).

@@ -29,14 +29,14 @@ EQUIVALENT = Path(__file__).with_name("equivalent_mutants.txt")
 GPU_ALONE = "# ON A GPU ALONE."  # begins the reason of mutants that only a GPU can show
 # Each module and the tests that mirror it.
 MODULES = {
-    "seqgan_env/measures/likelihood.py": ["seqgan_env/measures/test_likelihood.py"],
+    "seqgan_env/measures/likelihood.py": ["seqgan_env/measures/test_likelihood.py", "seqgan_env/test_prompts.py"],
     "seqgan_env/measures/bleu.py": ["seqgan_env/measures/test_bleu.py"],
     "seqgan_env/models/output_layer.py": ["seqgan_env/models/test_output_layer.py"],
     "seqgan_env/models/sampling.py": ["seqgan_env/models/test_sampling.py"],
     "seqgan_env/monte_carlo.py": ["seqgan_env/test_monte_carlo.py"],
-    "seqgan_env/mdp.py": ["seqgan_env/test_mdp.py"],
-    "seqgan_env/rewards.py": ["seqgan_env/test_rewards.py"],
-    "seqgan_env/rollout_policies.py": ["seqgan_env/test_rollout_policies.py"],
+    "seqgan_env/mdp.py": ["seqgan_env/test_mdp.py", "seqgan_env/test_prompts.py"],
+    "seqgan_env/rewards.py": ["seqgan_env/test_rewards.py", "seqgan_env/test_prompts.py"],
+    "seqgan_env/rollout_policies.py": ["seqgan_env/test_rollout_policies.py", "seqgan_env/test_prompts.py"],
     "agents/reinforce.py": ["agents/test_reinforce.py", "agents/test_reinforce_by_hand.py"],
     "agents/adversary.py": ["agents/test_adversary.py"],
     "agents/runs/checkpoints.py": ["agents/runs/test_checkpoints.py"],

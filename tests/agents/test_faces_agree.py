@@ -12,12 +12,13 @@ from hypothesis import strategies as st
 from agents.vec_env import SequenceVecEnv
 from seqgan_env.envs import SequenceEnv, SequenceVectorEnv
 from seqgan_env.mdp import RewardMode
+from seqgan_env.tasks.conditional import conditional_task
 from seqgan_env.tasks.task import Task
 from seqgan_env.tasks.toy import toy_task
 from tests.marks import examples
 from tests.toy_world import TableReward, eos_task
 
-TASKS = {"toy": toy_task(), "eos": eos_task()}
+TASKS = {"toy": toy_task(), "eos": eos_task(), "prompts": conditional_task()}
 ROWS = 3
 
 
