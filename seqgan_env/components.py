@@ -164,9 +164,10 @@ def build_generator(spec: Any, task: Task, **options: Any) -> SequenceModel:
             f"{type(model).__name__} has vocab_size={model.vocab_size}, the task {task.name!r} has {task.vocab_size}; "
             "they must be equal"
         )
-    check_sequence_model(model, sequence_length=task.sequence_length)
     model = _own(model, spec)
-    model.prompt_length = task.prompt_length
+    if isinstance(model, SequenceModel):
+        model.prompt_length = task.prompt_length
+    check_sequence_model(model, sequence_length=task.sequence_length)
     return model
 
 

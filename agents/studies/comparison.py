@@ -323,7 +323,7 @@ def reward_bounds(task: Task, reward_model: RewardModel) -> tuple[float, float] 
     None if the sequences cannot be enumerated or the reward changes during training.
     """
     moves = isinstance(reward_model, DiscriminatorReward) or hasattr(reward_model, "rng")
-    if moves or task.eos_token is not None or task.vocab_size**task.sequence_length > _ENUMERABLE:
+    if moves or task.eos_token is not None or task.prompt_length or task.vocab_size**task.sequence_length > _ENUMERABLE:
         return None
     rewards = score_sequences(reward_model, enumerate_sequences(task.vocab_size, task.sequence_length))
     uniform, best = float(rewards.mean()), float(rewards.max())

@@ -23,6 +23,11 @@ def page(name: str) -> str:
     from seqgan_env.task_files import TASKS, environment_id
 
     first, _, rest = inspect.cleandoc(TASKS[name].PAGE).partition("\n\n")
+    options, task = TASKS[name], "env.unwrapped.task"
+    begin, sequence = f"env.reset(seed={SEED})", f'{task}.real_sequences("test")[0]'
+    if getattr(options(), "prompt_length", None):  # a real response to its own prompt
+        begin = f'env.reset(seed={SEED}, options={{"prompt": {task}.prompts("test")[0]}})'
+        sequence = f'{task}.responses({task}.real_sequences("test"))[0]'
     return f"""# {environment_id(name)}
 
 {first}
@@ -34,8 +39,8 @@ import gymnasium as gym
 import seqgan_env  # registers the environments
 
 env = {picture_call(name)}
-env.reset(seed={SEED})
-for token in env.unwrapped.task.real_sequences("test")[0]:
+{begin}
+for token in {sequence}:
     *_, terminated, _, info = env.step(token)
     if terminated:
         break

@@ -79,6 +79,19 @@ def check_rollout_policy(
         _check_draws(name, policy, tokens, rng)
 
 
+def _check_prompts(name: str, model: SequenceModel, tokens: Tensor, weights: Tensor, tolerance: float) -> None:
+    """Check that log-probabilities and likelihoods leave out the tokens of a prompt, here one of them."""
+    counted = model.log_probs(tokens)
+    counted[:, 0] = 0
+    prompted = duplicate(model)
+    prompted.prompt_length = 1
+    remedy = "; use self.counted(sequences), which is False there"
+    expect_equal(f"{name}.log_probs is not 0 at a prompt{remedy}", prompted.log_probs(tokens), counted, tolerance)
+    likelihood = prompted.weighted_log_likelihood(tokens, weights).detach() / tokens.numel()
+    message = f"{name}.weighted_log_likelihood counts the tokens of a prompt{remedy}"
+    expect_equal(message, likelihood, (weights * counted).mean(), tolerance)
+
+
 def check_sequence_model(
     model: Any, *, sequence_length: int | None = None, seed: int = 0, tolerance: float | None = None
 ) -> None:
@@ -105,7 +118,8 @@ def check_sequence_model(
     tolerance = default_tolerance(model) if tolerance is None else tolerance
     with random_state_kept(seed):
         fresh, model = duplicate(model), duplicate(model).train()
-        steps = _steps(model, sequence_length)
+        steps, given = _steps(model, sequence_length), min(model.prompt_length, 1)
+        fresh.prompt_length = model.prompt_length = 0  # first the whole sequence, then the mask of a prompt
         check_rollout_policy(model, sequence_length=steps, seed=seed, tolerance=tolerance)
         rng = np.random.default_rng(seed)
         tokens = torch.from_numpy(rng.integers(model.vocab_size, size=(_ROWS, steps))).to(model.device)
@@ -116,6 +130,8 @@ def check_sequence_model(
         expected = (weights * model.at_temperature(1.0).log_probs(tokens)).mean()
         message = f"{name}.weighted_log_likelihood is not the weighted sum of log_probs"
         expect_equal(message, likelihood, expected, tolerance)
+        if given and steps > 1:
+            _check_prompts(name, model, tokens, weights, tolerance)
         expect_learning(name, model, lambda trained: trained.weighted_log_likelihood(tokens, weights))
         expect_saving(name, fresh, lambda saved: saved.log_probs(tokens), tolerance)
 

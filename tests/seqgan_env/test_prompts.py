@@ -28,7 +28,7 @@ from seqgan_env.rollout_policies import UniformPolicy, sample_sequences
 from seqgan_env.tasks.conditional import conditional_task
 from seqgan_env.tasks.task import Task, restored_task
 from seqgan_env.tasks.toy import toy_task
-from seqgan_env.testing import check_task
+from seqgan_env.testing import check_sequence_model, check_task
 from tests.toy_world import TableReward
 
 ROWS, T, V = 5, 4, 4
@@ -383,3 +383,17 @@ def test_rendering_shows_the_prompt_without_a_value() -> None:
     assert lines[0] == "t = 2/4"
     assert lines[1].split() == ["token", "b", "a"]
     assert lines[2].split()[1] == "-"
+
+
+class CountsPrompts(LSTMSequenceModel):
+    """A generator with a fault: it does not know of prompts."""
+
+    def counted(self, sequences: Tensor) -> Tensor:
+        return sequences < self.vocab_size
+
+
+def test_a_generator_of_ones_own_must_leave_the_prompt_out() -> None:
+    assert build_generator(CountsPrompts(3, 4, 4), toy_task()).prompt_length == 0
+    with pytest.raises(ValueError, match="CountsPrompts.log_probs is not 0 at a prompt"):
+        build_generator(CountsPrompts(3, 4, 4), conditional_task())
+    check_sequence_model(model_of(conditional_task()))
