@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from agents.command import main as cli
-from agents.runs.presets import PRESETS
+from agents.runs.presets import LEARNER_RATES, PRESETS
 from agents.studies.learner_table import (
     COMPARED,
     TWIN,
@@ -43,20 +43,20 @@ def study(tmp_path: Path) -> Study:
 
 
 @pytest.mark.parametrize("name", COMPARED)
+@pytest.mark.parametrize("preset", ["fast", "best"])
 @pytest.mark.parametrize("is_twin", [False, True])
-def test_every_learner_has_its_own_settings_and_else_those_of_the_preset(name: str, is_twin: bool) -> None:
-    base = PRESETS["fast"]
-    config = learner_method(name, base, is_twin=is_twin).config(base, 3)
-    learner = config.learner
-    assert learner.name == name.removesuffix("_baseline")
+def test_every_learner_has_its_own_settings_and_else_those_of_the_preset(name: str, preset: str, is_twin: bool) -> None:
+    base = PRESETS[preset]
+    config = learner_method(name, base, preset, is_twin=is_twin).config(base, 3)
+    learner = name.removesuffix("_baseline")
+    expected = base.learner.named(learner)
     if name == "reinforce_baseline":
-        assert learner == replace(base.learner, options=base.learner.complete().options | {"baseline": "step_mean"})
-    else:
-        assert learner == base.learner.named(name)
-    assert config.game.reward_mode == ("terminal" if name in ("rloo", "grpo") else "action_value")
+        expected = replace(expected, options=expected.options | {"baseline": "step_mean"})
+    rate = LEARNER_RATES.get(preset, {}).get(name, expected.learning_rate)
+    assert config.learner == replace(expected, learning_rate=rate)
+    assert config.game.reward_mode == ("terminal" if name in ("rloo", "grpo") else base.game.reward_mode)
     assert config.game.reward_model == ("constant" if is_twin else base.game.reward_model)
-    same = {"learner": base.learner, "game": base.game, "seed": base.seed}
-    assert replace(config, **same) == base
+    assert replace(config, learner=base.learner, game=base.game, seed=base.seed) == base
 
 
 def test_all_learners_of_a_seed_start_from_the_same_pretraining(study: Study) -> None:
@@ -70,7 +70,7 @@ def test_all_learners_of_a_seed_start_from_the_same_pretraining(study: Study) ->
 
 def test_games_from_another_pretraining_have_its_sizes() -> None:
     base = PRESETS["fast"]
-    config = learner_method("ppo", base, "mle_regularised").config(base, 0)
+    config = learner_method("ppo", base, "fast", "mle_regularised").config(base, 0)
     assert config.generator.options["hidden_size"] == 64
     assert config.pretraining.weight_decay == 0.3
     assert config.game.rounds == base.game.rounds  # the pretraining alone has no game
