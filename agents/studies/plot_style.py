@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from agents.studies.evidence import half_interval
-from agents.studies.learner_table import COMPARED, TWIN, label_of
+from agents.studies.learner_grid import COMPARED, TWIN, label_of
 from agents.studies.methods import CONTROLS, METHODS
 
 if TYPE_CHECKING:

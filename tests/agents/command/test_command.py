@@ -167,7 +167,12 @@ def test_plot_draws_one_run_or_several(run: RunFolder, place: Path, capsys: pyte
         ("plot --help", ["Run folders", "CSV"]),
         (
             "reproduce --help-all",
-            ["{table1,fig2,fig3,curves,learners,poems,speeches,music,text}", "100,000 as in the paper", "--ray", "0 1 2 3 4"],
+            [
+                "{table1,fig2,fig3,curves,learners,poems,speeches,music,text}",
+                "100,000 as in the paper",
+                "--ray",
+                "0 1 2 3 4",
+            ],
         ),
     ],
 )

@@ -190,7 +190,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-class LearnerTable:
+class LearnerGrid:
     """The games of several learners, judged against REINFORCE.
 
     Args:
