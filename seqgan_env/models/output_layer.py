@@ -52,13 +52,18 @@ def exp_logit_blocks(
     if rows_total == 0:
         return
     hidden, weight, bias = _of_one_dtype(hidden, weight, bias)
-    # The bias is one more column: a product with a separate bias would write every logit twice.
-    weight = torch.cat([weight, bias.unsqueeze(1)], dim=1).mul_(1 / (math.log(2) * temperature))
-    hidden = torch.cat([hidden, hidden.new_ones(rows_total, 1)], dim=1)
-    bound = weight.norm(dim=1).max() * hidden.norm(dim=1).max()
-    needs_shift = not bool(bound < _SAFE_EXPONENT)  # `not <`: a NaN takes the careful path as well
+    scale = 1 / (math.log(2) * temperature)  # base 2
+    # Few rows read the weight once, so a copy of it would cost more than the product.
+    is_copied = rows_total > weight.shape[1]
+    if is_copied:  # the bias is one more column: a product with a separate bias would write every logit twice
+        weight = torch.cat([weight, bias.unsqueeze(1)], dim=1).mul_(scale)
+        hidden = torch.cat([hidden, hidden.new_ones(rows_total, 1)], dim=1)
+        bound = weight.norm(dim=1).max() * hidden.norm(dim=1).max()
+        needs_shift = not bool(bound < _SAFE_EXPONENT)  # `not <`: a NaN takes the careful path as well
+    else:
+        hidden, bias, needs_shift = hidden * scale, bias * scale, True
     columns = -(-vocab_size // columns_multiple) * columns_multiple
-    if columns > vocab_size:  # computed like the others, so that rows have no gaps; threads then share them better
+    if is_copied and columns > vocab_size:  # computed like the others; threads then share them better
         weight = nn.functional.pad(weight, (0, 0, 0, columns - vocab_size))
     block_bytes = _BLOCK_BYTES.get(hidden.device.type, _BLOCK_BYTES["cpu"])
     most_rows = max(1, block_bytes // (4 * columns))
@@ -68,15 +73,18 @@ def exp_logit_blocks(
         for start in range(0, rows_total, block_rows):
             rows = slice(start, min(start + block_rows, rows_total))
             mass = memory[: (rows.stop - start) * columns].view(-1, columns)
-            torch.mm(hidden[rows], weight_t, out=mass)
+            logits = mass[:, :vocab_size]
+            if is_copied:
+                torch.mm(hidden[rows], weight_t, out=mass)
+            else:
+                torch.addmm(bias, hidden[rows], weight_t, out=logits)
             shift = None
             if needs_shift:
-                shift = mass[:, :vocab_size].amax(dim=1, keepdim=True)
-                mass.sub_(shift)
+                shift = logits.amax(dim=1, keepdim=True)
+                logits.sub_(shift)
                 shift = shift * math.log(2)
-            mass.exp2_()
-            mass[:, vocab_size:] = 0
-            yield rows, mass, shift
+            mass[:, vocab_size:] = -torch.inf
+            yield rows, mass.exp2_(), shift
 
 
 # A block of memory that this thread does not use at the moment. Allocating it anew costs more than the arithmetic.
