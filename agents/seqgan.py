@@ -82,6 +82,7 @@ class SeqGANConfig:
         if available is not None and available < batch:
             raise ValueError(f"train_sequences={available} must be at least batch_size={batch}")
         self.learner.check_reward_mode(self.game.reward_mode)
+        self.learner.check_reward_model(self.game.reward_model)
 
     def complete(self) -> SeqGANConfig:
         """A copy that names every option of both models and of the learner. A run folder stores this form."""

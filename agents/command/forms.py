@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal, get_type_hints
 from tyro.conf import Suppress, arg
 from tyro.extras import SubcommandApp
 
-from agents.learner_options import GAME_LEARNERS, needs_sequences, options_of_part
+from agents.learner_options import GAME_LEARNERS, needs_sequences, options_of_part, reward_model_of
 from agents.model_options import Option, no_such_option
 from agents.seqgan import SeqGANConfig
 from agents.setting_paths import check_finite
@@ -76,7 +76,7 @@ def read_form(config: Any, form: Any) -> Any:
 def with_parts(config: SeqGANConfig, named: Callable[[str], str | None]) -> SeqGANConfig:
     """The settings with other models and another learner; of the options that were set, each keeps those that it knows.
 
-    A learner also brings its default learning rate, and the reward mode that it needs.
+    A learner also brings its default learning rate, and the reward mode and reward model that it needs.
 
     Args:
         config: the settings.
@@ -94,6 +94,8 @@ def with_parts(config: SeqGANConfig, named: Callable[[str], str | None]) -> SeqG
     name, game = named("learner") or config.learner.name, config.game
     if name != config.learner.name and needs_sequences(name):
         game = replace(game, reward_mode="terminal")
+    if name != config.learner.name and (made_for := reward_model_of(name)):
+        game = replace(game, reward_model=made_for, anchor_weight=0.0)  # such a learner has a reference of its own
     return replace(config, learner=config.learner.named(name), game=game)
 
 
