@@ -182,6 +182,7 @@ class SeqGAN:
             batch_size=config.discriminator.batch_size or config.pretraining.batch_size,
             learning_rate=config.discriminator.learning_rate,
             weight_decay=config.discriminator.weight_decay,
+            loss=config.discriminator.loss,
             rollout_rate=config.game.rollout_rate,
             seed=seeds[3],
         )

@@ -116,7 +116,15 @@ def assert_same_end(run: RunFolder, other: RunFolder) -> None:
 def test_a_run_that_is_broken_off_in_a_round_and_resumed_ends_as_one_that_was_not(
     learner: str, task: str, tmp_path: Path
 ) -> None:
-    config = config_of(task, learner, tmp_path)
+    assert_same_end_after_an_interruption(task, config_of(task, learner, tmp_path), tmp_path)
+
+
+def test_a_game_with_a_relativistic_reward_is_resumed_alike(tmp_path: Path) -> None:
+    changes = {"game.reward_model": "relativistic", "discriminator.loss": "bradley_terry"}
+    assert_same_end_after_an_interruption("toy", config_of("toy", "rloo", tmp_path, **changes), tmp_path)
+
+
+def assert_same_end_after_an_interruption(task: str, config: SeqGANConfig, tmp_path: Path) -> None:
     whole = train(new_run(tmp_path / "whole", task, config))
     broken = new_run(tmp_path / "broken", task, config)
     experiment = Experiment(broken, console=Console(quiet=True), show_progress=False)
