@@ -29,6 +29,7 @@ from agents.runs.health import Diverged, Health, diverged
 from agents.runs.learning_curve import plot_learning_curves
 from agents.runs.reading import reading
 from agents.runs.regular_files import write_atomically
+from agents.runs.resampling import Residual
 from agents.runs.run_folder import RunFolder
 from agents.runs.stopping import undisturbed
 from agents.runs.stored_models import check_game_sizes
@@ -339,15 +340,28 @@ def curve_csv(rows: Sequence[TableRow], run: RunFolder, temperatures: Sequence[f
 
 
 def evaluate_run(
-    run: RunFolder, n_samples: int, temperatures: Sequence[float], seed: int, device: str
+    run: RunFolder, n_samples: int, temperatures: Sequence[float], seed: int, device: str, proposals: int = 1
 ) -> list[TableRow]:
-    """Measure a run's latest generator at some temperatures."""
+    """Measure a run's latest generator at some temperatures; with more proposals than 1, resampled by D's logit."""
+    if proposals > 1:
+        return _resampled_rows(run, n_samples, temperatures, seed, device, proposals)
     generator = run.generator().to(device)
     rows = []
     for index, temperature in enumerate(temperatures):
         rng = np.random.default_rng([seed, _STREAMS["command"], index])
         measurement = run.measures.measure(generator.at_temperature(temperature), n_samples, rng)
         rows.append(TableRow(f"temperature {temperature}", measurement))
+    return rows
+
+
+def _resampled_rows(
+    run: RunFolder, n_samples: int, temperatures: Sequence[float], seed: int, device: str, proposals: int
+) -> list[TableRow]:
+    residual, rows = Residual.of(run, device), []
+    for index, temperature in enumerate(temperatures):
+        rng = np.random.default_rng([seed, _STREAMS["command"], index])
+        measurement = residual.measure(run.measures, n_samples, proposals, rng, temperature)
+        rows.append(TableRow(f"resampled at {temperature}", measurement))
     return rows
 
 
