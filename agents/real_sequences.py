@@ -61,10 +61,10 @@ class RealSequenceLearner(SequenceLearner):
         return sequences[chosen].to(self.device)
 
     def _real(self) -> Tensor:
-        if self.real_sequences is None:
-            assert self.env is not None
-            self.real_sequences = self.env.get_attr("task", indices=[0])[0].real_sequences("train")
         sequences, shape = self.real_sequences, self.observation_space.shape
+        if sequences is None:  # not kept here: a checkpoint would hold them
+            assert self.env is not None
+            sequences = self.env.get_attr("task", indices=[0])[0].real_sequences("train")
         assert sequences is not None
         assert shape is not None
         if sequences.ndim != 2 or sequences.shape[1] != shape[0] or not len(sequences):

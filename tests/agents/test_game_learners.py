@@ -143,7 +143,7 @@ def assert_same_end_after_an_interruption(task: str, config: SeqGANConfig, tmp_p
     assert_same_end(train(broken), whole)
 
 
-@pytest.mark.parametrize("learner", ["ppo", slow("trpo"), slow("grpo")])
+@pytest.mark.parametrize("learner", ["ppo", slow("trpo"), slow("grpo"), slow("cot")])
 def test_a_command_that_is_killed_and_resumed_ends_as_one_that_was_not(
     learner: str, tmp_path: Path, mortal_command: Command
 ) -> None:
@@ -174,6 +174,15 @@ def test_all_that_a_learner_of_ones_own_adds_is_in_its_state() -> None:
     assert {"rng", "noise", "history", "total", "scale", "scale_optimizer", "num_timesteps"} <= state.keys()
     assert "policy_kwargs" not in state
     assert isinstance(state["noise"], torch.Tensor)
+
+
+@pytest.mark.parametrize("learner", ["spin", "ddo", "cot"])
+def test_the_real_sequences_of_a_task_are_not_in_the_state_of_a_learner(learner: str) -> None:
+    agent = built(LearnerConfig(learner, batch_size=4))
+    agent.learn(12)
+    state = learner_state(agent)
+    assert "rng" in state
+    assert state.get("attributes", {}).get("real_sequences") is None
 
 
 @pytest.mark.parametrize("learner", [*GAME_LEARNERS, f"{OWN}:RunningBaseline"])
