@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from agents.learner_options import needs_sequences
+from agents.learner_options import needs_sequences, reward_model_of
 from agents.seqgan import SeqGANConfig
 from agents.setting_paths import changed
 from seqgan_env.tasks import TASKS
@@ -155,7 +155,7 @@ LEARNER_RATES: dict[str, dict[str, float]] = {
 
 
 def with_learner(config: SeqGANConfig, name: str, preset: str) -> SeqGANConfig:
-    """The settings with another learner: its default options, the rate tuned for it, and the reward mode that it needs.
+    """The settings with another learner: its default options, the rate tuned for it, and the rewards that it needs.
 
     Args:
         config: the settings.
@@ -171,6 +171,8 @@ def with_learner(config: SeqGANConfig, name: str, preset: str) -> SeqGANConfig:
         learner = replace(learner, learning_rate=rates.get(name, learner.learning_rate))
         if needs_sequences(name):
             game = replace(game, reward_mode="terminal")
+        if made_for := reward_model_of(name):
+            game = replace(game, reward_model=made_for, anchor_weight=0.0)  # such a learner has a reference of its own
     return replace(config, learner=learner, game=game)
 
 

@@ -30,6 +30,12 @@ COLOURS = {
     "oracle": "#000000",
     "best": "#8B0000",
     "best_random_reward": "#777777",
+    "cot": "#117733",
+    "ddo": "#882255",
+    "spin": "#AA4499",
+    "relativistic": "#DDAA33",
+    "dpg": "#44AA99",
+    "residual": "#1B1B6B",
 }
 MARKERS = {
     "shuffled_reward": "v",

@@ -136,7 +136,10 @@ def measure_generator(
 
 
 def measure_samples(
-    generator: RolloutPolicy, samples: Tensor, test_sequences: Tensor, oracle: LikelihoodModel | None = None
+    generator: RolloutPolicy | LikelihoodModel,
+    samples: Tensor,
+    test_sequences: Tensor,
+    oracle: LikelihoodModel | None = None,
 ) -> GeneratorMetrics:
     """The same measurements for given samples, (R, T) int64."""
     sampled_tokens = token_counts(samples, generator.vocab_size)

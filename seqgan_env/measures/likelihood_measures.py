@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from seqgan_env.measures.likelihood import measure_samples, real_metrics
+from seqgan_env.measures.likelihood import LikelihoodModel, measure_samples, real_metrics
 from seqgan_env.measures.measurement import (
     Measurement,
     Methods,
@@ -81,8 +81,14 @@ class LikelihoodMeasures:
             raise ValueError(f"n_samples={n_samples} must be at least 1")
         task = self.task
         samples = sample_sequences(generator, n_samples, task.sequence_length, rng, task.eos_token)
+        return self.measure_drawn(generator, samples, tested)
+
+    def measure_drawn(
+        self, generator: RolloutPolicy | LikelihoodModel, samples: Tensor, tested: Tensor | None = None
+    ) -> Measurement:
+        """Measure samples, (R, T) int64, that were drawn in another way."""
         test = self.test if tested is None else tested
-        return Measurement(measure_samples(generator, samples, test, task.oracle), None, samples)
+        return Measurement(measure_samples(generator, samples, test, self.task.oracle), None, samples)
 
     def measure_on_the_way(self, generator: RolloutPolicy, n_samples: int, rng: np.random.Generator) -> Measurement:
         """The same, with only as many test sequences as samples: sequences of one oracle are interchangeable."""

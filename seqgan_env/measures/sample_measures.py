@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from seqgan_env.measures.bleu import self_bleu_by_order
-from seqgan_env.measures.likelihood import GeneratorMetrics, measure_samples, real_metrics
+from seqgan_env.measures.likelihood import GeneratorMetrics, LikelihoodModel, measure_samples, real_metrics
 from seqgan_env.measures.measurement import Measurement, Methods, RealSequences, Streams, TableRow, TableText
 from seqgan_env.measures.samples import CorpusReference
 from seqgan_env.models.sequence_models import SequenceModel
@@ -101,8 +101,14 @@ class SampleMeasures:
         """Draw samples and measure them."""
         task = self.task
         samples = sample_sequences(generator, n_samples, task.sequence_length, rng, task.eos_token)
+        return self.measure_drawn(generator, samples, tested)
+
+    def measure_drawn(
+        self, generator: RolloutPolicy | LikelihoodModel, samples: Tensor, tested: Tensor | None = None
+    ) -> Measurement:
+        """Measure samples, (R, T) int64, that were drawn in another way."""
         test = self.test if tested is None else tested
-        return self._measured(measure_samples(generator, samples, test, task.oracle), samples)
+        return self._measured(measure_samples(generator, samples, test, self.task.oracle), samples)
 
     def measure_on_the_way(self, generator: RolloutPolicy, n_samples: int, rng: np.random.Generator) -> Measurement:
         """The same: all test sequences are used, because the lines of a corpus differ."""
