@@ -77,7 +77,7 @@ class ReproductionOptions:
     ray: bool = False
     """Compute on the Ray cluster of RAY_ADDRESS or `ray start`; all its machines must see the folder."""
     task: Literal["oracle", "toy", "poems", "speeches", "music", "text"] = "oracle"
-    """oracle, or toy: 27 sequences, for a quick look at every part. For learners also poems, speeches, music, text."""
+    """oracle, or toy: 27 sequences; the others for learners."""
     learners: tuple[str, ...] = ()
     """For learners: reinforce, reinforce_baseline, rloo, grpo, ppo, a2c, trpo, ...; by default these."""
     start_from: PretrainingName = "mle"
