@@ -54,10 +54,12 @@ EXTRAS = {
 }
 EXTRAS["all"] = sorted({requirement for group in EXTRAS.values() for requirement in group})
 # Mutation tests run by hand, and other libraries bring some twenty packages each, so "all" leaves them out. RLlib pins
-# another Gymnasium than constraints.txt and wants an environment of its own: docs/libraries.md.
+# another Gymnasium than constraints.txt, and tianshou older pandas and filelock: docs/libraries.md.
 EXTRAS |= {
     "zoo": ["rl-zoo3>=2.6"],
     "torchrl": ["torchrl>=0.14", "tensordict>=0.14"],
+    "trl": ["trl>=1.16", "transformers>=5", "datasets>=2.19"],
+    "tianshou": ["tianshou>=2.0.1"],
     "mutation": ["mutmut>=3.8"],
     "browser": ["marimo>=0.20", "playwright>=1.45"],  # and a Chromium, such as Debian's
 }

@@ -47,7 +47,8 @@ class GameConfig:
     k_epochs: int = 3
     """k, discriminator epochs on each draw [P: 3]."""
     reward_model: str = "discriminator"
-    """Scores: discriminator, logit (D's), bleu, random, shuffled, constant:0.5, oracle, module:Attribute [P: D]."""
+    """Scores: discriminator, logit (D's), relativistic (less that of real sequences), bleu, random, shuffled,
+    constant:0.5, oracle, module:Attribute [P: D]."""
     reward_mode: RewardMode = "action_value"
     """How rewards reach prefixes: action_value (Monte-Carlo search), potential, terminal (R(Y) alone) [P: search]."""
     n_rollouts: int = 16
@@ -78,7 +79,7 @@ class AdversarialRounds:
         relabel_replay: whether the rewards in an off-policy learner's buffer are recomputed after each round, with the
             new discriminator and G_beta.
         seed: of the negatives and of the order of the sequences.
-        eq5: arguments of `Adversary`: k_epochs, sample_size, batch_size, learning_rate, weight_decay.
+        eq5: arguments of `Adversary`: k_epochs, sample_size, batch_size, learning_rate, weight_decay, loss.
 
     Attributes:
         adversary: trains D; None without a discriminator.

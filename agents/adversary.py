@@ -3,6 +3,9 @@
 min_phi -E_{Y real}[log D_phi(Y)] - E_{Y ~ G}[log(1 - D_phi(Y))]. In: real sequences, and a function that draws
 generated ones.
 Out: a trained discriminator, and a report on held-out sequences.
+The loss may also be that of Bradley and Terry 1952 on pairs of a real and a generated sequence, with C the logit:
+min_phi -E_{Y real, Y' ~ G}[log sigmoid(C(Y) - C(Y'))], as in relativistic GANs (arXiv 1807.00734). It fixes C up to a
+constant. The best C is log(p_real / G) for both losses.
 Departures from the authors' code: labels are balanced in every batch; the optimizer offers weight decay.
 """
 
@@ -10,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -20,11 +23,12 @@ from torch.nn import functional as F
 
 from agents.model_options import complete_options
 from agents.moments import load_moments, moments
-from agents.setting_paths import check_counts, check_not_negative, check_positive
+from agents.setting_paths import check_choices, check_counts, check_not_negative, check_positive
 from seqgan_env.models.discriminators import Discriminator
 from seqgan_env.models.parameters import at_least_float32
 from seqgan_env.tasks.task import Task
 
+DiscriminatorLoss = Literal["logistic", "bradley_terry"]
 _REPORT_SIZE = 1000  # held-out sequences of each kind in a report
 
 
@@ -33,11 +37,13 @@ class DiscriminatorReport:
     """The discriminator's results in one of the d steps.
 
     Attributes:
-        loss: mean of Eq. 5's two terms over the last epoch, nats per sequence, without the penalty.
+        loss: mean of Eq. 5's two terms over the last epoch, nats per sequence, without the penalty; or of pairs.
         accuracy: share of held-out real and fresh generated sequences told apart; 0.5 is chance.
         calibration_error: mean |confidence - frequency| over ten bins of D's output (expected calibration error).
         mean_real: mean of D, a probability, on held-out real sequences.
         mean_generated: mean of D on fresh generated sequences.
+
+    After training on pairs, D is the sigmoid of the logit less the middle between the two kinds' mean logits.
     """
 
     loss: float
@@ -55,6 +61,8 @@ class DiscriminatorConfig:
     """D: cnn, rcnn, bigru, transformer, ensemble, ensemble:cnn+bigru, or module:Class of your own [P: cnn]."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """Arguments of its constructor; the others keep their defaults, for cnn those of [2016, 2018]."""
+    loss: DiscriminatorLoss = "logistic"
+    """What D minimises: logistic (Eq. 5) or bradley_terry, on pairs of real and generated sequences [P: logistic]."""
     learning_rate: float = 1e-4
     """Adam's learning rate for the discriminator [2016, 2018: 1e-4]."""
     weight_decay: float = 0.0
@@ -68,6 +76,7 @@ class DiscriminatorConfig:
 
     def __post_init__(self) -> None:
         check_counts(self, batch_size=1, sample_size=1, pretraining_steps=0)
+        check_choices(self, loss=get_args(DiscriminatorLoss))
         check_positive(self, "learning_rate")
         check_not_negative(self, "weight_decay")
 
@@ -86,13 +95,14 @@ class Adversary:
         batch_size: sequences per step, half of them real (authors: 64).
         learning_rate: of Adam (authors: 1e-4).
         weight_decay: of AdamW (authors: 0).
+        loss: "logistic", Eq. 5, or "bradley_terry", on pairs.
         rng: draws the order of the sequences and the choice of positives.
 
     Attributes:
         last_report: the latest report; None before the first step.
 
     Raises:
-        ValueError: if k_epochs is below 1 or batch_size below 2.
+        ValueError: if k_epochs is below 1, batch_size below 2, or the loss unknown.
     """
 
     def __init__(
@@ -104,9 +114,12 @@ class Adversary:
         batch_size: int = 64,
         learning_rate: float = 1e-4,
         weight_decay: float = 0.0,
+        loss: DiscriminatorLoss = "logistic",
         rng: np.random.Generator,
     ) -> None:
         check_sizes(k_epochs, batch_size)
+        check_loss(loss)
+        self.loss = loss
         self.discriminator = discriminator
         self.k_epochs = k_epochs
         self.sample_size = sample_size
@@ -142,7 +155,7 @@ class Adversary:
         real = real[: len(generated)] if task.prompt_length else self._some(real, len(generated))
         real, generated = real.to(device), generated.to(device)
         for _ in range(self.k_epochs):
-            loss = self.epoch(real, generated)
+            loss = self.epoch(real, generated, paired=task.prompt_length > 0)
         validation = task.real_sequences("validation")[:_REPORT_SIZE]
         fresh = _answers(draw, task, validation) if task.prompt_length else draw(len(validation))
         assert fresh is not None
@@ -153,25 +166,26 @@ class Adversary:
         """At most `count` random real sequences, in random order."""
         return real[torch.from_numpy(self.rng.permutation(len(real))[:count])]
 
-    def epoch(self, real: Tensor, generated: Tensor) -> float:
+    def epoch(self, real: Tensor, generated: Tensor, paired: bool = False) -> float:
         """One pass over equally many real and generated sequences; each batch holds half of each kind.
 
         Args:
             real: (M, T) int64, on the discriminator's device.
             generated: (M, T) int64, on the discriminator's device.
+            paired: whether row i of both is a pair, which stays together: two responses to one prompt.
 
         Returns:
-            The mean of Eq. 5's loss over the batches, nats per sequence.
+            The mean of Eq. 5's loss, or of that of pairs, over the batches, nats per sequence.
         """
         half = self.batch_size // 2
-        real, generated = (rows[torch.from_numpy(self.rng.permutation(len(rows)))] for rows in (real, generated))
+        order = torch.from_numpy(self.rng.permutation(len(real)))
+        other = order if paired else torch.from_numpy(self.rng.permutation(len(generated)))
+        real, generated = real[order], generated[other]
         self.discriminator.train()
         losses = []
         for real_batch, generated_batch in zip(real.split(half), generated.split(half), strict=True):
             logits = self.discriminator.member_logits(torch.cat([real_batch, generated_batch]))  # (M, B)
-            labels_real_is_one = torch.zeros_like(logits)
-            labels_real_is_one[:, : len(real_batch)] = 1
-            loss = F.binary_cross_entropy_with_logits(logits, labels_real_is_one)  # Eq. 5
+            loss = (pair_loss if self.loss == "bradley_terry" else eq5_loss)(logits, len(real_batch))
             self.optimizer.zero_grad()
             (loss + self.discriminator.penalty()).backward()
             self.optimizer.step()
@@ -181,7 +195,8 @@ class Adversary:
 
     def _report(self, loss: float, real: Tensor, generated: Tensor) -> DiscriminatorReport:
         """Accuracy and calibration on held-out real sequences and equally many newly generated ones."""
-        real_scores, generated_scores = self._probabilities(real), self._probabilities(generated)
+        middle = self._middle(real, generated) if self.loss == "bradley_terry" else 0.0
+        real_scores, generated_scores = self._probabilities(real, middle), self._probabilities(generated, middle)
         probabilities = np.concatenate([real_scores, generated_scores])
         labels_real_is_one = np.repeat([True, False], len(generated))
         return DiscriminatorReport(
@@ -192,14 +207,23 @@ class Adversary:
             mean_generated=float(generated_scores.mean()),
         )
 
-    def _probabilities(self, sequences: Tensor) -> npt.NDArray[np.floating]:
+    def _middle(self, real: Tensor, generated: Tensor) -> float:
+        """The logit in the middle between the two kinds' means: the constant that pairs leave open."""
+        means = [at_least_float32(self.discriminator.score(sequences)).mean() for sequences in (real, generated)]
+        return float(sum(means) / 2)
+
+    def _probabilities(self, sequences: Tensor, middle: float) -> npt.NDArray[np.floating]:
         """D(Y) of each sequence, (R,); in float32 if the discriminator computes in 16 bits, which NumPy may lack.
+
+        Args:
+            sequences: (R, T) int64.
+            middle: the logit that counts as undecided.
 
         Raises:
             ValueError: if one is NaN.
         """
         logits = self.discriminator.score(sequences)
-        found = torch.sigmoid(at_least_float32(logits)).cpu().numpy()
+        found = torch.sigmoid(at_least_float32(logits) - middle).cpu().numpy()
         if np.isnan(found).any():
             raise ValueError(
                 f"the discriminator gives NaN after training with learning_rate={self.optimizer.param_groups[0]['lr']}"
@@ -226,6 +250,29 @@ class Adversary:
 def _answers(draw: Callable[..., Tensor | None], task: Task, real: Tensor) -> Tensor | None:
     """Generated responses to the prompts of real sequences, in their order."""
     return draw(len(real), real[:, : task.prompt_length])
+
+
+def eq5_loss(logits: Tensor, count: int) -> Tensor:
+    """Eq. 5, halved: the mean over real and generated sequences, nats, a differentiable scalar.
+
+    Args:
+        logits: (M, B), of M members of an ensemble; the first `count` columns are real.
+        count: number of real sequences.
+    """
+    labels_real_is_one = torch.zeros_like(logits)
+    labels_real_is_one[:, :count] = 1
+    return F.binary_cross_entropy_with_logits(logits, labels_real_is_one)
+
+
+def pair_loss(logits: Tensor, count: int) -> Tensor:
+    """Bradley-Terry: each real sequence beats its generated partner; arguments as of `eq5_loss`, half of each kind."""
+    return -F.logsigmoid(logits[:, :count] - logits[:, count:]).mean()
+
+
+def check_loss(loss: str) -> None:
+    """Raise ValueError unless a discriminator has this loss."""
+    if loss not in get_args(DiscriminatorLoss):
+        raise ValueError(f"loss={loss!r} must be one of {', '.join(get_args(DiscriminatorLoss))}")
 
 
 def check_sizes(k_epochs: int, batch_size: int) -> None:

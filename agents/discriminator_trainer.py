@@ -15,9 +15,9 @@ from stable_baselines3.common.callbacks import BaseCallback
 
 from agents.adversarial_rounds import AdversarialRounds
 from agents.adversarial_rounds import generator_of as generator_of
+from agents.adversary import DiscriminatorLoss, check_loss, check_sizes
 from agents.adversary import DiscriminatorReport as DiscriminatorReport
 from agents.adversary import calibration_error as calibration_error
-from agents.adversary import check_sizes
 from agents.policies import has_known_distribution
 from seqgan_env.models.discriminators import Discriminator
 from seqgan_env.rewards import RewardModel
@@ -44,6 +44,7 @@ class DiscriminatorTrainer(AdversarialRounds, BaseCallback):
         batch_size: sequences per step, half of them real (authors: 64).
         learning_rate: of Adam (authors: 1e-4).
         weight_decay: of AdamW (authors: 0).
+        loss: "logistic", Eq. 5, or "bradley_terry", on pairs of a real and a generated sequence.
         rollout_rate: share of its old parameters that G_beta keeps at an update (paper: 0, authors' intention: 0.8).
         relabel_replay: whether the rewards in an off-policy learner's buffer are recomputed after each round, with the
             new discriminator and G_beta. With a search (all reward modes but "terminal") the work grows with the
@@ -78,6 +79,7 @@ class DiscriminatorTrainer(AdversarialRounds, BaseCallback):
         batch_size: int = 64,
         learning_rate: float = 1e-4,
         weight_decay: float = 0.0,
+        loss: DiscriminatorLoss = "logistic",
         rollout_rate: float = 0.0,
         relabel_replay: bool = True,
         on_round: Callable[[int], None] | None = None,
@@ -87,6 +89,7 @@ class DiscriminatorTrainer(AdversarialRounds, BaseCallback):
         BaseCallback.__init__(self, verbose)
         if g_steps < 1:
             raise ValueError(f"g_steps={g_steps} must be at least 1")
+        check_loss(loss)
         check_sizes(k_epochs, batch_size)  # also where there is no discriminator
         AdversarialRounds.__init__(
             self,
@@ -99,6 +102,7 @@ class DiscriminatorTrainer(AdversarialRounds, BaseCallback):
             batch_size=batch_size,
             learning_rate=learning_rate,
             weight_decay=weight_decay,
+            loss=loss,
             rollout_rate=rollout_rate,
             relabel_replay=relabel_replay,
             seed=seed,

@@ -55,7 +55,7 @@ def build_learner(
             expect_terminal(config.name, mode)
     else:
         config.check_reward_mode(mode)
-        algorithm = LEARNERS[GAME_LEARNERS[config.name].algorithm].algorithm()  # type: ignore[index]
+        algorithm = _algorithm(GAME_LEARNERS[config.name].algorithm)
     given = {
         "learning_rate": config.learning_rate,
         "n_steps": horizon,  # one sequence from each environment
@@ -73,6 +73,11 @@ def build_learner(
         _check_learner(config.name, agent, generator, horizon)
     agent.set_logger(Logger(folder=None, output_formats=[]))  # SB3 would make a temporary folder
     return agent
+
+
+def _algorithm(name: str) -> Any:
+    """The class of a learner in the table: "module:Class" of this project, or a name in `agents.learners`."""
+    return imported_attribute(name, "learner") if ":" in name else LEARNERS[name].algorithm()  # type: ignore[index]
 
 
 def _built(name: str, algorithm: Any, env: SequenceVecEnv, arguments: dict[str, Any]) -> Any:

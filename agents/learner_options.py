@@ -1,10 +1,8 @@
-"""The learners that play Algorithm 1, each with its own options and their defaults: one table.
+"""The group of settings `learner`: which learner plays Algorithm 1, and its own options.
 
-In: a learner's name, as `seqgan train --learner` gives it. Out: the group of settings `learner`, and the options in it.
-A learner of your own, "module:Class", has the options that its constructor has. The classes themselves are built in
-`game_learners`; nothing of Stable-Baselines3 is imported here.
-The defaults come from `agents.learners`, from the papers, and from runs on the toy, seeds 0 to 2. They were not tuned
-on the paper's task.
+In: a learner's name, as `seqgan train --learner` gives it; `learner_table` has those of this project. Out: the
+settings, and the options in them. A learner of your own, "module:Class", has the options that its constructor has. The
+classes themselves are built in `game_learners`; nothing of Stable-Baselines3 is imported here.
 """
 
 from __future__ import annotations
@@ -14,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from agents.learner_table import GAME_LEARNERS as GAME_LEARNERS
 from agents.model_options import Option, completed, options_of, plain_options, unknown_name
 from agents.setting_paths import check_counts, check_not_negative, check_positive
 from seqgan_env.components import imported_attribute
@@ -24,128 +23,6 @@ _GIVEN = (
     *("seed", "device", "verbose", "tensorboard_log", "stats_window_size", "monitor_wrapper", "use_sde"),
     *("sde_sample_freq", "has_reference", "_init_setup_model"),
 )
-
-_ENTROPY = Option("ent_coef", 0.0, "Weight of the entropy bonus, in reward per nat.", least=0)
-_VALUE = Option("vf_coef", 0.5, "Weight of the value head's loss. It never changes the generator.", least=0)
-_GAE = Option(
-    "gae_lambda",
-    0.95,
-    "Lambda of the advantage: 0 trusts the value head, 1 the return. Without effect in reward mode action_value.",
-    least=0,
-    most=1,
-)
-_NORMALISED = Option("normalize_advantage", True, "Scale the advantages of an update to mean 0 and deviation 1.")
-_CLIP = Option(
-    "clip_range", 0.2, "Ratio to the old generator, minus 1, beyond which there is no further gain.", above=0
-)
-
-
-@dataclass(frozen=True)
-class GameLearner:
-    """A learner that can play Algorithm 1.
-
-    Attributes:
-        algorithm: its name in `agents.learners`.
-        options: its own options.
-        rate_share: its default learning rate, as a share of that of REINFORCE in the same preset. A learner that takes
-            several steps of Adam for each update takes smaller ones.
-        max_grad_norm: default global norm to which gradients are clipped.
-        needs_sequences: whether it learns from whole sequences with R(Y), so that a search would be wasted.
-        step_setting: the setting that decides how far an update moves the generator.
-    """
-
-    algorithm: str
-    options: tuple[Option, ...]
-    rate_share: float = 1.0
-    max_grad_norm: float = 5.0
-    needs_sequences: bool = False
-    step_setting: str = "learning_rate"
-
-
-GAME_LEARNERS: dict[str, GameLearner] = {
-    "reinforce": GameLearner(
-        "reinforce",
-        (
-            Option(
-                "baseline",
-                "none",
-                "Subtracted from Q in the policy gradient: none, step_mean (the other sequences at this step), value "
-                "(a learned head) or completions (Q of the step before) [P: none].",
-                choices=("none", "step_mean", "value", "completions"),
-            ),
-            replace(_ENTROPY, help=f"{_ENTROPY.help[:-1]} [P: 0]."),
-            replace(_VALUE, help="Weight of the value head's loss, with baseline value."),
-        ),
-    ),
-    "rloo": GameLearner(
-        "rloo",
-        (Option("kl_coef", 0.0, "Weight of KL(G || G after MLE) in the reward, nats per sequence.", least=0),),
-        max_grad_norm=1.0,
-        needs_sequences=True,
-    ),
-    "grpo": GameLearner(
-        "grpo",
-        (
-            Option("n_epochs", 2, "Steps of Adam on the sequences of an update.", least=1),
-            _CLIP,
-            Option("kl_coef", 0.04, "Weight of the KL term to G after MLE [DeepSeekMath: 0.04].", least=0),
-            Option("scale_rewards", True, "Divide by the deviation of the group's rewards; no: Dr. GRPO."),
-            Option("length_normalised", True, "Divide a sequence's sum by its length; no: by T, as Dr. GRPO."),
-        ),
-        rate_share=0.5,
-        max_grad_norm=1.0,
-        needs_sequences=True,
-    ),
-    "ppo": GameLearner(
-        "kl_ppo",
-        (
-            Option("n_epochs", 4, "Steps of Adam on the experience of an update.", least=1),
-            _CLIP,
-            _GAE,
-            _NORMALISED,
-            _ENTROPY,
-            _VALUE,
-            Option(
-                "kl_coef",
-                0.0,
-                "Weight of KL(G || G after MLE) in the reward, nats per sequence; not in reward mode action_value.",
-                least=0,
-            ),
-        ),
-        rate_share=0.25,
-        max_grad_norm=0.5,
-    ),
-    "a2c": GameLearner(
-        "a2c",
-        (
-            _GAE,
-            _NORMALISED,
-            _ENTROPY,
-            _VALUE,
-            Option("use_rms_prop", False, "RMSprop instead of Adam. Its first step is ten learning rates long."),
-        ),
-        max_grad_norm=0.5,
-    ),
-    "trpo": GameLearner(
-        "trpo",
-        step_setting="target_kl",
-        options=(
-            Option(
-                "target_kl", 0.01, "KL of an update, nats per token. It decides the step of the generator.", above=0
-            ),
-            _GAE,
-            _NORMALISED,
-            Option("cg_max_steps", 10, "Steps of the conjugate gradient.", least=1),
-            Option("cg_damping", 0.1, "Added to the diagonal of the Fisher matrix.", least=0),
-            Option("line_search_shrinking_factor", 0.8, "Each shorter step of the line search.", above=0, most=1),
-            Option("line_search_max_iter", 10, "Steps that the line search tries.", least=1),
-            Option("n_critic_updates", 5, "Steps of Adam for the value head.", least=0),
-            Option(
-                "sub_sampling_factor", 4, "Only one token of so many is used for the step, which saves time.", least=1
-            ),
-        ),
-    ),
-}
 
 # Learners that cannot play it, under all their names.
 _NOT_BY_MLE = {
@@ -160,7 +37,8 @@ class LearnerConfig:
     """The learner: what updates the generator (lines 7-13 of Algorithm 1)."""
 
     name: str = "reinforce"
-    """Learner: reinforce, rloo, grpo, ppo, a2c, trpo, or module:Class of your own [P: reinforce]."""
+    """Learner: reinforce, rloo, grpo, ppo, a2c, trpo, weighted_mle, dpg, spin, ddo, cot, or module:Class of your own
+    [P: reinforce]."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """Its own options; the others keep their defaults."""
     batch_size: int = 64
@@ -234,6 +112,18 @@ class LearnerConfig:
                 "weighed step by step: the KL of later tokens would not count. Write --game.reward-mode potential"
             )
 
+    def check_reward_model(self, reward_model: str) -> None:
+        """Check that a learner which uses no reward is given none that costs anything.
+
+        Raises:
+            ValueError: if it is; says what to write.
+        """
+        if self.name in GAME_LEARNERS and GAME_LEARNERS[self.name].reward_model == "constant" != reward_model:
+            raise ValueError(
+                f"game.reward_model={reward_model!r}: learner={self.name!r} learns from real sequences and uses no "
+                "reward, so a discriminator would be trained for nothing. Write --game.reward-model constant"
+            )
+
 
 def expect_terminal(name: str, mode: str) -> None:
     """Raise ValueError, with the option to write, unless a learner of whole sequences gets R(Y) alone."""
@@ -250,6 +140,14 @@ def needs_sequences(name: str) -> bool:
     if name in GAME_LEARNERS:
         return GAME_LEARNERS[name].needs_sequences
     return bool(getattr(imported_attribute(name, "learner"), "needs_sequences", False))
+
+
+def reward_model_of(name: str) -> str:
+    """The reward model that a learner is made for, "" for any; "constant" if it uses none. As `learner_options`."""
+    expect_learner(name)
+    if name in GAME_LEARNERS:
+        return GAME_LEARNERS[name].reward_model
+    return "" if getattr(imported_attribute(name, "learner"), "uses_reward", True) else "constant"
 
 
 def expect_learner(name: str) -> None:

@@ -82,6 +82,7 @@ class SeqGANConfig:
         if available is not None and available < batch:
             raise ValueError(f"train_sequences={available} must be at least batch_size={batch}")
         self.learner.check_reward_mode(self.game.reward_mode)
+        self.learner.check_reward_model(self.game.reward_model)
 
     def complete(self) -> SeqGANConfig:
         """A copy that names every option of both models and of the learner. A run folder stores this form."""
@@ -181,6 +182,7 @@ class SeqGAN:
             batch_size=config.discriminator.batch_size or config.pretraining.batch_size,
             learning_rate=config.discriminator.learning_rate,
             weight_decay=config.discriminator.weight_decay,
+            loss=config.discriminator.loss,
             rollout_rate=config.game.rollout_rate,
             seed=seeds[3],
         )

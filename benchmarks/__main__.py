@@ -108,14 +108,14 @@ class ModelsOptions:
 @dataclass(frozen=True)
 class VarianceOptions:
     """Variance of the policy gradient times its seconds, for R(Y) at the end and for Monte-Carlo search with N = 1 to
-    64 completions, each with its baselines (a minute or two; let nothing else run)."""
+    64 completions, each with its baselines (toy and middle: a minute or two; paper: half an hour)."""
 
-    sizes: Literal["toy", "middle"] = "toy"
-    """V=3, T=3, or V=50, T=10."""
+    sizes: Literal["toy", "middle", "paper"] = "toy"
+    """V=3, T=3; V=50, T=10; or V=5,000, T=20, as in the paper."""
     threads: int = 1
     """PyTorch threads."""
     repeats: int | None = None
-    """Batches of sequences for the variance; by default 100, or 12 with --quick."""
+    """Batches of sequences for the variance; by default 100, for paper 24, or 12 with --quick."""
     seed: int = 0
     """Seed of the oracle, the generator, the discriminator and the sequences."""
     quick: bool = False

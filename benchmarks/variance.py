@@ -1,5 +1,6 @@
 """The value of estimates of the policy gradient: variance times seconds, for each way to weight tokens.
 
+Seconds are those of the processor, so other work on the machine hardly changes them.
 The mean over the batches of one second divides the variance by their number. So variance x seconds is the variance that
 remains after one second of work. R(Y) at the end is compared with Monte-Carlo search (Eq. 4) with N completions, each
 with its baselines; on the toy also with exact action values. The situation is the game's first round: the generator
@@ -57,6 +58,7 @@ class VarianceSizes:
         completions: the values of N.
         mle_epochs: epochs of the generator.
         discriminator_steps: d steps, with 3 epochs each.
+        real_sequences: for training.
     """
 
     vocab_size: int
@@ -66,11 +68,13 @@ class VarianceSizes:
     completions: tuple[int, ...] = (1, 4, 16, 64)
     mle_epochs: int = 5
     discriminator_steps: int = 3
+    real_sequences: int = 2000
 
 
 SIZES = {
     "toy": VarianceSizes(3, 3),
     "middle": VarianceSizes(50, 10),
+    "paper": VarianceSizes(5000, 20, batches=24, mle_epochs=10, discriminator_steps=1, real_sequences=10_000),
     "quick": VarianceSizes(3, 3, batch_size=16, batches=12, completions=(1, 2), mle_epochs=1, discriminator_steps=1),
 }
 
@@ -86,7 +90,7 @@ class Game:
     def __init__(self, sizes: VarianceSizes, seed: int = 0) -> None:
         self.sizes = sizes
         make_task = toy_task if sizes.vocab_size < 10 else oracle_task
-        self.task: Task = make_task(sizes.vocab_size, sizes.sequence_length, seed, n_sequences=2000)
+        self.task: Task = make_task(sizes.vocab_size, sizes.sequence_length, seed, n_sequences=sizes.real_sequences)
         self.rng = np.random.default_rng(seed)
         self.generator: SequenceModel = LSTMSequenceModel(sizes.vocab_size, 32, 32, seed=seed)
         real = self.task.real_sequences("train")
@@ -163,11 +167,11 @@ class Game:
         return values
 
     def gradient(self, sequences: Tensor, weights: FloatArray) -> Tensor:
-        """(1/B) sum weights grad log G, flat, float64."""
+        """(1/B) sum weights grad log G, flat, float32."""
         weights_tensor = torch.from_numpy(weights.astype(np.float32))
         likelihood = self.generator.weighted_log_likelihood(sequences, weights_tensor) / len(sequences)
         gradients = torch.autograd.grad(likelihood, list(self.generator.parameters()))
-        return torch.cat([part.flatten().double() for part in gradients])
+        return torch.cat([part.flatten() for part in gradients])
 
 
 @dataclass(frozen=True)
@@ -228,11 +232,11 @@ def measure(
     seconds: list[list[float]] = [[] for _ in compared]
     for batch in range(1 + sizes.batches):  # the first batch is not counted
         for place, estimator in enumerate(compared):
-            start = time.perf_counter()
+            start = time.process_time()
             sequences = game.sequences()
             gradient = game.gradient(sequences, estimator.weights(game, sequences))
             if batch:
-                seconds[place].append(time.perf_counter() - start)
+                seconds[place].append(time.process_time() - start)
                 gradients[place].append(gradient)
         done()
     return rows(compared, [torch.stack(each).numpy() for each in gradients], np.array(seconds), sizes, machine)
@@ -240,7 +244,7 @@ def measure(
 
 def rows(
     compared: Sequence[Estimator],
-    gradients: Sequence[FloatArray],
+    gradients: Sequence[npt.NDArray[np.floating]],
     seconds: FloatArray,
     sizes: VarianceSizes,
     machine: Machine,
@@ -256,7 +260,8 @@ def rows(
     rng = np.random.default_rng(0)
     costs = []
     for place, samples in enumerate(gradients):
-        squares = ((samples - samples.mean(axis=0)) ** 2).sum(axis=1) * len(samples) / (len(samples) - 1)
+        mean = samples.mean(axis=0, dtype=np.float64)
+        squares = np.array([((one - mean) ** 2).sum() for one in samples]) * len(samples) / (len(samples) - 1)
         chosen = rng.integers(len(samples), size=(_RESAMPLES, len(samples)))
         time_of = np.median(seconds[place])
         costs.append(

@@ -20,6 +20,7 @@ from seqgan_env.models.context_discriminators import GRUDiscriminator, RCNNDiscr
 from seqgan_env.models.discriminator_ensemble import DiscriminatorEnsemble
 from seqgan_env.models.discriminators import CNNDiscriminator, Discriminator
 from seqgan_env.models.sequence_models import GRUSequenceModel, LSTMSequenceModel, SequenceModel
+from seqgan_env.relativistic import REAL_SEQUENCES, RelativisticReward
 from seqgan_env.rewards import (
     BLEUReward,
     ConstantReward,
@@ -56,11 +57,12 @@ def build_reward_model(
 
     Args:
         spec: a RewardModel; an nn.Module that returns logits (a discriminator); or a string: "discriminator" (also for
-            None; its probability), "logit" (its logit), "shuffled" or "shuffled:logit" (the same rewards, permuted over
-            the batch), "bleu" (against 40 % of the training sequences) or "bleu:skip" to give its smoothing, "random",
-            "constant" or "constant:0.3", "oracle", or "module:Attribute" of your own.
+            None; its probability), "logit" (its logit), "relativistic" (its logit less that of real sequences),
+            "shuffled" or "shuffled:logit" (the same rewards, permuted over the batch), "bleu" (against 40 % of the
+            training sequences) or "bleu:skip" to give its smoothing, "random", "constant" or "constant:0.3", "oracle",
+            or "module:Attribute" of your own.
         task: what the reward is for.
-        discriminator: used by "discriminator", "logit" and "shuffled"; None makes a new CNN.
+        discriminator: used by "discriminator", "logit", "relativistic" and "shuffled"; None makes a new CNN.
         rng: used by "shuffled", "bleu" and "random"; None makes a generator with seed 0. An environment seeds it again
             at each reset with a seed.
 
@@ -76,6 +78,8 @@ def build_reward_model(
         if is_learned_reward(spec):
             if discriminator is None:
                 discriminator = CNNDiscriminator(task.vocab_size, task.sequence_length)
+            if spec == "relativistic":
+                return RelativisticReward(discriminator, task.some_sequences("train", REAL_SEQUENCES))
             reward = LogitReward(discriminator) if spec.endswith("logit") else DiscriminatorReward(discriminator)
             return ShuffledReward(reward, rng) if name == "shuffled" else reward
         if name == "bleu":
@@ -105,7 +109,7 @@ def build_reward_model(
 
 def is_learned_reward(spec: str) -> bool:
     """Whether the reward model of this name uses a discriminator. The discriminator must then be trained."""
-    return spec in ("discriminator", "logit", "shuffled", "shuffled:logit")
+    return spec in ("discriminator", "logit", "relativistic", "shuffled", "shuffled:logit")
 
 
 def build_discriminator(spec: Any, task: Task, **options: Any) -> Discriminator:

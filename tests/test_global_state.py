@@ -38,7 +38,7 @@ from seqgan_env.testing import (
 from tests.agents.conftest import tiny_config
 
 PACKAGE = str(Path(seqgan_env.__file__).parent)
-REWARDS = ("discriminator", "logit", "shuffled", "bleu", "random", "constant", "oracle")
+REWARDS = ("discriminator", "logit", "relativistic", "shuffled", "bleu", "random", "constant", "oracle")
 
 
 def measure(task: Task) -> None:

@@ -17,6 +17,8 @@ import pytest
 
 import seqgan_env  # noqa: F401  (registers the environments)
 from seqgan_env.envs import SequenceVectorEnv, ToyEnv
+from seqgan_env.models.discriminators import CNNDiscriminator
+from seqgan_env.rewards import DiscriminatorReward
 from seqgan_env.tasks.toy import toy_task
 
 ROOT = Path(__file__).parents[1]
@@ -29,6 +31,11 @@ def block(section: str, language: str = "python") -> str:
     found = re.search(rf"```{language}\n(.*?)```", SECTIONS[section], flags=re.S)
     assert found is not None
     return found[1]
+
+
+def blocks(section: str) -> str:
+    """All Python blocks of a section as one, for a later block that goes on with what an earlier one defines."""
+    return "\n".join(re.findall(r"```python\n(.*?)```", SECTIONS[section], flags=re.S))
 
 
 def run(code: str, name: str = "libraries") -> dict[str, Any]:
@@ -44,7 +51,7 @@ def needs(module: str, how: str) -> Any:
 
 
 def test_every_library_has_its_section_and_its_version() -> None:
-    assert list(SECTIONS) == ["Single files", "RL Zoo", "TorchRL", "RLlib"]
+    assert list(SECTIONS) == ["Single files", "RL Zoo", "TorchRL", "RLlib", "TRL", "tianshou"]
     for section in list(SECTIONS)[1:]:
         assert re.search(rf"^\| {section} \| \w+ \d+\.\d+\.\d+.* \| gymnasium \d+\.\d+\.\d+, .* \| .+ \|$", PAGE, re.M)
     targets = [target for target in re.findall(r"\]\(([^)#]+)", PAGE) if not target.startswith("http")]
@@ -182,3 +189,63 @@ def test_rllib_learns_for_two_iterations_as_the_page_shows(monkeypatch: pytest.M
         (32, gym.vector.AutoresetMode.NEXT_STEP)
     }
     assert {env.reward_mode for env in environments} == {"potential"}  # type: ignore[attr-defined]
+
+
+# TRL.
+
+
+@pytest.mark.trl
+def test_trl_learns_from_the_oracle_and_in_the_game_as_the_page_shows(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    needs("trl", 'pip install -c constraints.txt -e ".[trl]"')
+    from agents.adversary import Adversary
+
+    monkeypatch.chdir(tmp_path)  # its output folder
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    drawn: list[Any] = []
+    step = Adversary.step
+    monkeypatch.setattr(Adversary, "step", lambda self, task, draw: (drawn.append(draw(8)), step(self, task, draw))[1])
+    learnt = run(blocks("TRL"))
+    assert len(drawn) == 5 + 30  # before the game, and after each step of GRPO
+    assert {tuple(batch.shape) for batch in drawn} == {(8, 3)}
+    assert max(int(batch.max()) for batch in drawn) < 3  # never the start symbol
+    assert learnt["prompts"].column_names == ["prompt", "text"]
+    assert learnt["prompts"][0]["text"] == toy_task().decode(toy_task().real_sequences("train")[0].tolist())
+
+
+# tianshou.
+
+
+@pytest.mark.tianshou
+def test_tianshou_learns_as_the_page_shows() -> None:
+    needs("tianshou", "see docs/libraries.md for an environment of its own")
+    learnt = run(block("tianshou"))
+    assert learnt["envs"].get_env_attr("reward_mode") == ["terminal"] * 32
+    assert learnt["mean_return"] < 0.4441  # the best sequence has 0.44409
+
+
+@pytest.mark.tianshou
+def test_tianshou_stops_at_texts_that_only_last_steps_have() -> None:
+    needs("tianshou", "see docs/libraries.md for an environment of its own")
+    from tianshou.data import Collector, VectorReplayBuffer
+    from tianshou.env import DummyVectorEnv
+
+    code = block("tianshou")
+    names = run(code[: code.index("collector = Collector")])
+    for make_env, missing in ((names["make_env"], False), (lambda: names["make_env"]().env, True)):
+        envs = DummyVectorEnv([make_env for _ in range(2)])
+        collector = Collector(names["ppo"], envs, VectorReplayBuffer(12, 2))
+        collector.reset()
+        collector.collect(n_step=12)
+        assert collector.buffer.hasnull() is missing
+
+
+@pytest.mark.tianshou
+def test_tianshou_gives_all_environments_of_a_process_the_same_reward_model() -> None:
+    needs("tianshou", "see docs/libraries.md for an environment of its own")
+    from tianshou.env import DummyVectorEnv
+
+    reward = DiscriminatorReward(CNNDiscriminator(3, 3, ((1, 4),)))
+    envs = DummyVectorEnv([lambda: gym.make("SeqGAN-Toy-v0", reward_model=reward) for _ in range(3)])
+    assert all(mdp.reward_model is reward for mdp in envs.get_env_attr("mdp"))

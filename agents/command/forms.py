@@ -17,8 +17,9 @@ from typing import Annotated, Any, Literal, get_type_hints
 from tyro.conf import Suppress, arg
 from tyro.extras import SubcommandApp
 
-from agents.learner_options import GAME_LEARNERS, needs_sequences, options_of_part
+from agents.learner_options import GAME_LEARNERS, options_of_part
 from agents.model_options import Option, no_such_option
+from agents.runs.presets import with_learner
 from agents.seqgan import SeqGANConfig
 from agents.setting_paths import check_finite
 from seqgan_env.components import DISCRIMINATORS, GENERATORS
@@ -73,13 +74,14 @@ def read_form(config: Any, form: Any) -> Any:
     return replace(config, **values)
 
 
-def with_parts(config: SeqGANConfig, named: Callable[[str], str | None]) -> SeqGANConfig:
+def with_parts(config: SeqGANConfig, named: Callable[[str], str | None], preset: str) -> SeqGANConfig:
     """The settings with other models and another learner; of the options that were set, each keeps those that it knows.
 
-    A learner also brings its default learning rate, and the reward mode that it needs.
+    A learner also brings what `with_learner` says.
 
     Args:
         config: the settings.
+        preset: name of the preset that they are.
         named: "generator", "discriminator" or "learner" -> the name that the command line gives, or None.
 
     Raises:
@@ -91,10 +93,7 @@ def with_parts(config: SeqGANConfig, named: Callable[[str], str | None]) -> SeqG
         known = options_of_part(kind, name)
         kept = {option: group.options.get(option, known[option].default) for option in known}
         config = replace(config, **{kind: replace(group, name=name, options=kept)})
-    name, game = named("learner") or config.learner.name, config.game
-    if name != config.learner.name and needs_sequences(name):
-        game = replace(game, reward_mode="terminal")
-    return replace(config, learner=config.learner.named(name), game=game)
+    return with_learner(config, named("learner") or config.learner.name, preset)
 
 
 def expect_own_options(config: SeqGANConfig, arguments: Sequence[str]) -> None:

@@ -12,10 +12,12 @@ from tyro.conf import Positional, arg
 from agents.command.errors import check_seed, expect_writable, expect_writable_folder, say, warn, writing
 from agents.runs.console import TerminalConsole
 from agents.runs.learning_curve import plot_learning_curves
+from agents.runs.resampling import Residual
 from agents.runs.run_folder import RunFolder
 from agents.runs.samples import SampleKind, samples_as_text
 from agents.runs.training import curve_csv, evaluate_run, resolve_device, results_csv, results_table
 from agents.studies.plots import plot_csv
+from seqgan_env.arguments import check_count
 from seqgan_env.rollout_policies import RolloutPolicy
 from seqgan_env.tasks.task import Task
 from seqgan_env.terminal_text import write_output
@@ -28,6 +30,7 @@ def evaluate(
     temperatures: tuple[float, ...] = (1.0,),
     seed: int = 0,
     out: Path | None = None,
+    resample: int = 1,
     trust: tuple[str, ...] = (),
     device: str = "auto",
 ) -> None:
@@ -42,16 +45,18 @@ def evaluate(
         temperatures: One line for each; below 1 sharpens.
         seed: Of the samples.
         out: CSV to write as well; of a run on a corpus `seqgan plot` draws it.
+        resample: Proposals for each sample, of which the run's discriminator picks one; 1: it picks none.
         trust: module:Class of a generator that the run names and whose module may be imported, and so executed.
         device: auto, cpu, cuda, ...
     """
     check_seed(seed)
     if samples < 1:
         raise ValueError(f"samples={samples} must be at least 1")
+    check_count("resample", resample)
     folder = RunFolder(run, trust)
     if out is not None:
         expect_writable(out)
-    rows = evaluate_run(folder, samples, temperatures, seed, resolve_device(device))
+    rows = evaluate_run(folder, samples, temperatures, seed, resolve_device(device), resample)
     if out is not None:  # first, so that a terminal which is gone costs nothing
         text = curve_csv(rows, folder, temperatures) if folder.measures.writes_curve else results_csv(rows)
         with writing(out):
@@ -69,6 +74,7 @@ def sample(
     top_p: float = 1.0,
     seed: int = 0,
     nearest: bool = True,
+    resample: int = 1,
     kind: Annotated[SampleKind, arg(name="format")] = "text",
     out: Path | None = None,
     trust: tuple[str, ...] = (),
@@ -90,6 +96,7 @@ def sample(
         top_p: Draw only among the most likely tokens that have this share of the probability together; 1: among all.
         seed: Of the samples.
         nearest: Show the nearest training sequence below each sample, where the run has a corpus.
+        resample: Proposals for each sample, of which the run's discriminator picks one; 1: it picks none.
         kind: text; of music also midi (--out is a folder), abc, and png, a piano roll.
         out: File or folder to write; text and abc are printed if none is given.
         trust: module:Class of a generator that the run names and whose module may be imported, and so executed.
@@ -101,6 +108,12 @@ def sample(
     check_seed(seed)
     if interactive and (kind != "text" or out is not None or prompt is not None):
         raise ValueError("interactive=True prints text and reads its prompts; leave out --format, --out and --prompt")
+    check_count("resample", resample)
+    keeps_all = top_k is None and top_p == 1
+    if resample > 1 and (interactive or prompt is not None or not keeps_all):
+        raise ValueError(
+            f"resample={resample} does not go with --prompt, --interactive, --top-k and --top-p; leave them out"
+        )
     folder = RunFolder(run, trust)
     task = folder.task()
     if kind not in (*task.text_formats, *task.file_formats):
@@ -110,15 +123,17 @@ def sample(
         raise ValueError(f"format={kind!r} needs --out, the {task.file_formats[kind]} to write")
     if out is not None:
         (expect_writable_folder if task.file_formats.get(kind) == "folder" else expect_writable)(out)
-    generator = folder.generator().to(resolve_device(device)).at_temperature(temperature)
-    keeps_all = top_k is None and top_p == 1
-    policy: RolloutPolicy = generator if keeps_all else TruncatedPolicy(generator, top_k, top_p)
     rng = np.random.default_rng(seed)
-    if interactive:
-        _converse(task, policy, n, rng)
-        return
-    sequences = task.sample(policy, n, rng) if prompt is None else task.continuations(policy, prompt, n, rng)
-    sequences = sequences.cpu()
+    if resample > 1:
+        sequences = Residual.of(folder, resolve_device(device)).draw(n, resample, rng, temperature).sequences.cpu()
+    else:
+        generator = folder.generator().to(resolve_device(device)).at_temperature(temperature)
+        policy: RolloutPolicy = generator if keeps_all else TruncatedPolicy(generator, top_k, top_p)
+        if interactive:
+            _converse(task, policy, n, rng)
+            return
+        sequences = task.sample(policy, n, rng) if prompt is None else task.continuations(policy, prompt, n, rng)
+        sequences = sequences.cpu()
     if kind in task.file_formats:
         assert out is not None
         with writing(out):

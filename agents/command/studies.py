@@ -56,7 +56,7 @@ def add_studies(app: SubcommandApp, arguments: Sequence[str], show_all: bool) ->
     }
     reproduce.__defaults__ = (reproduction_form(),)
     reproduce.__doc__ = (
-        "Get a result of the paper beside ours: table1, fig2, fig3, the curves that it did not draw, or real sequences."
+        "Get a result of the paper beside ours: table1, fig2, fig3, curves and learners that it lacks, real sequences."
         "\n\nThe latter are poems, speeches and music (Tables 2-4), and text of your own; name the file with --corpus."
         f" The same command goes on after an interruption and computes nothing twice.{more}"
     )

@@ -99,7 +99,7 @@ def _command(task_name: str, arguments: Sequence[str], show_all: bool) -> Callab
     presets = presets_of(task_name)
     preset = named(arguments, "preset")
     preset = preset if preset in presets else next(iter(presets))
-    base = with_parts(presets[preset], lambda kind: named(arguments, kind))
+    base = with_parts(presets[preset], lambda kind: named(arguments, kind), preset)
     expect_own_options(base, arguments)
 
     is_corpus = "corpus" in {field.name for field in fields(base.task)}

@@ -6,8 +6,10 @@ chosen by us, a comment says on which seed.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
+from agents.learner_options import needs_sequences, reward_model_of
 from agents.seqgan import SeqGANConfig
 from agents.setting_paths import changed
 from seqgan_env.tasks import TASKS
@@ -145,6 +147,35 @@ _PRESETS_OF_TASKS: dict[str, dict[str, SeqGANConfig]] = {
     "text": {"text": TEXT},
     "music": {name: changed(MUSIC, {"task": options}) for name, options in MUSIC_PRESETS.items()},
 }
+
+
+# Learning rates of other learners in a preset whose REINFORCE has no baseline, and therefore takes large steps. Chosen
+# on seed 101, from two or three for each learner: docs/swapping.md.
+LEARNER_RATES: dict[str, dict[str, float]] = {
+    "fast": {"reinforce_baseline": 5e-3, "rloo": 5e-3, "grpo": 2.5e-3, "ppo": 5e-3, "a2c": 5e-3},
+}
+
+
+def with_learner(config: SeqGANConfig, name: str, preset: str) -> SeqGANConfig:
+    """The settings with another learner: its default options, the rate tuned for it, and the rewards that it needs.
+
+    Args:
+        config: the settings.
+        name: of the learner; that of `config` changes nothing.
+        preset: name of the settings that `config` was made from.
+
+    Raises:
+        ValueError: for a name that is none, or a learner that cannot play.
+    """
+    learner, game = config.learner.named(name), config.game
+    if name != config.learner.name:
+        rates = LEARNER_RATES.get(preset, {})
+        learner = replace(learner, learning_rate=rates.get(name, learner.learning_rate))
+        if needs_sequences(name):
+            game = replace(game, reward_mode="terminal")
+        if made_for := reward_model_of(name):
+            game = replace(game, reward_model=made_for, anchor_weight=0.0)  # such a learner has a reference of its own
+    return replace(config, learner=learner, game=game)
 
 
 def presets_of(task_name: str) -> dict[str, SeqGANConfig]:

@@ -13,11 +13,13 @@ from typing import Any, get_args
 
 from torch import Tensor
 
+from agents.adversary import DiscriminatorConfig
 from agents.model_options import GeneratorConfig
 from agents.runs.checkpoints import read_tensors
 from agents.runs.trust import is_own_discriminator, is_own_generator
 from agents.seqgan import SeqGAN, SeqGANConfig
-from seqgan_env.components import build_generator
+from seqgan_env.components import build_discriminator, build_generator
+from seqgan_env.models.discriminators import Discriminator
 from seqgan_env.models.sequence_models import SequenceModel
 from seqgan_env.tasks.task import Split, Task, restored_task
 
@@ -138,3 +140,19 @@ def built_generator(group: GeneratorConfig, task: Task, stored: Mapping[str, Ten
             f"the parameters in {str(source)!r} are not those of generator={group.name!r}: {error}"
         ) from error
     return generator
+
+
+def built_discriminator(
+    group: DiscriminatorConfig, task: Task, stored: Mapping[str, Tensor], source: Path
+) -> Discriminator:
+    """A discriminator with stored parameters; arguments and errors as of `built_generator`."""
+    if not is_own_discriminator(group.name):
+        check_sizes("discriminator", group.options, task, stored, source)
+    try:
+        discriminator = build_discriminator(group.name, task, **group.options)
+        discriminator.load_state_dict(stored)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(
+            f"the discriminator={group.name!r} in {str(source)!r} cannot be built from its parameters: {error}"
+        ) from error
+    return discriminator

@@ -21,6 +21,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 from torch import Tensor
 
+from agents.learner_options import reward_model_of
 from agents.runs.budget import Budget
 from agents.runs.checkpoints import restore, restore_pretraining, snapshot, write_tensors
 from agents.runs.console import TerminalConsole
@@ -28,10 +29,11 @@ from agents.runs.health import Diverged, Health, diverged
 from agents.runs.learning_curve import plot_learning_curves
 from agents.runs.reading import reading
 from agents.runs.regular_files import write_atomically
+from agents.runs.resampling import Residual
 from agents.runs.run_folder import RunFolder
 from agents.runs.stopping import undisturbed
 from agents.runs.stored_models import check_game_sizes
-from agents.seqgan import Milestone, SeqGAN, Stage
+from agents.seqgan import Milestone, SeqGAN, SeqGANConfig, Stage
 from seqgan_env.measures.measurement import Measurement, Measures, TableRow
 from seqgan_env.models.sequence_models import SequenceModel
 
@@ -284,11 +286,19 @@ def _methods(run: RunFolder, device: str) -> list[tuple[str, SequenceModel]]:
         methods = [("MLE", mle), *((f"MLE, temp. {t}", mle.at_temperature(t)) for t in MLE_TEMPERATURES)]
     if methods and not config.game.rounds:
         return methods
-    name = "SeqGAN" if config.game.reward_model in ("discriminator", "logit") else f"reward {config.game.reward_model}"
+    name = _name_of_the_game(config)
     asked = Budget.of(run).asked.get("game.rounds", config.game.rounds)
     if config.game.rounds < asked:
         name = f"{name}, {config.game.rounds} of {asked} rounds"
     return [*methods, (name, run.generator().to(device))]
+
+
+def _name_of_the_game(config: SeqGANConfig) -> str:
+    """What the closing table calls the generator after the game."""
+    if reward_model_of(config.learner.name) == "constant":
+        return f"learner {config.learner.name}"
+    is_seqgan = config.game.reward_model in ("discriminator", "logit", "relativistic")
+    return "SeqGAN" if is_seqgan else f"reward {config.game.reward_model}"
 
 
 def results_table(rows: Sequence[TableRow], measures: Measures) -> Table:
@@ -330,15 +340,28 @@ def curve_csv(rows: Sequence[TableRow], run: RunFolder, temperatures: Sequence[f
 
 
 def evaluate_run(
-    run: RunFolder, n_samples: int, temperatures: Sequence[float], seed: int, device: str
+    run: RunFolder, n_samples: int, temperatures: Sequence[float], seed: int, device: str, proposals: int = 1
 ) -> list[TableRow]:
-    """Measure a run's latest generator at some temperatures."""
+    """Measure a run's latest generator at some temperatures; with more proposals than 1, resampled by D's logit."""
+    if proposals > 1:
+        return _resampled_rows(run, n_samples, temperatures, seed, device, proposals)
     generator = run.generator().to(device)
     rows = []
     for index, temperature in enumerate(temperatures):
         rng = np.random.default_rng([seed, _STREAMS["command"], index])
         measurement = run.measures.measure(generator.at_temperature(temperature), n_samples, rng)
         rows.append(TableRow(f"temperature {temperature}", measurement))
+    return rows
+
+
+def _resampled_rows(
+    run: RunFolder, n_samples: int, temperatures: Sequence[float], seed: int, device: str, proposals: int
+) -> list[TableRow]:
+    residual, rows = Residual.of(run, device), []
+    for index, temperature in enumerate(temperatures):
+        rng = np.random.default_rng([seed, _STREAMS["command"], index])
+        measurement = residual.measure(run.measures, n_samples, proposals, rng, temperature)
+        rows.append(TableRow(f"resampled at {temperature}", measurement))
     return rows
 
 

@@ -16,7 +16,7 @@ from rich.table import Table
 from agents.studies import evidence
 from agents.studies.cells import Cell
 from agents.studies.evidence import Claim, CurveComparison, level_claim, order_claim
-from agents.studies.methods import CONTROLS, IMPROVED, METHODS, PAPER_ORDER, SCHEDULES, Method, continued
+from agents.studies.methods import CONTROLS, IMPROVED, METHODS, PAPER_ORDER, RIVALS, SCHEDULES, Method, continued
 from agents.studies.study import Study
 from agents.studies.tables import (
     Row,
@@ -105,7 +105,7 @@ class Table1:
     def __init__(self, study: Study, methods: Sequence[str] = (), is_authors_oracle: bool = False) -> None:
         self.study = study
         self.is_authors_oracle = is_authors_oracle
-        self.methods = [METHODS[name] for name in methods or METHODS if methods or name not in IMPROVED]
+        self.methods = [METHODS[name] for name in methods or METHODS if methods or name not in (*IMPROVED, *RIVALS)]
 
     def cells(self) -> list[Cell]:
         """Every method, measured at temperature 1."""
@@ -292,7 +292,7 @@ class Curves:
 
     Args:
         study: the shared part of the cells.
-        methods: names of the methods to train; if empty, all that the task has sizes for.
+        methods: names of the methods to train; if empty, all that the task has sizes for, without the rivals.
     """
 
     rules = (evidence.CURVE_RULE, evidence.PAIRED_RULE)
@@ -300,7 +300,7 @@ class Curves:
     def __init__(self, study: Study, methods: Sequence[str] = ()) -> None:
         self.study = study
         # The sizes of the improved methods are for the paper's task.
-        left_out = IMPROVED if study.task == "toy" and not methods else ()
+        left_out = () if methods else (*IMPROVED, *RIVALS) if study.task == "toy" else RIVALS
         self.methods = [
             method
             for name, method in METHODS.items()

@@ -1,4 +1,4 @@
-"""The picture of `learner_table`: the curve of MLE with the learners on it, their gains, NLL_test and minutes.
+"""The picture of `learner_grid`: the curve of MLE with the learners on it, their gains, NLL_test and minutes.
 
 In: the CSV of the table, with its column "gain". Out: a matplotlib figure.
 """
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from agents.runs.learning_curve import new_figure
 from agents.studies.evidence import CONFIDENCE
-from agents.studies.learner_table import TWIN
+from agents.studies.learner_grid import TWIN
 from agents.studies.plot_style import finish, half_bar, plot_curve, style_of, tidy, title
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ def plot_game_learners(frame: DataFrame) -> Any:
     """One panel with curves over temperatures, and three with a line for each learner.
 
     Args:
-        frame: the rows of a `LearnerTable`.
+        frame: the rows of a `LearnerGrid`.
     """
     figure = new_figure(13, 7.5)
     grid = figure.add_gridspec(3, 2, width_ratios=(1.25, 1))

@@ -2,7 +2,7 @@
 
 The paper's methods are random tokens, MLE, scheduled sampling, PG-BLEU and SeqGAN. Some controls keep the policy
 gradient, but with a reward without information (constant, random or shuffled). Others stop MLE by the NLL of held-out
-sequences, or regularise it: the strongest baseline.
+sequences, or regularise it: the strongest baseline. The rivals start from that one.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import numpy as np
 from agents.runs.presets import BEST, NO_GAME, REGULARISED
 from agents.seqgan import SeqGANConfig
 from agents.setting_paths import changed
+from agents.studies.rival_settings import COT, DDO, DPG, RELATIVISTIC, RESIDUAL, SPIN
 from seqgan_env.measures.measurement import Measurement, Measures
 from seqgan_env.rollout_policies import UniformPolicy
 
@@ -37,6 +38,7 @@ class Method:
         starts_from: the method whose pretraining it shares; None if it has its own.
         untrained: measures a method without training; called with the task's measures, the number of samples, their
             random stream and the device. None for a trained method.
+        proposals: proposals for each measured sample, of which its discriminator picks one; 1: it picks none.
         temperatures: temperatures of its measurements for the curves.
         paper_nll_oracle: its row in the paper's Table 1, nats per token.
     """
@@ -46,6 +48,7 @@ class Method:
     settings: dict[str, Any] = field(default_factory=dict)
     starts_from: str | None = None
     untrained: Callable[[Measures, int, np.random.Generator, str], Measurement] | None = None
+    proposals: int = 1
     temperatures: tuple[float, ...] = _TEMPERATURES
     paper_nll_oracle: float | None = None
 
@@ -119,6 +122,12 @@ METHODS: dict[str, Method] = {
             starts_from="mle_held_out",
             temperatures=_TEMPERATURES,
         ),
+        Method("cot", "CoT", COT, starts_from="mle_regularised"),
+        Method("ddo", "DDO", DDO, starts_from="mle_regularised"),
+        Method("spin", "SPIN", SPIN, starts_from="mle_regularised"),
+        Method("relativistic", "relativistic reward", RELATIVISTIC, starts_from="mle_regularised"),
+        Method("dpg", "DPG", DPG, starts_from="mle_regularised"),
+        Method("residual", "residual energy", RESIDUAL, starts_from="mle_regularised", proposals=16),
         Method("oracle", "oracle (floor)", untrained=_oracle_itself, temperatures=(1.0,)),
     )
 }
@@ -129,6 +138,8 @@ PAPER_ORDER = ("random", "mle", "scheduled_sampling", "pg_bleu", "seqgan")
 CONTROLS = ("shuffled_reward", "random_reward", "constant_reward")
 # Methods that the paper does not have. The curves show them, Table 1 only if named.
 IMPROVED = ("mle_regularised", "best", "best_random_reward")
+# Other methods with the aim of SeqGAN: docs/rivals.md. They are computed only if named.
+RIVALS = ("cot", "ddo", "spin", "relativistic", "dpg", "residual")
 
 
 def continued(method: Method, base: SeqGANConfig) -> Method:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from agents.studies.evidence import half_interval
-from agents.studies.learner_table import COMPARED, TWIN, label_of
+from agents.studies.learner_grid import COMPARED, TWIN, label_of
 from agents.studies.methods import CONTROLS, METHODS
 
 if TYPE_CHECKING:
@@ -30,6 +30,12 @@ COLOURS = {
     "oracle": "#000000",
     "best": "#8B0000",
     "best_random_reward": "#777777",
+    "cot": "#117733",
+    "ddo": "#882255",
+    "spin": "#AA4499",
+    "relativistic": "#DDAA33",
+    "dpg": "#44AA99",
+    "residual": "#1B1B6B",
 }
 MARKERS = {
     "shuffled_reward": "v",

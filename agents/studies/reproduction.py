@@ -24,7 +24,7 @@ from agents.studies import evidence, real_data, tables
 from agents.studies.cells import Cell
 from agents.studies.figures import Curves, Fig2, Fig3, Figure, Table1, schedule_sentence
 from agents.studies.grid import GridReport, run_grid
-from agents.studies.learner_table import LearnerTable, PretrainingName, expect_compared
+from agents.studies.learner_grid import LearnerGrid, PretrainingName, expect_compared
 from agents.studies.methods import METHODS
 from agents.studies.plots import plot_csv
 from agents.studies.real_data import REAL_DATA, CorpusKind, RealData, RealTable
@@ -77,7 +77,7 @@ class ReproductionOptions:
     ray: bool = False
     """Compute on the Ray cluster of RAY_ADDRESS or `ray start`; all its machines must see the folder."""
     task: Literal["oracle", "toy", "poems", "speeches", "music", "text"] = "oracle"
-    """oracle, or toy: 27 sequences, for a quick look at every part. For learners also poems, speeches, music, text."""
+    """oracle, or toy: 27 sequences; the others for learners."""
     learners: tuple[str, ...] = ()
     """For learners: reinforce, reinforce_baseline, rloo, grpo, ppo, a2c, trpo, ...; by default these."""
     start_from: PretrainingName = "mle"
@@ -198,7 +198,7 @@ class ReproductionOptions:
         data = self._real_data(name)
         study = self.study() if data is None else self.corpus_study(data)
         if name == "learners":
-            return LearnerTable(study, self.learners, self.start_from, data)
+            return LearnerGrid(study, self.learners, self.start_from, data)
         if data is not None:
             return RealTable(study, data)
         if name == "fig3":

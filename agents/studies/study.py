@@ -21,6 +21,7 @@ from rich.console import Console
 
 from agents.runs.description import config_from
 from agents.runs.regular_files import write_atomically
+from agents.runs.resampling import Residual
 from agents.runs.run_folder import RunFolder
 from agents.runs.training import Experiment
 from agents.runs.trust import own_parts
@@ -196,6 +197,8 @@ def measure_cell(settings: dict[str, Any], folder: Path, device: str) -> None:
     method = (METHODS | {REAL.name: REAL}).get(settings["method"])  # None for a schedule of Fig. 3
     if method is not None and method.untrained is not None:
         found = method.untrained(measures, samples, rng, device)
+    elif method is not None and method.proposals > 1:
+        found = Residual.of(run, device).measure(measures, samples, method.proposals, rng, temperature)
     else:
         found = measures.measure(run.generator().to(device).at_temperature(temperature), samples, rng)
     write_atomically(folder / "row.json", json.dumps(found.columns(), indent=2).encode())

@@ -148,7 +148,7 @@ def measure_generator(
 
 
 def measure_samples(
-    generator: RolloutPolicy,
+    generator: RolloutPolicy | LikelihoodModel,
     samples: Tensor,
     test_sequences: Tensor,
     oracle: LikelihoodModel | None = None,

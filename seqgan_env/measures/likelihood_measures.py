@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from seqgan_env.measures.likelihood import measure_samples, real_metrics
+from seqgan_env.measures.likelihood import LikelihoodModel, measure_samples, real_metrics
 from seqgan_env.measures.measurement import (
     Measurement,
     Methods,
@@ -79,10 +79,14 @@ class LikelihoodMeasures:
         """Draw samples and measure them."""
         if n_samples < 1:
             raise ValueError(f"n_samples={n_samples} must be at least 1")
-        task = self.task
-        samples = task.sample(generator, n_samples, rng)
+        return self.measure_drawn(generator, self.task.sample(generator, n_samples, rng), tested)
+
+    def measure_drawn(
+        self, generator: RolloutPolicy | LikelihoodModel, samples: Tensor, tested: Tensor | None = None
+    ) -> Measurement:
+        """Measure samples, (R, T) int64, that were drawn in another way."""
         test = self.test if tested is None else tested
-        metrics = measure_samples(generator, samples, test, task.oracle, task.prompt_length)
+        metrics = measure_samples(generator, samples, test, self.task.oracle, self.task.prompt_length)
         return Measurement(metrics, None, samples)
 
     def measure_on_the_way(self, generator: RolloutPolicy, n_samples: int, rng: np.random.Generator) -> Measurement:

@@ -13,7 +13,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from torch import Tensor
 
-from seqgan_env.measures.likelihood import Estimate, GeneratorMetrics
+from seqgan_env.measures.likelihood import Estimate, GeneratorMetrics, LikelihoodModel
 from seqgan_env.measures.samples import CorpusMetrics
 from seqgan_env.models.sequence_models import SequenceModel
 from seqgan_env.rollout_policies import RolloutPolicy
@@ -192,6 +192,11 @@ class Measures(Protocol):
             rng: source of all randomness.
             tested: (M, T) int64, test sequences for NLL_test; None takes `test`.
         """
+
+    def measure_drawn(
+        self, generator: RolloutPolicy | LikelihoodModel, samples: Tensor, tested: Tensor | None = None
+    ) -> Measurement:
+        """Measure samples, (R, T) int64, that were drawn in another way; `tested` as in `measure`."""
 
     def measure_on_the_way(self, generator: RolloutPolicy, n_samples: int, rng: np.random.Generator) -> Measurement:
         """The same during training, with no more test sequences than needed."""

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from seqgan_env.measures.bleu import self_bleu_by_order
-from seqgan_env.measures.likelihood import GeneratorMetrics, measure_samples, real_metrics
+from seqgan_env.measures.likelihood import GeneratorMetrics, LikelihoodModel, measure_samples, real_metrics
 from seqgan_env.measures.measurement import Measurement, Methods, RealSequences, Streams, TableRow, TableText
 from seqgan_env.measures.samples import CorpusReference
 from seqgan_env.models.sequence_models import SequenceModel
@@ -99,10 +99,15 @@ class SampleMeasures:
         self, generator: RolloutPolicy, n_samples: int, rng: np.random.Generator, tested: Tensor | None = None
     ) -> Measurement:
         """Draw samples and measure them."""
-        task = self.task
-        samples = task.sample(generator, n_samples, rng)
+        return self.measure_drawn(generator, self.task.sample(generator, n_samples, rng), tested)
+
+    def measure_drawn(
+        self, generator: RolloutPolicy | LikelihoodModel, samples: Tensor, tested: Tensor | None = None
+    ) -> Measurement:
+        """Measure samples, (R, T) int64, that were drawn in another way."""
         test = self.test if tested is None else tested
-        return self._measured(measure_samples(generator, samples, test, task.oracle, task.prompt_length), samples)
+        metrics = measure_samples(generator, samples, test, self.task.oracle, self.task.prompt_length)
+        return self._measured(metrics, samples)
 
     def measure_on_the_way(self, generator: RolloutPolicy, n_samples: int, rng: np.random.Generator) -> Measurement:
         """The same: all test sequences are used, because the lines of a corpus differ."""

@@ -11,7 +11,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from agents.adversary import Adversary, DiscriminatorConfig, DiscriminatorReport, calibration_error, check_sizes
+from agents.adversary import (
+    Adversary,
+    DiscriminatorConfig,
+    DiscriminatorReport,
+    calibration_error,
+    check_sizes,
+    pair_loss,
+)
 from seqgan_env.models.discriminators import Discriminator
 from seqgan_env.tasks.task import Split, Task
 
@@ -308,3 +315,60 @@ def test_complete_settings_name_every_option_and_keep_the_given_ones() -> None:
     assert replace(complete, options=given.options) == given
     with pytest.raises(ValueError, match=r"^discriminator\.momentum=1: discriminator='cnn' has no such option"):
         DiscriminatorConfig(options={"momentum": 1}).complete()
+
+
+# Pairs.
+
+
+def test_a_step_on_pairs_by_hand() -> None:
+    """The logits of a pair differ by w times the difference of their first tokens, which is 2."""
+    discriminator = FirstToken(weight=0.5)
+    adversary = adversary_of(discriminator, batch_size=8, loss="bradley_terry")
+    real, generated = torch.tensor([[3, 3]] * 4), torch.tensor([[1, 3]] * 4)
+    loss = adversary.epoch(real, generated)
+    assert loss == pytest.approx(-np.log(1 / (1 + np.exp(-0.5 * 2))), abs=1e-6)
+    assert discriminator.weight.item() == pytest.approx(0.6, abs=1e-6)  # Adam's first step is one learning rate
+
+
+def test_the_logit_of_the_best_discriminator_minimises_the_loss_of_pairs_whatever_its_constant() -> None:
+    """All 36 pairs of six real and six generated sequences: exact expectations."""
+    real, generated = torch.tensor([0, 0, 0, 1, 1, 2]), torch.tensor([0, 1, 2, 2, 2, 2])
+    pairs = torch.cartesian_prod(torch.arange(6), torch.arange(6))
+    columns = torch.cat([real[pairs[:, 0]], generated[pairs[:, 1]]])
+    best = torch.log(torch.tensor([3.0, 2.0, 1.0]) / torch.tensor([1.0, 1.0, 4.0]))
+    for constant in (0.0, 7.0):
+        logits = (best + constant).requires_grad_()
+        pair_loss(logits[columns][None], 36).backward()
+        assert logits.grad is not None
+        assert logits.grad.abs().max() < 1e-6
+    flat = torch.zeros(3, requires_grad=True)
+    pair_loss(flat[columns][None], 36).backward()
+    assert flat.grad is not None
+    assert flat.grad.abs().max() > 0.1
+
+
+class Shifted(FirstToken):
+    """The same, with a constant that pairs cannot see."""
+
+    def forward(self, sequences: Tensor) -> Tensor:
+        return super().forward(sequences) + 50
+
+
+def test_the_report_on_pairs_does_not_depend_on_the_constant_that_they_leave_open() -> None:
+    task = task_of(numbered(64), numbered(64, first=2000))
+    reports = []
+    for kind in (FirstToken, Shifted):
+        adversary = adversary_of(kind(weight=1e-3), batch_size=16, loss="bradley_terry", learning_rate=1e-4)
+        reports.append(adversary.step(task, lambda count: numbered(count, first=1000)))
+    assert reports[0] is not None
+    assert reports[1] is not None
+    assert reports[0].accuracy == reports[1].accuracy
+    assert reports[0].mean_real == pytest.approx(reports[1].mean_real, abs=1e-4)
+    assert reports[0].mean_real + reports[0].mean_generated == pytest.approx(1.0, abs=1e-4)
+
+
+def test_an_unknown_loss_is_refused() -> None:
+    with pytest.raises(ValueError, match="loss='hinge' must be one of"):
+        adversary_of(FirstToken(), loss="hinge")
+    with pytest.raises(ValueError, match="loss='hinge'"):
+        DiscriminatorConfig(loss="hinge")  # type: ignore[arg-type]

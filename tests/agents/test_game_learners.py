@@ -17,7 +17,13 @@ from rich.console import Console
 
 from agents.game_learners import build_learner
 from agents.kl_ppo import KLPPO
-from agents.learner_options import GAME_LEARNERS, LearnerConfig, learner_options
+from agents.learner_options import (
+    GAME_LEARNERS,
+    LearnerConfig,
+    learner_options,
+    needs_sequences,
+    reward_model_of,
+)
 from agents.learner_state import learner_state
 from agents.runs.checkpoints import read_tensors
 from agents.runs.description import config_from
@@ -49,6 +55,11 @@ STATEFUL: dict[str, dict[str, Any]] = {
     "ppo": {"kl_coef": 0.1, "n_epochs": 2},
     "a2c": {"use_rms_prop": True},
     "trpo": {},
+    "weighted_mle": {"n_epochs": 2},
+    "dpg": {},
+    "spin": {"updates_per_reference": 2},
+    "ddo": {"updates_per_reference": 2},
+    "cot": {"mediator_pretraining": 2, "future_weight": 0.5},
     f"{OWN}:RunningBaseline": {"share": 0.3},
     f"{OWN}:NoisyA2C": {},
 }
@@ -65,10 +76,10 @@ def config_of(task: str, learner: str, place: Path, **changes: Any) -> SeqGANCon
     base = changed(TOY, {"task": options, "pretraining.batch_size": 16, "discriminator.sample_size": 32})
     sizes = {name: value for name, value in TINY.items() if name != "train_sequences"}
     group = replace(LearnerConfig(), batch_size=8).named(learner)
-    mode = "terminal" if learner.endswith(("rloo", "grpo", "RunningBaseline")) else "potential"
     parts = {
         "learner": replace(group, options=dict(group.options) | STATEFUL.get(learner, {})),
-        "game.reward_mode": mode,
+        "game.reward_mode": "terminal" if needs_sequences(learner) else "potential",
+        "game.reward_model": reward_model_of(learner) or "discriminator",
     }
     sizes.pop("generator_batch_size")
     return changed(changed(base, nested(sizes) | parts), changes)
@@ -105,7 +116,15 @@ def assert_same_end(run: RunFolder, other: RunFolder) -> None:
 def test_a_run_that_is_broken_off_in_a_round_and_resumed_ends_as_one_that_was_not(
     learner: str, task: str, tmp_path: Path
 ) -> None:
-    config = config_of(task, learner, tmp_path)
+    assert_same_end_after_an_interruption(task, config_of(task, learner, tmp_path), tmp_path)
+
+
+def test_a_game_with_a_relativistic_reward_is_resumed_alike(tmp_path: Path) -> None:
+    changes = {"game.reward_model": "relativistic", "discriminator.loss": "bradley_terry"}
+    assert_same_end_after_an_interruption("toy", config_of("toy", "rloo", tmp_path, **changes), tmp_path)
+
+
+def assert_same_end_after_an_interruption(task: str, config: SeqGANConfig, tmp_path: Path) -> None:
     whole = train(new_run(tmp_path / "whole", task, config))
     broken = new_run(tmp_path / "broken", task, config)
     experiment = Experiment(broken, console=Console(quiet=True), show_progress=False)
@@ -124,7 +143,7 @@ def test_a_run_that_is_broken_off_in_a_round_and_resumed_ends_as_one_that_was_no
     assert_same_end(train(broken), whole)
 
 
-@pytest.mark.parametrize("learner", ["ppo", slow("trpo"), slow("grpo")])
+@pytest.mark.parametrize("learner", ["ppo", slow("trpo"), slow("grpo"), slow("cot")])
 def test_a_command_that_is_killed_and_resumed_ends_as_one_that_was_not(
     learner: str, tmp_path: Path, mortal_command: Command
 ) -> None:
@@ -157,6 +176,15 @@ def test_all_that_a_learner_of_ones_own_adds_is_in_its_state() -> None:
     assert isinstance(state["noise"], torch.Tensor)
 
 
+@pytest.mark.parametrize("learner", ["spin", "ddo", "cot"])
+def test_the_real_sequences_of_a_task_are_not_in_the_state_of_a_learner(learner: str) -> None:
+    agent = built(LearnerConfig(learner, batch_size=4))
+    agent.learn(12)
+    state = learner_state(agent)
+    assert "rng" in state
+    assert state.get("attributes", {}).get("real_sequences") is None
+
+
 @pytest.mark.parametrize("learner", [*GAME_LEARNERS, f"{OWN}:RunningBaseline"])
 def test_with_learning_rate_0_the_game_goes_on_and_the_generator_stays(learner: str, tmp_path: Path) -> None:
     changes = {"learner.learning_rate": 0.0} | ({"learner.target_kl": 1e-12} if learner == "trpo" else {})
@@ -175,12 +203,15 @@ OTHER: dict[str, Any] = {
     "scale_rewards": False, "length_normalised": False, "gae_lambda": 0.7, "normalize_advantage": False,
     "use_rms_prop": True, "target_kl": 0.03, "cg_max_steps": 4, "cg_damping": 0.2, "line_search_shrinking_factor": 0.6,
     "line_search_max_iter": 5, "n_critic_updates": 3, "sub_sampling_factor": 2,
+    "reward": "logit", "self_normalised": False, "temperature": 1.5, "alpha": 0.4, "beta": 0.3,
+    "updates_per_reference": 7, "future_weight": 0.3, "mediator_steps": 2, "mediator_pretraining": 5,
+    "mediator_learning_rate": 0.01, "mediator_weight_decay": 0.1, "mediator_dropout": 0.2,
 }  # fmt: skip
 
 
 def built(config: LearnerConfig, mode: Any = None) -> Any:
     task = toy_task()
-    mode = mode or ("terminal" if config.name in ("rloo", "grpo") else "potential")
+    mode = mode or ("terminal" if needs_sequences(config.name) else "potential")
     env = SequenceVecEnv(SequenceVectorEnv(task, config.batch_size, reward_model="oracle", reward_mode=mode))
     return build_learner(config, env, LSTMSequenceModel(3, 8, 8, 0.1, 0), 0, "cpu")
 
@@ -279,7 +310,10 @@ def test_a_grid_of_an_earlier_version_is_gone_on_with(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("pppo", ["learner='pppo' is none of reinforce, rloo, grpo, ppo, a2c, trpo", "did you mean 'ppo'?"]),
+        (
+            "pppo",
+            ["learner='pppo' is none of reinforce, rloo, grpo, ppo, a2c, trpo, weigh", "did you mean 'ppo'?"],
+        ),
         ("DQN", ["learner='DQN' has values of actions", "seqgan compare"]),
         ("qrdqn", ["has values of actions"]),
         ("RecurrentPPO", ["has a memory of its own", "seqgan compare"]),
@@ -326,6 +360,15 @@ def test_learners_of_whole_sequences_say_which_reward_mode_to_write(learner: str
         changed(TOY, {"learner.name": learner, "game.reward_mode": "terminal", "learner.batch_size": 1})
 
 
+@pytest.mark.parametrize("learner", ["spin", "ddo", "cot"])
+def test_learners_without_a_reward_train_no_discriminator_and_refuse_one(learner: str) -> None:
+    changes = {"learner.name": learner, "game.reward_mode": "terminal"}
+    with pytest.raises(ValueError, match=rf"'discriminator': learner='{learner}' .* --game.reward-model constant"):
+        changed(TOY, changes)
+    game = SeqGAN(toy_task(), changed(TOY, changes | {"game.reward_model": "constant"}))
+    assert game.trainer.adversary is None
+
+
 def test_a_penalty_needs_rewards_that_add_up() -> None:
     with pytest.raises(ValueError, match=r"learner.kl_coef=0.1 needs rewards that add up, .* --game.reward-mode poten"):
         changed(TOY, {"learner.name": "ppo", "learner.kl_coef": 0.1})
@@ -358,7 +401,7 @@ def test_a_class_of_whole_sequences_needs_terminal_rewards_too() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1, 2])
-@pytest.mark.parametrize("learner", GAME_LEARNERS)
+@pytest.mark.parametrize("learner", [name for name in GAME_LEARNERS if reward_model_of(name) == ""])
 def test_each_learner_raises_the_mean_reward_from_a_generator_after_mle(learner: str, seed: int) -> None:
     """With its tuned settings and all rewards of the oracle; means over all 27 sequences, exact."""
     everything = enumerate_sequences(3, 3)

@@ -1,4 +1,4 @@
-"""RLOO, GRPO, KL-PPO, weighted MLE, preference: gradients against enumeration, and all that SB3's algorithms can do."""
+"""Learners of whole sequences: gradients against enumeration, and all that SB3's algorithms can do."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.evaluation import evaluate_policy
 from torch import Tensor
 
+from agents.cot import CoT
+from agents.ddo import DDO
 from agents.discriminator_trainer import DiscriminatorTrainer
+from agents.dpg import DPG
 from agents.grpo import GRPO, clipped_gains, group_advantages
 from agents.kl_ppo import KLPPO
 from agents.policies import SequencePolicy
@@ -37,8 +40,8 @@ from tests.toy_world import TableReward, mixed_length_task
 
 EVERYTHING = enumerate_sequences(3, 3)
 EOS = 2
-ALL: tuple[type, ...] = (RLOO, GRPO, KLPPO, WeightedMLE, PreferenceLearner)
-WHOLE: tuple[type[SequenceLearner], ...] = (RLOO, GRPO, WeightedMLE, PreferenceLearner)
+ALL: tuple[type, ...] = (RLOO, GRPO, KLPPO, WeightedMLE, DPG, PreferenceLearner, DDO, CoT)
+WHOLE: tuple[type[SequenceLearner], ...] = (RLOO, GRPO, WeightedMLE, DPG, PreferenceLearner, DDO, CoT)
 TOKENS = ("terminal", "potential", "action_value")
 
 
@@ -509,6 +512,12 @@ OWN_SETTINGS = {
     KLPPO: ("learning_rate", "max_grad_norm", "kl_coef", "clip_range", "n_epochs", "n_steps", "batch_size"),
     WeightedMLE: ("learning_rate", "max_grad_norm", "n_epochs", "n_steps"),
     PreferenceLearner: ("learning_rate", "max_grad_norm", "beta", "n_epochs", "n_steps", "updates_per_reference"),
+    DPG: ("learning_rate", "n_epochs", "temperature"),
+    DDO: ("learning_rate", "alpha", "beta", "updates_per_reference"),
+    CoT: (
+        *("learning_rate", "future_weight", "mediator_steps", "mediator_pretraining", "mediator_learning_rate"),
+        *("mediator_weight_decay", "mediator_dropout"),
+    ),
 }
 
 

@@ -93,7 +93,18 @@ def test_a_copied_task_draws_the_same_splits(name: str, duplicate: Callable) -> 
 @COPIES
 @pytest.mark.parametrize(
     "spec",
-    ["discriminator", "logit", "shuffled", "shuffled:logit", "bleu", "bleu:skip", "random", "constant", "oracle"],
+    [
+        "discriminator",
+        "logit",
+        "relativistic",
+        "shuffled",
+        "shuffled:logit",
+        "bleu",
+        "bleu:skip",
+        "random",
+        "constant",
+        "oracle",
+    ],
 )
 def test_a_copied_reward_model_goes_on_with_the_same_numbers(spec: str, duplicate: Callable) -> None:
     task = toy_task()

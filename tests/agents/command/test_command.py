@@ -123,6 +123,40 @@ def test_samples_follow_the_seed_and_the_temperature(run: RunFolder, capsys: pyt
     assert len(set(texts[3].splitlines())) == 1  # almost greedy
 
 
+def test_a_run_is_sampled_and_measured_with_its_discriminator_on_top(
+    run: RunFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    texts = []
+    for options in ("", "--resample 1", "--resample 8", "--resample 8"):
+        assert call(f"sample run -n 40 {options}") == 0
+        texts.append(capsys.readouterr().out)
+    assert texts[0] == texts[1] != texts[2] == texts[3]
+    assert call("evaluate run --samples 50 --resample 4 --out result.csv") == 0
+    (row,) = csv.DictReader(Path("result.csv").read_text(encoding="utf-8").splitlines())
+    assert row["method"] == "resampled at 1.0"
+    assert float(row["nll_test"]) > 0
+    assert row["entropy"] == ""
+    assert call("sample run --resample 0") == 2
+    assert "resample=0 must be at least 1" in capsys.readouterr().err
+
+
+def test_without_a_trained_discriminator_nothing_is_resampled(capsys: pytest.CaptureFixture[str]) -> None:
+    train(new_run(Path("run"), reward_model="constant"))
+    assert call("sample run --resample 4") == 2
+    assert "has no trained discriminator to resample with" in capsys.readouterr().err
+
+
+def test_a_learner_without_reward_is_given_none(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(train_line("run", "--learner", "cot", "--learner.mediator-pretraining", "1")) == 0
+    game = RunFolder(Path("run")).config().game
+    assert (game.reward_model, game.reward_mode, game.anchor_weight) == ("constant", "terminal", 0.0)
+    assert any(line.strip().startswith("learner cot") for line in capsys.readouterr().out.splitlines())
+    assert call(train_line("dpg", "--learner", "dpg")) == 0
+    assert RunFolder(Path("dpg")).config().game.reward_model == "logit"
+    assert call(train_line("other", "--learner", "cot", "--game.reward-model", "logit")) == 2
+    assert "Write --game.reward-model constant" in capsys.readouterr().err
+
+
 def test_evaluate_prints_a_table_and_writes_the_csv(run: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:
     assert call("evaluate run --samples 50 --temperatures 1.0 0.5 --out result.csv") == 0
     text = capsys.readouterr().out
@@ -167,7 +201,12 @@ def test_plot_draws_one_run_or_several(run: RunFolder, place: Path, capsys: pyte
         ("plot --help", ["Run folders", "CSV"]),
         (
             "reproduce --help-all",
-            ["{table1,fig2,fig3,curves,poems,speeches,music,text}", "100,000 as in the paper", "--ray", "0 1 2 3 4"],
+            [
+                "{table1,fig2,fig3,curves,learners,poems,speeches,music,text}",
+                "100,000 as in the paper",
+                "--ray",
+                "0 1 2 3 4",
+            ],
         ),
     ],
 )

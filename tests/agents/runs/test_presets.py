@@ -151,7 +151,7 @@ _NEVER_FLAT = {
         *("schedule", "warmup", "weight_decay", "dropout", "embedding_dropout", "variational"),
         *("label_smoothing", "weight_averaging"),
     )
-} | {"learner.name"}
+} | {"learner.name", "discriminator.loss"}
 _NONE = {"vocab_size", "oracle", "mle_patience", "epoch_sequences", "held_out_sequences"} | {
     "discriminator_batch_size", "discriminator_sample_size"
 }  # fmt: skip

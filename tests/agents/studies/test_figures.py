@@ -21,7 +21,7 @@ from agents.studies.figures import (
     schedule_sentence,
     scheduled_sampling_sentence,
 )
-from agents.studies.methods import IMPROVED, METHODS, PAPER_ORDER
+from agents.studies.methods import IMPROVED, METHODS, PAPER_ORDER, RIVALS
 from agents.studies.study import Study
 from agents.studies.tables import Row
 from tests.agents.conftest import tiny_config
@@ -84,7 +84,7 @@ def text_of(found: Findings) -> str:
 def test_table1_measures_every_method_once_a_seed(study: Study) -> None:
     cells = Table1(study).cells()
     trained = {cell.name for cell in cells if "config" in cell.settings}
-    shown = [name for name in METHODS if name not in IMPROVED]
+    shown = [name for name in METHODS if name not in (*IMPROVED, *RIVALS)]
     assert trained == {f"{name}-seed{seed}" for name in shown if METHODS[name].is_trained for seed in range(3)}
     measured = {(cell.settings["method"], cell.settings["seed"]) for cell in cells if "temperature" in cell.settings}
     assert measured == {(name, seed) for name in shown for seed in range(3)}
@@ -141,7 +141,7 @@ def test_table1s_summary_has_means_errors_and_the_papers_value(study: Study) -> 
     csvs = findings(Table1(study, is_authors_oracle=True), table_rows()).csvs
     assert list(csvs) == ["summary", "claims"]
     summary = {row["method"]: row for row in pandas.DataFrame(csvs["summary"]).to_dict("records")}
-    assert list(summary) == [name for name in METHODS if name not in IMPROVED]
+    assert list(summary) == [name for name in METHODS if name not in (*IMPROVED, *RIVALS)]
     seqgan = summary["seqgan"]
     assert (seqgan["nll_oracle"], seqgan["paper_nll_oracle"], seqgan["seeds"]) == (pytest.approx(8.7), "8.736000", 3)
     assert seqgan["nll_oracle_se"] == pytest.approx(0.001 / 3**0.5, abs=1e-6)
@@ -246,7 +246,7 @@ def test_fig3_has_four_schedules_of_equal_updates_and_judges_their_ends(study: S
 # Curves.
 
 
-@pytest.mark.parametrize(("task", "left_out"), [("oracle", ()), ("toy", IMPROVED)])
+@pytest.mark.parametrize(("task", "left_out"), [("oracle", RIVALS), ("toy", (*IMPROVED, *RIVALS))])
 def test_curves_measure_all_that_is_trained_at_its_temperatures(
     study: Study, task: str, left_out: tuple[str, ...]
 ) -> None:

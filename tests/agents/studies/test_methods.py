@@ -8,7 +8,8 @@ from agents.runs.flat_names import nested
 from agents.runs.presets import BEST, MUSIC, NO_GAME, PRESETS, REGULARISED, TEXT
 from agents.seqgan import SeqGANConfig
 from agents.setting_paths import changed, differing, value_at
-from agents.studies.methods import CONTROLS, METHODS, PAPER_ORDER, SCHEDULES, continued
+from agents.studies.methods import CONTROLS, METHODS, PAPER_ORDER, RIVALS, SCHEDULES, continued
+from seqgan_env.components import is_learned_reward
 
 FAST = PRESETS["fast"]
 
@@ -61,6 +62,16 @@ def test_the_regularised_baseline_is_the_mle_preset() -> None:
 def test_whatever_plays_starts_from_mle() -> None:
     players = {name for name, method in METHODS.items() if method.starts_from == "mle"}
     assert players == {"pg_bleu", "seqgan", *CONTROLS}
+
+
+@pytest.mark.parametrize("name", RIVALS)
+def test_the_rivals_start_from_the_regularised_mle_with_settings_that_it_shares(name: str) -> None:
+    method = METHODS[name]
+    assert method.starts_from == "mle_regularised"
+    theirs, ours = METHODS[method.starts_from].config(FAST, 0).complete(), method.config(FAST, 0).complete()
+    assert (theirs.generator, theirs.pretraining) == (ours.generator, ours.pretraining)
+    is_trained = is_learned_reward(ours.game.reward_model)
+    assert (ours.discriminator.pretraining_steps > 0) == is_trained == (name in ("relativistic", "dpg", "residual"))
 
 
 def test_every_method_is_measured_at_temperature_one() -> None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from rich.console import Console
@@ -176,3 +177,16 @@ def test_a_cell_can_be_computed_from_its_description_alone(done: Study, tmp_path
     assert compute(cell, tmp_path) == Outcome("done")
     runs = [RunFolder(folder / "mle-seed0" / "run") for folder in (done.folder, tmp_path)]
     assert runs[0].metrics_path.read_bytes() == runs[1].metrics_path.read_bytes()
+
+
+def test_the_residual_method_is_measured_with_its_discriminator_on_top(tmp_path: Path) -> None:
+    method = replace(
+        METHODS["residual"], starts_from=None, proposals=4, settings={"game.rounds": 0}, temperatures=(1.0,)
+    )
+    study = tiny_study(tmp_path, seeds=(0,))
+    assert run_grid(study.cells([method]), study.folder, ThisProcess(), QUIET, show_progress=False).is_complete
+    (row,) = study.measurements([method])
+    run = study.run(method, 0)
+    plain = run.measures.measure(run.generator(), 60, np.random.default_rng(0)).columns()
+    assert float(row["nll_test"]) != float(plain["nll_test"])
+    assert row["entropy"] == ""

@@ -1,4 +1,4 @@
-"""`learner_table`: what is played, how a gain and a verdict follow from numbers, and the command from end to end."""
+"""`learner_grid`: what is played, how a gain and a verdict follow from numbers, and the command from end to end."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 from agents.command import main as cli
-from agents.runs.presets import PRESETS
-from agents.studies.learner_table import (
+from agents.runs.presets import LEARNER_RATES, PRESETS
+from agents.studies.learner_grid import (
     COMPARED,
     TWIN,
-    LearnerTable,
+    LearnerGrid,
     Score,
     differences,
     holm,
@@ -43,24 +43,24 @@ def study(tmp_path: Path) -> Study:
 
 
 @pytest.mark.parametrize("name", COMPARED)
+@pytest.mark.parametrize("preset", ["fast", "best"])
 @pytest.mark.parametrize("is_twin", [False, True])
-def test_every_learner_has_its_own_settings_and_else_those_of_the_preset(name: str, is_twin: bool) -> None:
-    base = PRESETS["fast"]
-    config = learner_method(name, base, is_twin=is_twin).config(base, 3)
-    learner = config.learner
-    assert learner.name == name.removesuffix("_baseline")
+def test_every_learner_has_its_own_settings_and_else_those_of_the_preset(name: str, preset: str, is_twin: bool) -> None:
+    base = PRESETS[preset]
+    config = learner_method(name, base, preset, is_twin=is_twin).config(base, 3)
+    learner = name.removesuffix("_baseline")
+    expected = base.learner.named(learner)
     if name == "reinforce_baseline":
-        assert learner == replace(base.learner, options=base.learner.complete().options | {"baseline": "step_mean"})
-    else:
-        assert learner == base.learner.named(name)
-    assert config.game.reward_mode == ("terminal" if name in ("rloo", "grpo") else "action_value")
+        expected = replace(expected, options=expected.options | {"baseline": "step_mean"})
+    rate = LEARNER_RATES.get(preset, {}).get(name, expected.learning_rate)
+    assert config.learner == replace(expected, learning_rate=rate)
+    assert config.game.reward_mode == ("terminal" if name in ("rloo", "grpo") else base.game.reward_mode)
     assert config.game.reward_model == ("constant" if is_twin else base.game.reward_model)
-    same = {"learner": base.learner, "game": base.game, "seed": base.seed}
-    assert replace(config, **same) == base
+    assert replace(config, learner=base.learner, game=base.game, seed=base.seed) == base
 
 
 def test_all_learners_of_a_seed_start_from_the_same_pretraining(study: Study) -> None:
-    cells = {cell.name: cell for cell in LearnerTable(study).cells()}
+    cells = {cell.name: cell for cell in LearnerGrid(study).cells()}
     games = [f"{name}{twin}-seed{seed}" for name in COMPARED for twin in ("", TWIN) for seed in (0, 1)]
     assert {cells[game].settings["pretrained"] for game in games} == {"mle-seed0", "mle-seed1"}
     assert all(cells[game].after == (f"mle-seed{game[-1]}",) for game in games)
@@ -70,14 +70,14 @@ def test_all_learners_of_a_seed_start_from_the_same_pretraining(study: Study) ->
 
 def test_games_from_another_pretraining_have_its_sizes() -> None:
     base = PRESETS["fast"]
-    config = learner_method("ppo", base, "mle_regularised").config(base, 0)
+    config = learner_method("ppo", base, "fast", "mle_regularised").config(base, 0)
     assert config.generator.options["hidden_size"] == 64
     assert config.pretraining.weight_decay == 0.3
     assert config.game.rounds == base.game.rounds  # the pretraining alone has no game
 
 
 def test_reinforce_is_always_played(study: Study) -> None:
-    assert LearnerTable(study, ("ppo",)).learners == ["reinforce", "ppo"]
+    assert LearnerGrid(study, ("ppo",)).learners == ["reinforce", "ppo"]
 
 
 # Gains.
@@ -92,20 +92,20 @@ def row(method: str, temperature: float, x: float, y: float, names: tuple[str, s
 def test_a_gain_is_the_distance_below_the_curve_at_equal_nll_test(study: Study, place: float) -> None:
     curve = [row("mle", t, 7 + (1 - t), 9 - (1 - t), ("nll_test", "nll_oracle")) for t in (1.0, 0.8, 0.5, 0.0)]
     point = row("ppo", 1.0, place, 8.5, ("nll_test", "nll_oracle"))
-    gains = LearnerTable(study)._gains([*curve, point])
+    gains = LearnerGrid(study)._gains([*curve, point])
     assert all(math.isnan(gain) for gain in gains[:-1])
     assert gains[-1] == pytest.approx(9 - (place - 7) - 8.5)
 
 
 def test_beyond_the_curve_there_is_no_gain(study: Study) -> None:
     curve = [row("mle", t, 8 - t, 8 + t, ("nll_test", "nll_oracle")) for t in (1.0, 0.5)]
-    assert math.isnan(LearnerTable(study)._gains([*curve, row("ppo", 1.0, 7.6, 8.0, ("nll_test", "nll_oracle"))])[-1])
+    assert math.isnan(LearnerGrid(study)._gains([*curve, row("ppo", 1.0, 7.6, 8.0, ("nll_test", "nll_oracle"))])[-1])
 
 
 def test_a_gain_on_a_corpus_is_bleu_above_mle_at_equal_self_bleu(study: Study) -> None:
     names = ("self_bleu2", "bleu2")
     curve = [row("mle", t, 1 - t / 2, 0.9 - t / 4, names) for t in (1.0, 0.6)]
-    table = LearnerTable(study, data=REAL_DATA["poems"])
+    table = LearnerGrid(study, data=REAL_DATA["poems"])
     assert table._gains([*curve, row("ppo", 1.0, 0.6, 0.8, names)])[-1] == pytest.approx(0.8 - 0.7)
 
 

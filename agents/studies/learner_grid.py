@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from rich.table import Table
 
-from agents.learner_options import expect_learner, needs_sequences
-from agents.runs.presets import NO_GAME
+from agents.learner_options import expect_learner
+from agents.runs.presets import LEARNER_RATES, NO_GAME, with_learner
 from agents.seqgan import SeqGANConfig
+from agents.setting_paths import changed
 from agents.studies import evidence
 from agents.studies.cells import Cell, processor_minutes_of
 from agents.studies.evidence import ALPHA, CONFIDENCE, falling_branch, interval, value_at
@@ -32,8 +33,10 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 RIVAL = "reinforce"  # the paper's learner, which the others are compared with
-# Name in the CSVs -> learner, and options that differ from its defaults.
-_VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {"reinforce_baseline": ("reinforce", {"baseline": "step_mean"})}
+# Name in the CSVs -> learner, and settings that differ from its own.
+_VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "reinforce_baseline": ("reinforce", {"learner.baseline": "step_mean"}),
+}
 COMPARED = ("reinforce", "reinforce_baseline", "rloo", "grpo", "ppo", "a2c", "trpo")
 LABELS = {
     "reinforce": "REINFORCE",
@@ -75,22 +78,23 @@ def label_of(method: str) -> str:
 
 
 def learner_method(
-    name: str, base: SeqGANConfig, starts_from: PretrainingName = "mle", is_twin: bool = False
+    name: str, base: SeqGANConfig, preset: str, starts_from: PretrainingName = "mle", is_twin: bool = False
 ) -> Method:
     """The game of one learner as a method of a study.
 
     Args:
         name: a learner as `--learner` names it, or one of our variants of it.
-        base: settings of the study, whose game and learning rate of REINFORCE it takes.
+        base: settings of the study.
+        preset: name of the preset that they come from.
         starts_from: the method whose pretraining it shares.
         is_twin: whether the reward is constant instead of the discriminator's.
     """
-    learner, options = _VARIANTS.get(name, (name, {}))
-    own = base.learner.named(learner)
+    learner, changes = _VARIANTS.get(name, (name, {}))
+    if (rate := LEARNER_RATES.get(preset, {}).get(name)) is not None:
+        changes = changes | {"learner.learning_rate": rate}
+    other = changed(with_learner(base, learner, preset), changes)
     settings = {path: value for path, value in METHODS[starts_from].settings.items() if path not in NO_GAME}
-    settings["learner"] = replace(own, options=dict(own.options) | options)
-    if needs_sequences(learner):
-        settings["game.reward_mode"] = "terminal"
+    settings |= {"learner": other.learner, "game.reward_mode": other.game.reward_mode}
     if is_twin:
         settings["game.reward_model"] = "constant"
     temperatures = (1.0,) if is_twin else (1.1, 1.0, 0.9, 0.8)
@@ -186,7 +190,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-class LearnerTable:
+class LearnerGrid:
     """The games of several learners, judged against REINFORCE.
 
     Args:
@@ -210,7 +214,7 @@ class LearnerTable:
         self.learners = list(dict.fromkeys((RIVAL, *(learners or COMPARED))))
         self.pretraining = METHODS[starts_from]
         self.games, self.twins = (
-            [learner_method(name, study.config, starts_from, is_twin) for name in self.learners]
+            [learner_method(name, study.config, study.preset, starts_from, is_twin) for name in self.learners]
             for is_twin in (False, True)
         )
         self.scores = (
