@@ -215,7 +215,9 @@ class CoT(RealSequenceLearner):
 
 
 def token_divergences(generator: SequenceModel, mediator: SequenceModel, sequences: Tensor) -> Tensor:
-    """k_t(s) at each prefix s of some sequences: sum_v G(v | s) (log G(v | s) - log M(v | s)), nats; 0 at PAD and prompts.
+    """k_t(s) at each prefix s of some sequences: sum_v G(v | s) (log G(v | s) - log M(v | s)), nats, 0 at PAD.
+
+    It is 0 at the tokens of a prompt, too.
 
     Args:
         generator: G; the result is differentiable with respect to its parameters.

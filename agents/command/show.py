@@ -111,9 +111,7 @@ def sample(
     check_count("resample", resample)
     keeps_all = top_k is None and top_p == 1
     if resample > 1 and (interactive or prompt is not None or not keeps_all):
-        raise ValueError(
-            f"resample={resample} does not go with --prompt, --interactive, --top-k and --top-p; leave them out"
-        )
+        raise ValueError(f"resample={resample} goes with neither --prompt, --interactive, --top-k nor --top-p")
     folder = RunFolder(run, trust)
     task = folder.task()
     if kind not in (*task.text_formats, *task.file_formats):

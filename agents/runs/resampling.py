@@ -48,8 +48,8 @@ class Residual:
         config, task = run.config(), run.task()
         if task.prompt_length:
             raise ValueError(
-                f"{str(run.path)!r} is a run on a task with prompts, where each prompt has its own Z; resampling knows one "
-                "Z alone. Leave --resample out"
+                f"{str(run.path)!r} is a run on a task with prompts. There each prompt has its own Z, and "
+                "resampling has one Z alone; leave --resample out"
             )
         in_rounds = config.game.rounds > 0 and config.game.d_steps > 0
         found = run.newest_readable()

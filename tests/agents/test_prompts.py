@@ -12,6 +12,9 @@ import torch
 from torch import Tensor
 
 from agents.adversarial_rounds import AdversarialRounds
+from agents.cot import CoT, token_divergences
+from agents.ddo import DDO
+from agents.dpg import DPG
 from agents.grpo import GRPO
 from agents.kl_ppo import KLPPO
 from agents.policies import SequencePolicy
@@ -105,6 +108,7 @@ def test_negatives_answer_the_prompts_of_the_positives_and_every_pair_stays_toge
     epochs = np.split(np.arange(len(trained)), 2)
     for epoch in epochs:
         halves = [trained[batch].chunk(2) for batch in epoch]
+        assert all(torch.equal(*half) for half in halves)  # pairs of one prompt, side by side
         positives, negatives = (torch.cat([half[kind] for half in halves])[:, 0] for kind in (0, 1))
         assert len(positives) == size
         assert torch.equal(positives.sort().values, negatives.sort().values)
@@ -124,9 +128,10 @@ def test_a_discriminator_learns_to_see_a_response_to_another_prompt() -> None:
     assert (discriminator.score(wrong) < 0).double().mean() > 0.95
 
 
-def test_preference_pairs_share_their_prompt() -> None:
+@pytest.mark.parametrize("kind", [PreferenceLearner, DDO])
+def test_real_and_generated_sequences_of_a_pair_share_their_prompt(kind: Any) -> None:
     task = conditional_task(n_sequences=50)
-    agent = PreferenceLearner(SequencePolicy, env_of(task, 16, reward_model="constant"), n_epochs=1, seed=0)
+    agent = kind(SequencePolicy, env_of(task, 16, reward_model="constant"), n_epochs=1, seed=0)
     seen: list[Any] = []
     loss = agent.loss
     agent.loss = lambda log_probs, batch: (seen.append(batch), loss(log_probs, batch))[1]  # type: ignore[method-assign]
@@ -185,7 +190,19 @@ def test_the_expected_gradient_of_a_learner_is_enumerated(kind: Any, mode: Any, 
     check_policy_gradient(agent, updates=60)
 
 
-@pytest.mark.parametrize("kind", [RLOO, GRPO, KLPPO, WeightedMLE, PreferenceLearner])
+def test_the_mediator_reads_responses_to_the_prompts_of_real_sequences() -> None:
+    task = conditional_task(n_sequences=50)
+    agent = CoT(SequencePolicy, env_of(task, 16, reward_model="constant"), mediator_pretraining=1, seed=0)
+    agent.learn(48)
+    assert agent.mediator.generator.prompt_length == 1
+    real = agent.choose_real(16)
+    assert torch.equal(agent._generated(16, real)[:, 0], real[:, 0])
+    divergences = token_divergences(agent.policy.generator, agent.mediator.generator, real)
+    assert not divergences[:, 0].any()
+    assert (divergences[:, 1:] > 0).all()
+
+
+@pytest.mark.parametrize("kind", [RLOO, GRPO, KLPPO, WeightedMLE, PreferenceLearner, DDO, DPG])
 def test_divergence_from_the_reference_is_that_of_responses(kind: Any) -> None:
     task = conditional_task()
     env = env_of(task, 8, reward_model="constant")

@@ -394,6 +394,6 @@ class CountsPrompts(LSTMSequenceModel):
 
 def test_a_generator_of_ones_own_must_leave_the_prompt_out() -> None:
     assert build_generator(CountsPrompts(3, 4, 4), toy_task()).prompt_length == 0
-    with pytest.raises(ValueError, match="CountsPrompts.log_probs is not 0 at a prompt"):
+    with pytest.raises(ValueError, match=r"CountsPrompts\.log_probs is not 0 at a prompt"):
         build_generator(CountsPrompts(3, 4, 4), conditional_task())
     check_sequence_model(model_of(conditional_task()))
