@@ -289,7 +289,7 @@ class SequenceMDP:
     def _previous_values(self, rows: IntArray) -> FloatArray:
         """Q_{t-1} of each row, 0 at the first step and where none was computed."""
         last = np.maximum(self.lengths[rows] - 1, 0)
-        return np.where(self.begins[rows], 0.0, np.nan_to_num(self.values[rows, last]))
+        return np.where(self.lengths[rows] > 0, np.nan_to_num(self.values[rows, last]), 0.0)  # a prompt has no values
 
     def _checked_actions(self, actions: Any, rows: BoolArray) -> IntArray:
         array = np.asarray(actions)

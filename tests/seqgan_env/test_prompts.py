@@ -133,6 +133,8 @@ def test_a_task_without_prompts_refuses_one_and_a_vector_wants_one_for_each_row(
         env.reset(options={"prompt": ["a", "b"]})
     assert env.reset(options={"prompt": "c"})[0][:, 0].tolist() == [2, 2, 2]
     assert env.reset(seed=1, options={"prompt": ["a", None, "b"]})[0][[0, 2], 0].tolist() == [0, 1]
+    some = {"prompt": ["c", "b", "c"], "reset_mask": np.array([False, False, True])}
+    assert env.reset(options=some)[0][[0, 2], 0].tolist() == [0, 2]
 
 
 def test_the_registered_environment_passes_gymnasiums_check_and_a_step_before_reset_is_refused() -> None:
