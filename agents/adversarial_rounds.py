@@ -47,7 +47,8 @@ class GameConfig:
     k_epochs: int = 3
     """k, discriminator epochs on each draw [P: 3]."""
     reward_model: str = "discriminator"
-    """Scores: discriminator, logit (D's), bleu, random, shuffled, constant:0.5, oracle, module:Attribute [P: D]."""
+    """Scores: discriminator, logit (D's), bleu, random, shuffled, constant:0.5, oracle, module:Attribute [P: D].
+    Also a sum of scores: "0.5*discriminator + 1.0*my_module:verifier"."""
     reward_mode: RewardMode = "action_value"
     """How rewards reach prefixes: action_value (Monte-Carlo search), potential, terminal (R(Y) alone) [P: search]."""
     n_rollouts: int = 16

@@ -127,6 +127,7 @@ class SeqGAN:
         generator: G_theta, as `config.generator` names it.
         discriminator: D_phi, as `config.discriminator` names it.
         reward_model: the environment's reward model.
+        plain_reward_model: the same without an anchor.
         agent: the learner, as `config.learner` names it; its policy holds the generator.
 
     Raises:
@@ -163,7 +164,7 @@ class SeqGAN:
             task.some_sequences("validation", config.measuring.held_out_sequences),
             np.random.default_rng(seeds[2]),
         )
-        self.reward_model = build_reward_model(
+        self.plain_reward_model = self.reward_model = build_reward_model(
             config.game.reward_model, task, self.discriminator, np.random.default_rng(seeds[5])
         )
         self.anchored: AnchoredReward | None = None

@@ -15,6 +15,7 @@ import numpy as np
 from torch import nn
 
 from seqgan_env.measures.bleu import Smoothing
+from seqgan_env.mixed_reward import MixedReward, is_mixed, reward_terms
 from seqgan_env.models.attention_models import AttentionLSTMSequenceModel, TransformerSequenceModel
 from seqgan_env.models.context_discriminators import GRUDiscriminator, RCNNDiscriminator, TransformerDiscriminator
 from seqgan_env.models.discriminator_ensemble import DiscriminatorEnsemble
@@ -58,7 +59,8 @@ def build_reward_model(
         spec: a RewardModel; an nn.Module that returns logits (a discriminator); or a string: "discriminator" (also for
             None; its probability), "logit" (its logit), "shuffled" or "shuffled:logit" (the same rewards, permuted over
             the batch), "bleu" (against 40 % of the training sequences) or "bleu:skip" to give its smoothing, "random",
-            "constant" or "constant:0.3", "oracle", or "module:Attribute" of your own.
+            "constant" or "constant:0.3", "oracle", "module:Attribute" of your own, or a weighted sum of such names, as
+            in "0.5*discriminator + 1.0*my_module:verifier".
         task: what the reward is for.
         discriminator: used by "discriminator", "logit" and "shuffled"; None makes a new CNN.
         rng: used by "shuffled", "bleu" and "random"; None makes a generator with seed 0. An environment seeds it again
@@ -73,6 +75,9 @@ def build_reward_model(
     if isinstance(spec, str):
         rng = np.random.default_rng(0) if rng is None else rng
         name, _, argument = spec.partition(":")
+        if is_mixed(spec):
+            terms = reward_terms(spec)
+            return MixedReward(terms, [build_reward_model(term.name, task, discriminator, rng) for term in terms])
         if is_learned_reward(spec):
             if discriminator is None:
                 discriminator = CNNDiscriminator(task.vocab_size, task.sequence_length)
@@ -104,6 +109,8 @@ def build_reward_model(
 
 def is_learned_reward(spec: str) -> bool:
     """Whether the reward model of this name uses a discriminator. The discriminator must then be trained."""
+    if is_mixed(spec):
+        return any(is_learned_reward(term.name) for term in reward_terms(spec))
     return spec in ("discriminator", "logit", "shuffled", "shuffled:logit")
 
 

@@ -29,6 +29,7 @@ ROOMS = (
     "seqgan_env.measures",
     "seqgan_env.tasks",
     "seqgan_env.rewards",
+    "seqgan_env.mixed_reward",
     "seqgan_env.exact",
     "seqgan_env.monte_carlo",
     "seqgan_env.search_record",

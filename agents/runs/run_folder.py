@@ -35,7 +35,7 @@ from torch import Tensor
 from agents.runs.checkpoints import read_tensors, write_tensors
 from agents.runs.description import FORMAT, KIND, config_from, expect_unchanged, read_description, written
 from agents.runs.flat_names import config_of_format_1
-from agents.runs.metrics_log import GAME_COLUMNS, STEP_COLUMNS, MetricsLog, Row
+from agents.runs.metrics_log import GAME_COLUMNS, STEP_COLUMNS, MetricsLog, Row, reward_columns
 from agents.runs.regular_files import expect_own_folder, expect_regular, make_own_folder, write_atomically
 from agents.runs.stored_models import built_generator, stored_task
 from agents.runs.trust import expect_trusted, own_parts, own_parts_of_format_1
@@ -310,7 +310,8 @@ class RunFolder:
     def metric_columns(self) -> tuple[str, ...]:
         """Of that CSV."""
         measures = self.measures
-        return (*STEP_COLUMNS, *measures.likelihood_columns, *GAME_COLUMNS, *measures.sample_columns)
+        game = (*GAME_COLUMNS, *reward_columns(self.config().game.reward_model))
+        return (*STEP_COLUMNS, *measures.likelihood_columns, *game, *measures.sample_columns)
 
     @cached_property
     def _metrics_log(self) -> MetricsLog:

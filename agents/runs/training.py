@@ -32,7 +32,9 @@ from agents.runs.run_folder import RunFolder
 from agents.runs.stopping import undisturbed
 from agents.runs.stored_models import check_game_sizes
 from agents.seqgan import Milestone, SeqGAN, Stage
+from seqgan_env.components import is_learned_reward
 from seqgan_env.measures.measurement import Measurement, Measures, TableRow
+from seqgan_env.mixed_reward import MixedReward, is_mixed
 from seqgan_env.models.sequence_models import SequenceModel
 
 _STAGE_TITLES: dict[Stage, str] = {"mle": "MLE", "discriminator": "D pretraining", "adversarial": "SeqGAN"}
@@ -213,6 +215,9 @@ class Experiment:
             row["discriminator_calibration_error"] = report.calibration_error
         if milestone.stage == "adversarial":
             row["mean_reward"] = self.game.trainer.mean_reward
+            if isinstance(self.game.plain_reward_model, MixedReward):
+                means = self.game.plain_reward_model.take_means()
+                row |= {f"reward_{name}": mean for name, mean in means.items()}
         self.run.log(row)
 
     def _tell(self, milestone: Milestone, measurement: Measurement | None) -> None:
@@ -284,7 +289,10 @@ def _methods(run: RunFolder, device: str) -> list[tuple[str, SequenceModel]]:
         methods = [("MLE", mle), *((f"MLE, temp. {t}", mle.at_temperature(t)) for t in MLE_TEMPERATURES)]
     if methods and not config.game.rounds:
         return methods
-    name = "SeqGAN" if config.game.reward_model in ("discriminator", "logit") else f"reward {config.game.reward_model}"
+    reward = config.game.reward_model
+    name = "SeqGAN" if reward in ("discriminator", "logit") else f"reward {reward}"
+    if is_mixed(reward):
+        name = "SeqGAN, mixed reward" if is_learned_reward(reward) else "mixed reward"
     asked = Budget.of(run).asked.get("game.rounds", config.game.rounds)
     if config.game.rounds < asked:
         name = f"{name}, {config.game.rounds} of {asked} rounds"

@@ -12,6 +12,7 @@ from typing import Any
 from agents.learner_options import GAME_LEARNERS
 from agents.seqgan import SeqGANConfig
 from seqgan_env.components import DISCRIMINATORS, GENERATORS, is_learned_reward
+from seqgan_env.mixed_reward import is_mixed, reward_terms
 
 _REWARDS_WITH_ARGUMENT = ("bleu", "constant")  # as in "constant:0.5"
 _REWARDS = ("bleu", "constant", "random", "oracle")
@@ -38,6 +39,11 @@ def is_own_reward(name: str) -> bool:
     return not (is_learned_reward(name) or name in _REWARDS or kind in _REWARDS_WITH_ARGUMENT)
 
 
+def _reward_names(spec: str) -> list[str]:
+    """The reward models of a weighted sum, or the one that is named."""
+    return [term.name for term in reward_terms(spec)] if is_mixed(spec) else [spec]
+
+
 def own_parts(config: SeqGANConfig) -> dict[str, str]:
     """Dotted path -> name of each part that is no part of this project."""
     found: dict[str, str] = {}
@@ -47,8 +53,9 @@ def own_parts(config: SeqGANConfig) -> dict[str, str]:
         found["discriminator.name"] = config.discriminator.name
     if is_own_learner(config.learner.name):
         found["learner.name"] = config.learner.name
-    if is_own_reward(config.game.reward_model):
-        found["game.reward_model"] = config.game.reward_model
+    for place, name in enumerate(_reward_names(config.game.reward_model)):
+        if is_own_reward(name):
+            found[f"game.reward_model{f'[{place}]' if place else ''}"] = name
     return found
 
 
