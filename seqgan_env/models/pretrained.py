@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import importlib
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -59,7 +60,7 @@ def library(name: str) -> Any:
 
 
 @contextmanager
-def _quietly() -> Iterator[Any]:
+def quietly() -> Iterator[Any]:
     """`transformers` without its progress bars and reports; random streams are as before when the block ends."""
     transformers = library("transformers")
     logging = transformers.utils.logging
@@ -97,7 +98,7 @@ def load_model(kind: str, source: str | Path, dtype: torch.dtype | str) -> Any:
         "local_files_only": Path(source).is_dir(),
         "output_loading_info": True,
     }
-    with _quietly() as transformers:
+    with quietly() as transformers:
         try:
             read = getattr(transformers, kind).from_pretrained
             try:  # never the choice of the model's own file, which may name code to download
@@ -126,7 +127,7 @@ def load_tokenizer(source: str | Path) -> Any:
         ImportError: without the extra `transformers`.
         ValueError: if there is none, or it is not a fast one.
     """
-    with _quietly() as transformers:
+    with quietly() as transformers:
         try:
             tokenizer = transformers.AutoTokenizer.from_pretrained(
                 source, trust_remote_code=False, local_files_only=Path(source).is_dir()
@@ -140,7 +141,7 @@ def load_tokenizer(source: str | Path) -> Any:
 
 def load_config(source: str | Path) -> Any:
     """The configuration of a model; raises as `load_tokenizer`."""
-    with _quietly() as transformers:
+    with quietly() as transformers:
         try:
             return transformers.AutoConfig.from_pretrained(
                 source, trust_remote_code=False, local_files_only=Path(source).is_dir()
@@ -161,7 +162,7 @@ def store(kind: str, source: str | Path, folder: Path) -> None:
         ImportError, ValueError: as `load_model`.
     """
     model = load_model(kind, source, "auto")
-    with _quietly():
+    with quietly():
         model.save_pretrained(folder)
     try:
         tokenizer = load_tokenizer(source)
@@ -186,7 +187,8 @@ def with_lora(model: Any, rank: int, alpha: float, seed: int) -> Any:
     config = peft.LoraConfig(
         r=rank, lora_alpha=alpha, target_modules="all-linear", fan_in_fan_out=is_transposed, bias="none"
     )
-    with _quietly():
+    with quietly(), warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers by a name that is going away
         torch.manual_seed(seed)
         return peft.get_peft_model(model, config)
 

@@ -9,6 +9,7 @@ from. `pretraining.dropout` still drops embeddings and hidden states.
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -128,9 +129,26 @@ class PretrainedGenerator(SharedBase, PrefixMemory, SequenceModel):
                 )
 
     @property
+    def has_adapters(self) -> bool:
+        """Whether LoRA adapters are the trained part."""
+        return hasattr(self.model, "peft_config")
+
+    @property
     def causal_model(self) -> Any:
         """The model of `transformers`, with its output layer; LoRA adapters are in its layers."""
-        return self.model.get_base_model() if hasattr(self.model, "peft_config") else self.model
+        return self.model.get_base_model() if self.has_adapters else self.model
+
+    def adapted_model(self) -> Any:
+        """A copy of its own as a `peft.PeftModel`, which names the source as its base model."""
+        model = copy.deepcopy(self.model)
+        for config in model.peft_config.values():
+            config.base_model_name_or_path = self.source
+        return model
+
+    def merged_model(self) -> Any:
+        """A copy of its own as a model of `transformers`, with the adapters merged into the weights."""
+        model = copy.deepcopy(self.model)
+        return model.merge_and_unload() if self.has_adapters else model
 
     @property
     def _body(self) -> Any:
