@@ -23,6 +23,7 @@ from seqgan_env.arguments import check_count, check_number
 
 PREFIX = "hf:"
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+_NAMES_OF_CODE = ("auto_map", "custom_pipelines", "kernel_config", "use_kernels")
 Shared = TypeVar("Shared", bound="SharedBase")
 
 
@@ -91,23 +92,24 @@ def load_model(kind: str, source: str | Path, dtype: torch.dtype | str) -> Any:
     """
     if (Path(source) / "adapter_config.json").is_file():
         raise ValueError(f"{str(source)!r} holds a LoRA adapter; merge it into its base model, and give that folder")
-    options = {
-        "dtype": dtype,
-        "trust_remote_code": False,
-        "use_safetensors": True,
-        "local_files_only": Path(source).is_dir(),
-        "output_loading_info": True,
-    }
     with quietly() as transformers:
         try:
+            options = {
+                "config": load_config(source),
+                "dtype": dtype,
+                "trust_remote_code": False,
+                "use_safetensors": True,
+                "local_files_only": Path(source).is_dir(),
+                "output_loading_info": True,
+            }
             read = getattr(transformers, kind).from_pretrained
-            try:  # never the choice of the model's own file, which may name code to download
+            try:
                 model, found = read(source, attn_implementation="sdpa", **options)
             except ValueError as error:
                 if "attention" not in str(error):
                     raise
                 model, found = read(source, attn_implementation="eager", **options)
-        except (OSError, ValueError, RuntimeError, KeyError) as error:
+        except (OSError, ValueError, RuntimeError, KeyError, ImportError) as error:
             raise ValueError(
                 f"{str(source)!r} cannot be read as a {kind} with weights in safetensors: {str(error).strip()}"
             ) from error
@@ -140,14 +142,39 @@ def load_tokenizer(source: str | Path) -> Any:
 
 
 def load_config(source: str | Path) -> Any:
-    """The configuration of a model; raises as `load_tokenizer`."""
+    """The configuration of a model, without what could make the library download or run code.
+
+    A configuration may name Python files beside it, or kernels of the hub for attention and experts. The library takes
+    the file's choice of a kernel even where a caller has chosen another one, so these entries are left out.
+
+    Raises:
+        ImportError: without the extra `transformers`.
+        ValueError: if there is no configuration, its kind is not one of the library's own, or weights are quantised.
+    """
     with quietly() as transformers:
         try:
-            return transformers.AutoConfig.from_pretrained(
-                source, trust_remote_code=False, local_files_only=Path(source).is_dir()
-            )
-        except (OSError, ValueError, KeyError) as error:
+            values, _ = transformers.PreTrainedConfig.get_config_dict(source, local_files_only=Path(source).is_dir())
+            if values.get("quantization_config"):
+                raise ValueError("its weights are quantised; give the model in float32 or bfloat16")
+            kind = values.get("model_type")
+            if kind not in transformers.CONFIG_MAPPING:
+                raise ValueError(f"model_type={kind!r} is no kind of model that this version of transformers has")
+            return transformers.CONFIG_MAPPING[kind].from_dict(_without_code(values))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"{str(source)!r} has no model configuration: {str(error).strip()}") from error
+
+
+def _without_code(values: Any) -> Any:
+    """A configuration without entries that choose code, at any depth."""
+    if isinstance(values, list):
+        return [_without_code(value) for value in values]
+    if not isinstance(values, dict):
+        return values
+    return {
+        name: _without_code(value)
+        for name, value in values.items()
+        if name not in _NAMES_OF_CODE and "implementation" not in name
+    }
 
 
 def store(kind: str, source: str | Path, folder: Path) -> None:

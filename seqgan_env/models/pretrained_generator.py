@@ -71,15 +71,17 @@ class PretrainedGenerator(SharedBase, PrefixMemory, SequenceModel):
         self.sequence_length = sequence_length
         self.source = source
         self.start_token = _start_token(source, causal.config)
-        self.model = with_lora(causal, lora_rank, lora_alpha, seed) if lora_rank else causal
+        self.model = causal
         self.output = OutputLayer.__new__(OutputLayer)
         nn.Module.__init__(self.output)
         self.output.weight = head.weight
         self._has_bias = head.bias is not None
         none = torch.zeros(vocab_size, dtype=head.weight.dtype, device=head.weight.device)
         self.output.bias = head.bias if self._has_bias else nn.Parameter(none, requires_grad=False)
-        self._share_frozen()
         self._check_kind()
+        if lora_rank:
+            self.model = with_lora(causal, lora_rank, lora_alpha, seed)
+        self._share_frozen()
 
     @staticmethod
     def _check_sizes(source: str, config: Any, head: Any, vocab_size: int, sequence_length: int) -> None:
@@ -115,7 +117,7 @@ class PretrainedGenerator(SharedBase, PrefixMemory, SequenceModel):
             for column in tokens.unbind(1):
                 stepped.append(self.features(state))
                 state = self.advance(state, column)
-        except (TypeError, ValueError, RuntimeError, AttributeError, NotImplementedError) as error:
+        except (TypeError, ValueError, RuntimeError, AttributeError, LookupError) as error:
             raise ValueError(f"{self.source!r} is of a kind that cannot be a generator here: {error}") from error
         for what, found in (
             ("output layer is not the last thing that it computes", self.hidden_states(fed)),
