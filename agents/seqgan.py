@@ -8,8 +8,10 @@ of them, and continue from a checkpoint with the same result.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -93,6 +95,7 @@ class SeqGANConfig:
         )
 
 
+PRETRAINED_PARTS = ("generator", "discriminator")  # what may be a pretrained model, "hf:NAME"
 Stage = Literal["mle", "discriminator", "adversarial"]
 
 
@@ -122,6 +125,8 @@ class SeqGAN:
         task: real sequences; the task's oracle, if it has one, is never used here.
         config: all settings.
         device: device of the models; "auto" takes a GPU if there is one.
+        models: part -> folder with a copy of its pretrained model, as a run folder has it. A part that is absent here
+            reads the model that its name says.
 
     Attributes:
         generator: G_theta, as `config.generator` names it.
@@ -140,8 +145,15 @@ class SeqGAN:
     # generator.
     GENERATOR: ClassVar[str] = "agent.policy.generator"
 
-    def __init__(self, task: Task, config: SeqGANConfig, device: str | torch.device = "cpu") -> None:
+    def __init__(
+        self,
+        task: Task,
+        config: SeqGANConfig,
+        device: str | torch.device = "cpu",
+        models: Mapping[str, Path] = MappingProxyType({}),
+    ) -> None:
         self.task = task
+        self.models = models
         self.config = config
         self.discriminator_steps = 0
         # Some parts draw from global streams: dropout, SB3's policies when they act, and perhaps a user's own parts.
@@ -153,10 +165,12 @@ class SeqGAN:
         """Make all parts, each with its own seed. Never renumber the seeds: the results of a run would change."""
         task, config = self.task, self.config
         seeds = [int(seed) for seed in np.random.SeedSequence(config.seed).generate_state(6)]
-        self.generator = build_generator(config.generator.name, task, **config.generator.options, seed=seeds[0])
-        self.generator.to(device)
+        folders = [{"folder": self.models[part]} if part in self.models else {} for part in PRETRAINED_PARTS]
+        self.generator = build_generator(
+            config.generator.name, task, **config.generator.options, **folders[0], seed=seeds[0]
+        ).to(device)
         self.discriminator = build_discriminator(
-            config.discriminator.name, task, **config.discriminator.options, seed=seeds[1]
+            config.discriminator.name, task, **config.discriminator.options, **folders[1], seed=seeds[1]
         ).to(device)
         self.pretrainer = config.pretraining.pretrainer(
             self.generator,

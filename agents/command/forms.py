@@ -19,9 +19,11 @@ from tyro.extras import SubcommandApp
 
 from agents.learner_options import GAME_LEARNERS, needs_sequences, options_of_part
 from agents.model_options import Option, no_such_option
+from agents.runs.presets import for_pretrained
 from agents.seqgan import SeqGANConfig
 from agents.setting_paths import check_finite
 from seqgan_env.components import DISCRIMINATORS, GENERATORS
+from seqgan_env.models.pretrained import is_pretrained
 
 # A group that is a part with options of its own: its `name` is the group's own option, as in `--generator lstm`.
 _PARTS = ("generator", "discriminator", "learner")
@@ -76,7 +78,8 @@ def read_form(config: Any, form: Any) -> Any:
 def with_parts(config: SeqGANConfig, named: Callable[[str], str | None]) -> SeqGANConfig:
     """The settings with other models and another learner; of the options that were set, each keeps those that it knows.
 
-    A learner also brings its default learning rate, and the reward mode that it needs.
+    A learner also brings its default learning rate, and the reward mode that it needs. A pretrained generator brings
+    its tokenizer, smaller learning rates and less work (`presets.PRETRAINED`).
 
     Args:
         config: the settings.
@@ -90,6 +93,9 @@ def with_parts(config: SeqGANConfig, named: Callable[[str], str | None]) -> SeqG
         name = named(kind) or group.name
         known = options_of_part(kind, name)
         kept = {option: group.options.get(option, known[option].default) for option in known}
+        if kind == "generator" and is_pretrained(name) and not is_pretrained(group.name):
+            config = for_pretrained(config, name)
+            group = config.generator
         config = replace(config, **{kind: replace(group, name=name, options=kept)})
     name, game = named("learner") or config.learner.name, config.game
     if name != config.learner.name and needs_sequences(name):

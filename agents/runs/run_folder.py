@@ -8,6 +8,8 @@ run.json             what this is: task, configuration, corpus and what it holds
 task.safetensors     real sequences, vocabulary and oracle, so that the run needs no other file, the corpus included
 metrics.csv          a line a measurement; the same seed gives the same bytes
 tensorboard/         the same numbers for TensorBoard
+models/              the pretrained models, "hf:...": configuration, safetensors, tokenizer; checkpoints have what is
+                     trained
 samples/             what the generator wrote at each measurement, where tokens can be read
 checkpoints/         latest.safetensors (all that resuming needs), previous.safetensors (the one before, for the case
                      that the latest is damaged) and mle.safetensors (the same at the end of MLE)
@@ -33,9 +35,10 @@ from filelock import FileLock, Timeout
 from torch import Tensor
 
 from agents.runs.checkpoints import read_tensors, write_tensors
-from agents.runs.description import FORMAT, KIND, config_from, expect_unchanged, read_description, written
+from agents.runs.description import FORMAT, KIND, config_from, expect_unchanged, read_description, task_name, written
 from agents.runs.flat_names import config_of_format_1
 from agents.runs.metrics_log import GAME_COLUMNS, STEP_COLUMNS, MetricsLog, Row, reward_columns
+from agents.runs.pretrained_models import store_models, stored_folders
 from agents.runs.regular_files import expect_own_folder, expect_regular, make_own_folder, write_atomically
 from agents.runs.stored_models import built_generator, stored_task
 from agents.runs.trust import expect_trusted, own_parts, own_parts_of_format_1
@@ -108,11 +111,12 @@ class RunFolder:
         write_tensors(path / "task.safetensors", task.tensors(), task.state())
         if pretrained is not None:
             _copy_pretraining(pretrained, path, config)
+        models = store_models(config, path / "models")
         description = {
             "kind": KIND,
             "format": FORMAT,
             "task": task.name,
-            "task_options": _name_of(config.task),
+            "task_options": task_name(config.task),
             "preset": preset,
             "command": " ".join(["seqgan", *sys.argv[1:]]),
             "pretrained": None if pretrained is None else str(pretrained.path),
@@ -120,6 +124,7 @@ class RunFolder:
             "corpus_options": corpus_options,
             "budget": budget,
             "statistics": task.summary(),
+            "models": models,
             "versions": {
                 "python": platform.python_version(),
                 "platform": platform.platform(),
@@ -167,7 +172,7 @@ class RunFolder:
             )
         expect_unchanged(self.path / "run.json", self.description)
         expect_trusted(str(self.path), own_parts(self.config()), self.trust)
-        for name in ("checkpoints", "samples", "tensorboard"):
+        for name in ("checkpoints", "models", "samples", "tensorboard"):
             expect_own_folder(self.path / name)
         for name in ("run.json", "metrics.csv", "results.csv", "learning_curve.png", "lock"):
             expect_regular(self.path / name)
@@ -208,6 +213,10 @@ class RunFolder:
         """The run's real sequences, read when they are asked for, with vocabulary, statistics and oracle."""
         # Folders of older versions keep in the corpus options what their music needs.
         return stored_task(self.path / "task.safetensors", self.description.get("corpus_options"))
+
+    def models(self) -> dict[str, Path]:
+        """Part -> the folder with its pretrained model, for the parts that have one; raises as `stored_folders`."""
+        return stored_folders(self.path / "models", self.config(), self.description.get("models"))
 
     @cached_property
     def measures(self) -> Measures:
@@ -297,7 +306,7 @@ class RunFolder:
         expect_trusted(str(self.path), own, self.trust)
         prefix = f"{SeqGAN.GENERATOR}." if self.format == FORMAT else "policy.generator."
         stored = {name[len(prefix) :]: tensor for name, tensor in tensors.items() if name.startswith(prefix)}
-        return built_generator(config.generator, self.task(), stored, path)
+        return built_generator(config.generator, self.task(), stored, path, self.models().get("generator"))
 
     # Metrics.
 
@@ -355,14 +364,6 @@ class RunFolder:
         self._metrics_log.close()
 
 
-def _name_of(options: Any) -> str:
-    """The task whose options class this is an object of; raises ValueError for another class."""
-    for name in TASKS:
-        if type(options) is TASKS[name]:
-            return name
-    raise ValueError(f"config.task={options!r} must be the options of one of {', '.join(TASKS)}")
-
-
 def _copy_pretraining(pretrained: RunFolder, path: Path, config: SeqGANConfig) -> None:
     """Give a new run another's MLE: its checkpoint and its measurements. Raises what `RunFolder.create` says."""
     pretrained.expect_resumable()
@@ -392,6 +393,8 @@ def _copy_pretraining(pretrained: RunFolder, path: Path, config: SeqGANConfig) -
 
 def _is_left_by_create(entry: Path) -> bool:
     """Whether `create` makes this before run.json, so that it holds nothing of a run."""
+    if entry.name == "models":
+        return entry.is_dir()
     if entry.name == "checkpoints":
         return entry.is_dir() and all("mle.safetensors" in file.name for file in entry.iterdir())
     made = ("task.safetensors", "metrics.csv")

@@ -83,7 +83,7 @@ class Experiment:
         stored = run.newest_readable()
         if stored is not None:
             check_game_sizes(self.config, self.task, stored[1], stored[0])
-        self.game = SeqGAN(self.task, self.config, self.device)
+        self.game = SeqGAN(self.task, self.config, self.device, run.models())
         self.measures = self.task.measures(self.config.measuring.held_out_sequences)
         self.health = Health(self.game)
         self.budget = Budget.of(run)
