@@ -21,7 +21,7 @@ from tests.tiny_models import lines
 
 torch.set_num_threads(1)
 # May be left: the sockets of Python and Ray, which are removed when their processes end, and the cache of PyTorch.
-MAY_BE_LEFT = ("pymp-", "ray", "torchinductor_")
+MAY_BE_LEFT = (".ses", "pymp-", "ray", "torchinductor_")  # of libraries
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -1,4 +1,4 @@
-"""`seqgan export`: a run's pretrained generator in the format of its own library, with a model card."""
+"""`seqgan export`: a run's generator as a folder for other programs, with a model card."""
 
 from __future__ import annotations
 
@@ -16,24 +16,31 @@ def export(
     out: Positional[Path],
     adapter: bool = False,
     mle: bool = False,
+    onnx: bool = False,
     push_to_hub: str | None = None,
 ) -> None:
-    """Write a run's pretrained generator (hf:...) as a folder that transformers reads, with tokenizer and model card.
+    """Write a run's generator as a folder that other programs read, with a model card.
 
-    The card, README.md, holds both NLLs, the data and all settings. Needs the run folder alone.
+    A pretrained generator (hf:...) is written for transformers, with its tokenizer. An LSTM, a GRU or a Transformer of
+    this project is written with a file load.py that needs PyTorch alone. The card, README.md, holds both NLLs, the data
+    and all settings. Needs the run folder alone.
 
     Args:
         run: Run folder.
         out: Folder to make.
-        adapter: Write the LoRA adapters alone, for peft; otherwise they are merged into the weights.
+        adapter: Of a pretrained generator, write the LoRA adapters alone, for peft; otherwise they are merged.
         mle: Export the generator as maximum likelihood left it, before the game.
-        push_to_hub: user/name: send the folder to the Hugging Face hub, too. Log in first, with: hf auth login
+        onnx: Of an LSTM, GRU or Transformer, also write model.onnx.
+        push_to_hub: user/name: send a pretrained generator to the Hugging Face hub, too. Log in first: hf auth login
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ValueError(f"out={str(out)!r} is already used; choose another folder")
     expect_writable_folder(out)
+    folder = RunFolder(run)
+    if push_to_hub is not None:
+        model_card.expect_pretrained(folder, "push_to_hub")
     with writing(out):
-        model = model_card.export(RunFolder(run), out, adapter, mle)
+        model = model_card.export(folder, out, adapter, mle, onnx)
     say(out)
     if push_to_hub is not None:
         model_card.push(model, out, push_to_hub)

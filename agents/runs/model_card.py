@@ -1,8 +1,8 @@
-"""A run's pretrained generator in the format of its own library, with a model card that says how good it is.
+"""A run's generator as a folder for other programs, with a model card that says how good it is.
 
-In: a run folder with a generator "hf:...". Out: a folder that `transformers` reads: weights as safetensors,
-configuration, tokenizer, and README.md, the card. The card holds the closing table with both NLLs, the data, and all
-settings.
+In: a run folder. Out: of a generator "hf:..." a folder that `transformers` reads: weights as safetensors, configuration
+and tokenizer; of our own see `plain_export`. README.md is the card. It holds the closing table with both NLLs, the
+data, and all settings.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from agents.runs.plain_export import export_plain, loader_parameters
 from agents.runs.pretrained_models import names_of
 from agents.runs.run_folder import RunFolder
 from seqgan_env.models.pretrained import PREFIX, library, quietly
@@ -32,41 +33,58 @@ _COLUMNS = {
 }
 
 
-def export(run: RunFolder, out: Path, adapter: bool = False, before_the_game: bool = False) -> Any:
-    """Write a run's generator, its tokenizer and a model card.
+def export(run: RunFolder, out: Path, adapter: bool = False, before_the_game: bool = False, onnx: bool = False) -> Any:
+    """Write a run's generator, its tokenizer or vocabulary, and a model card.
 
     Args:
-        run: a run whose generator is "hf:...".
+        run: a run whose generator is "hf:...", or one of our own that PyTorch has modules for.
         out: the folder; it is made.
         adapter: write the LoRA adapters alone, for `peft`; otherwise they are merged into the weights.
         before_the_game: export the generator as MLE left it.
+        onnx: also write model.onnx.
 
     Returns:
-        The model that was written, an object of `transformers` or `peft`.
+        The model that was written, an object of `transformers` or `peft`, or the generator.
 
     Raises:
-        ImportError: without the extra `transformers`.
-        ValueError: if the generator is no pretrained model, has no adapters to write alone, or cannot be read.
+        ImportError: without the extra that is needed; the message names it.
+        ValueError: if the generator cannot be exported so, or cannot be read.
         OSError: if the folder cannot be written.
     """
-    name = names_of(run.config()).get("generator")
-    if name is None:
-        raise ValueError(
-            f"{str(run.path)!r} has generator={run.config().generator.name!r}; only pretrained generators, "
-            "hf:..., have a format of their own to be exported to"
-        )
     generator = run.generator(run.mle_checkpoint if before_the_game else None)
-    assert isinstance(generator, PretrainedGenerator)
-    if adapter and not generator.has_adapters:
-        raise ValueError("adapter=True: this generator was trained with lora_rank=0, so it has no adapters")
+    if adapter:
+        expect_pretrained(run, "adapter")
+    if not isinstance(generator, PretrainedGenerator):
+        loader_parameters(generator)  # raises, before there is a folder
+        out.mkdir(parents=True, exist_ok=True)
+        export_plain(generator, run.task(), out, onnx)
+    else:
+        if onnx:
+            raise ValueError("onnx=True is for lstm, gru and transformer; Optimum exports pretrained models to ONNX")
+        if adapter and not generator.has_adapters:
+            raise ValueError("adapter=True: this generator was trained with lora_rank=0, so it has no adapters")
+        out.mkdir(parents=True, exist_ok=True)
+        generator = _export_pretrained(run, generator, out, adapter)
+    (out / "README.md").write_text(model_card(run, adapter, before_the_game), encoding="utf-8")
+    return generator
+
+
+def expect_pretrained(run: RunFolder, option: str) -> None:
+    """Raise ValueError unless a run's generator is a pretrained one, "hf:..."."""
+    if "generator" not in names_of(run.config()):
+        raise ValueError(
+            f"{str(run.path)!r} has generator={run.config().generator.name!r}; {option} is for pretrained generators, "
+            "hf:..."
+        )
+
+
+def _export_pretrained(run: RunFolder, generator: PretrainedGenerator, out: Path, adapter: bool) -> Any:
     model = generator.adapted_model() if adapter else generator.merged_model()
-    out.mkdir(parents=True, exist_ok=True)
     with quietly():
         model.save_pretrained(out)
     for pattern in _TOKENIZER_FILES:
         for file in run.models()["generator"].glob(pattern):
             shutil.copyfile(file, out / file.name)
-    (out / "README.md").write_text(model_card(run, adapter, before_the_game), encoding="utf-8")
     return model
 
 
@@ -87,26 +105,44 @@ def push(model: Any, out: Path, repository: str) -> None:
 def model_card(run: RunFolder, adapter: bool = False, before_the_game: bool = False) -> str:
     """README.md of an exported generator."""
     config, task = run.config(), run.task()
-    source = config.generator.name.removeprefix(PREFIX)
+    name = config.generator.name
+    is_pretrained = name.startswith(PREFIX)
+    source = name.removeprefix(PREFIX)
     stage = "maximum likelihood" if before_the_game or not config.game.rounds else "maximum likelihood, then SeqGAN"
+    how = f"adapted from `{_shown(source)}` by {stage}" if is_pretrained else f"trained by {stage}: generator `{name}`"
     data = [f"- {heading}: {value}" for heading, value in task.description()]
     parts = [
-        _front_matter(source, adapter),
-        f"# {run.path.name}\n\nA language model that was adapted from `{_shown(source)}` by {stage} "
-        "([SeqGAN-Gym](https://arxiv.org/abs/1609.05473)).",
+        _front_matter(source, adapter) if is_pretrained else _front_matter(),
+        f"# {run.path.name}\n\nA language model that was {how} ([SeqGAN-Gym](https://arxiv.org/abs/1609.05473)).",
         f"## Results\n\n{_results(run, before_the_game)}",
         "## Data\n\n" + "\n".join(data),
-        "## Use\n\n" + _use(source, adapter),
+        "## Use\n\n" + (_use(source, adapter) if is_pretrained else _PLAIN_USE),
         f"## Settings\n\nCommand: `{run.description.get('command', '')}`\n\n"
         f"```json\n{json.dumps({**asdict(config), 'versions': run.description.get('versions')}, indent=2)}\n```",
     ]
     return "\n\n".join(parts) + "\n"
 
 
-def _front_matter(source: str, adapter: bool) -> str:
-    """What the hub reads of a card."""
-    lines = [f"library_name: {'peft' if adapter else 'transformers'}", "pipeline_tag: text-generation"]
-    if _is_on_the_hub(source):
+_PLAIN_USE = """`load.py` needs PyTorch alone. Token 0 is fed first; the logits after it are those of the first token.
+
+```python
+import torch
+from load import load
+
+model, config = load(".")
+tokens = torch.zeros(1, 1, dtype=torch.int64)
+for _ in range(config["sequence_length"]):
+    drawn = torch.multinomial(model(tokens)[:, -1].softmax(dim=1), 1)
+    tokens = torch.cat([tokens, drawn], dim=1)
+print(tokens[0, 1:].tolist())  # ids; config["eos_token"] ends a sequence, vocabulary.json has the words
+```"""
+
+
+def _front_matter(source: str | None = None, adapter: bool = False) -> str:
+    """What the hub reads of a card; no source: a model of our own."""
+    library_name = "pytorch" if source is None else "peft" if adapter else "transformers"
+    lines = [f"library_name: {library_name}", "pipeline_tag: text-generation"]
+    if source is not None and _is_on_the_hub(source):
         lines.append(f"base_model: {source}")
     return "\n".join(["---", *lines, "tags:", "- seqgan", "- seqgan-gym", "---"])
 
