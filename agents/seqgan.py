@@ -304,6 +304,18 @@ class SeqGAN:
         except (RuntimeError, KeyError, ValueError, TypeError) as error:
             raise ValueError(f"the checkpoint does not fit the run's configuration: {error}") from error
 
+    def begin_with(self, parameters: dict[str, torch.Tensor]) -> None:
+        """Begin MLE with the parameters of another game's generator.
+
+        Raises:
+            ValueError: if they belong to another generator.
+        """
+        try:
+            self.generator.load_state_dict(parameters)
+        except RuntimeError as error:
+            raise ValueError(f"the parameters to start from do not fit the run's configuration: {error}") from error
+        self.pretrainer.restart_average()
+
     def load_pretraining(self, state: dict[str, Any]) -> None:
         """Take only the pretrained generator from another game's state; the rest follows this game's configuration.
 

@@ -22,7 +22,7 @@ from rich.table import Table
 from torch import Tensor
 
 from agents.runs.budget import Budget
-from agents.runs.checkpoints import restore, restore_pretraining, snapshot, write_tensors
+from agents.runs.checkpoints import read_tensors, restore, restore_pretraining, snapshot, write_tensors
 from agents.runs.console import TerminalConsole
 from agents.runs.health import Diverged, Health, diverged
 from agents.runs.learning_curve import plot_learning_curves
@@ -88,6 +88,8 @@ class Experiment:
         self.health = Health(self.game)
         self.budget = Budget.of(run)
         if stored is None:
+            if run.start_checkpoint.is_file():
+                self.game.begin_with(read_tensors(run.start_checkpoint)[0])
             run.rewind_metrics(0)
             return
         path, tensors, state = stored

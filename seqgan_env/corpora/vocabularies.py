@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from seqgan_env.corpora.corpus import CorpusError, Parts
 from seqgan_env.corpora.segmentation import UNKNOWN, Segmentation
@@ -71,9 +72,7 @@ def index_tokens(
         tokens.append(eos)
     id_of = np.full(len(names), len(known), dtype=np.int32)
     id_of[known] = np.arange(len(known))
-    for start in range(0, len(table.tokens), CHUNK):
-        block = table.tokens[start : start + CHUNK]
-        block[:] = id_of[block]
+    _replace_ids(table, id_of)
     vocabulary = Vocabulary(
         tokens,
         eos,
@@ -83,3 +82,49 @@ def index_tokens(
         tokenizer=None if tokenizer is None else tokenizer.to_str(),
     )
     return vocabulary, {split: unknown[split] / int(count.sum()) for split, count in counts.items()}
+
+
+def index_with(
+    table: TokenTable, parts: Parts, length: int, vocabulary: Vocabulary, unknown_choice: str
+) -> dict[str, float]:
+    """Change a table to the ids of a vocabulary that was made from another text, and return the <unk> rates.
+
+    Args:
+        table, parts, length, unknown_choice: as `index_tokens`.
+        vocabulary: its tokens.
+
+    Raises:
+        CorpusError: if there is a token that the vocabulary does not have, and it has no <unk> or none may be used; if
+            a text holds EOS; or if sequences differ in length and it has no EOS.
+    """
+    counts = {split: table.counts(rows, length) for split, rows in parts.items()}
+    total = sum(counts.values())
+    ids = {name: number for number, name in enumerate(vocabulary.tokens)}
+    id_of = np.array([ids.get(name, -1) for name in table.names], dtype=np.int32)
+    is_unknown = (id_of < 0) | (id_of == vocabulary.unknown_token)
+    unknown = {split: int(count[is_unknown].sum()) for split, count in counts.items()}
+    if any(unknown.values()) and (vocabulary.unknown_token is None or unknown_choice == "error"):
+        missing = table.names[int(np.where(is_unknown, total, 0).argmax())]
+        raise CorpusError(
+            f"{sum(unknown.values()):,} tokens are not in the given vocabulary, most often {missing!r}, and "
+            + ("none may be <unk>" if vocabulary.unknown_token is not None else "it has no <unk>")
+            + "; remove them, or train a new model"
+        )
+    if vocabulary.eos_token is not None and total[id_of == vocabulary.eos_token].any():
+        raise CorpusError(f"holds {vocabulary.tokens[vocabulary.eos_token]!r}, which ends a sequence; remove it")
+    is_shorter = any(bool((table.lengths(rows) < length).any()) for rows in parts.values())
+    if is_shorter and vocabulary.eos_token is None:
+        raise CorpusError(
+            f"has sequences of fewer than {length} tokens, and the given vocabulary has no EOS; remove them, or train "
+            "a new model"
+        )
+    id_of[is_unknown] = -1 if vocabulary.unknown_token is None else vocabulary.unknown_token
+    _replace_ids(table, id_of)
+    return {split: unknown[split] / max(1, int(count.sum())) for split, count in counts.items()}
+
+
+def _replace_ids(table: TokenTable, id_of: npt.NDArray[np.int32]) -> None:
+    """Change all ids of a table, in place."""
+    for start in range(0, len(table.tokens), CHUNK):
+        block = table.tokens[start : start + CHUNK]
+        block[:] = id_of[block]

@@ -41,6 +41,8 @@ from seqgan_env.corpora.segmentation import (
     Punctuation,
     Unit,
     choose_segmentation,
+    restored_tokenizer,
+    segmentation_of,
     train_tokenizer,
 )
 from seqgan_env.corpora.token_table import (
@@ -51,7 +53,7 @@ from seqgan_env.corpora.token_table import (
     subword_table,
     token_table,
 )
-from seqgan_env.corpora.vocabularies import index_tokens
+from seqgan_env.corpora.vocabularies import index_tokens, index_with
 from seqgan_env.models.pretrained import is_pretrained
 from seqgan_env.tasks.corpus_task import CorpusTask
 from seqgan_env.vocabulary import Vocabulary
@@ -177,9 +179,17 @@ class TextOptions:
 
     def task(self) -> CorpusTask:
         """Read the corpus; returns and raises as `text_task`."""
+        return self.task_with(None)
+
+    def task_with(self, vocabulary: Vocabulary | None) -> CorpusTask:
+        """The same with the tokens of another text, so that its model can be trained further on this one.
+
+        Args:
+            vocabulary: of the other text; None makes one from the training split.
+        """
         lines = _Lines(self)
         try:
-            return _task(self, lines)
+            return _task(self, lines, vocabulary)
         except CorpusError as error:
             if error.source is not None:
                 raise
@@ -205,7 +215,7 @@ def text_task(corpus: str | Path | None = None, **options: Any) -> CorpusTask:
     return TextOptions(corpus=None if corpus is None else str(corpus), **options).task()
 
 
-def _task(options: TextOptions, lines: _Lines) -> CorpusTask:
+def _task(options: TextOptions, lines: _Lines, given: Vocabulary | None = None) -> CorpusTask:
     sample = list(islice(lines, SAMPLE_LINES))
     if not sample:
         raise CorpusError("holds no text; give a corpus of at least three sequences")
@@ -213,11 +223,15 @@ def _task(options: TextOptions, lines: _Lines) -> CorpusTask:
     segmentation = choose_segmentation(sample, options.unit, options.punctuation)
     if pretrained is not None:
         segmentation = pretrained.segmentation
+    elif given is not None:
+        segmentation = segmentation_of(given)
     tokenizer = None
     if segmentation.unit == "subword":
         keys = np.frombuffer(array("Q", map(sequence_key, lines)), dtype=np.uint64)
         parts, shared = _split(options, keys, lines)
-        if pretrained is None:
+        if given is not None and pretrained is None:
+            tokenizer = restored_tokenizer(given)
+        elif pretrained is None:
             tokenizer = train_tokenizer(chosen_lines(lines, parts["train"]), options.subword_vocabulary)
         table = subword_table(lines, tokenizer or pretrained.backend, len(keys))
     else:
@@ -226,6 +240,8 @@ def _task(options: TextOptions, lines: _Lines) -> CorpusTask:
     parts, length, too_long = _fit(table, parts, options)
     if pretrained is not None:
         vocabulary, unknown_rate = pretrained.vocabulary(table, parts, length)
+    elif given is not None:
+        vocabulary, unknown_rate = given, index_with(table, parts, length, given, options.unknown)
     else:
         limits = (options.minimum_count, options.max_vocabulary, options.unknown)
         vocabulary, unknown_rate = index_tokens(table, parts, length, segmentation, tokenizer, *limits)
