@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import torch
 
@@ -16,15 +16,28 @@ from agents.runs.checkpoints import read_tensors, write_tensors
 from agents.runs.regular_files import write_atomically
 from agents.seqgan import SeqGANConfig
 from agents.setting_paths import differing, value_at
+from seqgan_env.models.sequence_models import SequenceModel
 from seqgan_env.tasks.task import Task
 
-if TYPE_CHECKING:
-    from agents.runs.run_folder import RunFolder
+
+class OtherRun(Protocol):
+    """What is used here of a `RunFolder`."""
+
+    path: Path
+
+    @property
+    def mle_checkpoint(self) -> Path: ...
+    def config(self) -> SeqGANConfig: ...
+    def task(self) -> Task: ...
+    def generator(self) -> SequenceModel: ...
+    def expect_resumable(self) -> None: ...
+    def metrics_content(self) -> bytes: ...
+
 
 _PRETRAINING_GROUPS = ("seed", "generator", "pretraining", "measuring")
 
 
-def copy_pretraining(pretrained: RunFolder, path: Path, config: SeqGANConfig) -> None:
+def copy_pretraining(pretrained: OtherRun, path: Path, config: SeqGANConfig) -> None:
     """Give a new run another's MLE: its checkpoint and its measurements. Raises what `RunFolder.create` says."""
     pretrained.expect_resumable()
     theirs, ours = pretrained.config().complete(), config.complete()
@@ -51,7 +64,7 @@ def copy_pretraining(pretrained: RunFolder, path: Path, config: SeqGANConfig) ->
     write_atomically(path / "checkpoints" / "mle.safetensors", pretrained.mle_checkpoint.read_bytes())
 
 
-def with_generator_of(run: RunFolder, config: SeqGANConfig) -> SeqGANConfig:
+def with_generator_of(run: OtherRun, config: SeqGANConfig) -> SeqGANConfig:
     """Settings with the generator of another run, and for a text the same T, unless another is given."""
     config = replace(config, generator=run.config().generator)
     if hasattr(config.task, "sequence_length") and config.task.sequence_length is None:
@@ -59,7 +72,7 @@ def with_generator_of(run: RunFolder, config: SeqGANConfig) -> SeqGANConfig:
     return config
 
 
-def task_with_tokens_of(run: RunFolder, config: SeqGANConfig) -> Task:
+def task_with_tokens_of(run: OtherRun, config: SeqGANConfig) -> Task:
     """The task of new settings, with the tokens of another run: what the same generator can be trained on.
 
     Raises:
@@ -79,7 +92,7 @@ def task_with_tokens_of(run: RunFolder, config: SeqGANConfig) -> Task:
     return task
 
 
-def copy_generator(start: RunFolder, path: Path, task: Task, config: SeqGANConfig) -> None:
+def copy_generator(start: OtherRun, path: Path, task: Task, config: SeqGANConfig) -> None:
     """Give a new run the generator of another, as it is now.
 
     Raises:
