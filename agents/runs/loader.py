@@ -19,8 +19,9 @@ class LanguageModel(nn.Module):
         if config["kind"] == "transformer":
             self.project = nn.Linear(embedding_size, width, bias=False)
             self.positions = nn.Embedding(config["sequence_length"], width)
-            options = {"dropout": 0.0, "activation": "gelu", "batch_first": True, "norm_first": True}
-            layer = nn.TransformerEncoderLayer(width, config["heads"], 4 * width, **options)
+            layer = nn.TransformerEncoderLayer(
+                width, config["heads"], 4 * width, 0.0, "gelu", batch_first=True, norm_first=True
+            )
             self.network = nn.TransformerEncoder(layer, config["layers"], nn.LayerNorm(width), False)
         else:
             self.network = {"lstm": nn.LSTM, "gru": nn.GRU}[config["kind"]](embedding_size, width, batch_first=True)

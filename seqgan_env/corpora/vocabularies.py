@@ -98,7 +98,7 @@ def index_with(
             a text holds EOS; or if sequences differ in length and it has no EOS.
     """
     counts = {split: table.counts(rows, length) for split, rows in parts.items()}
-    total = sum(counts.values())
+    total = np.sum(list(counts.values()), axis=0)
     ids = {name: number for number, name in enumerate(vocabulary.tokens)}
     id_of = np.array([ids.get(name, -1) for name in table.names], dtype=np.int32)
     is_unknown = (id_of < 0) | (id_of == vocabulary.unknown_token)
