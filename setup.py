@@ -29,6 +29,7 @@ EXTRAS = {
     "watch": ["marimo>=0.20"],
     "play": ["pygame>=2.5", "moviepy>=1.0.3"],
     "datasets": ["datasets>=2.19"],
+    "onnx": ["onnx>=1.16", "onnxscript>=0.2"],
     "parquet": ["pyarrow>=14"],
     "test": [
         "pytest>=8",

@@ -35,17 +35,17 @@ from seqgan_env.corpora.corpus import (
     resolve_duplicates,
 )
 from seqgan_env.corpora.lines import SplitBy, TextSource
+from seqgan_env.corpora.pretrained_tokenizers import PretrainedTokenizer
 from seqgan_env.corpora.segmentation import (
     SAMPLE_LINES,
-    UNKNOWN,
     Punctuation,
-    Segmentation,
     Unit,
     choose_segmentation,
+    restored_tokenizer,
+    segmentation_of,
     train_tokenizer,
 )
 from seqgan_env.corpora.token_table import (
-    CHUNK,
     TokenTable,
     chosen_lines,
     padded,
@@ -53,6 +53,8 @@ from seqgan_env.corpora.token_table import (
     subword_table,
     token_table,
 )
+from seqgan_env.corpora.vocabularies import index_tokens, index_with
+from seqgan_env.models.pretrained import is_pretrained
 from seqgan_env.tasks.corpus_task import CorpusTask
 from seqgan_env.vocabulary import Vocabulary
 
@@ -133,6 +135,8 @@ class TextOptions:
     """The largest number of tokens, the most frequent ones; all others are <unk>."""
     subword_vocabulary: int = 4_000
     """For subwords: number of tokens to learn from the training split."""
+    tokenizer: str | None = None
+    """hf:PATH or hf:NAME: cut the text into the tokens of this pretrained model, as a generator hf:... needs it."""
     unknown: Literal["token", "error"] = "token"
     """The treatment of tokens that are not in the vocabulary: <unk>, with a count, or an error."""
     lowercase: bool = False
@@ -157,6 +161,10 @@ class TextOptions:
         for name, kind in (choices | {"duplicates": Duplicates}).items():
             if getattr(self, name) not in get_args(kind):
                 raise ValueError(f"{name}={getattr(self, name)!r} must be one of {get_args(kind)}")
+        if self.tokenizer is not None and (not is_pretrained(self.tokenizer) or self.unit not in ("auto", "subword")):
+            raise ValueError(
+                f"tokenizer={self.tokenizer!r} with unit={self.unit!r} must be hf:PATH or hf:NAME, with unit auto"
+            )
         if self.unknown not in ("token", "error"):
             raise ValueError(f"unknown={self.unknown!r} must be 'token' or 'error'")
         least = {"minimum_count": 1, "max_vocabulary": 1, "subword_vocabulary": 3, "split_block": 1}
@@ -171,9 +179,17 @@ class TextOptions:
 
     def task(self) -> CorpusTask:
         """Read the corpus; returns and raises as `text_task`."""
+        return self.task_with(None)
+
+    def task_with(self, vocabulary: Vocabulary | None) -> CorpusTask:
+        """The same with the tokens of another text, so that its model can be trained further on this one.
+
+        Args:
+            vocabulary: of the other text; None makes one from the training split.
+        """
         lines = _Lines(self)
         try:
-            return _task(self, lines)
+            return _task(self, lines, vocabulary)
         except CorpusError as error:
             if error.source is not None:
                 raise
@@ -199,22 +215,36 @@ def text_task(corpus: str | Path | None = None, **options: Any) -> CorpusTask:
     return TextOptions(corpus=None if corpus is None else str(corpus), **options).task()
 
 
-def _task(options: TextOptions, lines: _Lines) -> CorpusTask:
+def _task(options: TextOptions, lines: _Lines, given: Vocabulary | None = None) -> CorpusTask:
     sample = list(islice(lines, SAMPLE_LINES))
     if not sample:
         raise CorpusError("holds no text; give a corpus of at least three sequences")
+    pretrained = None if options.tokenizer is None else PretrainedTokenizer.of(options.tokenizer)
     segmentation = choose_segmentation(sample, options.unit, options.punctuation)
+    if pretrained is not None:
+        segmentation = pretrained.segmentation
+    elif given is not None:
+        segmentation = segmentation_of(given)
     tokenizer = None
     if segmentation.unit == "subword":
         keys = np.frombuffer(array("Q", map(sequence_key, lines)), dtype=np.uint64)
         parts, shared = _split(options, keys, lines)
-        tokenizer = train_tokenizer(chosen_lines(lines, parts["train"]), options.subword_vocabulary)
-        table = subword_table(lines, tokenizer, len(keys))
+        if given is not None and pretrained is None:
+            tokenizer = restored_tokenizer(given)
+        elif pretrained is None:
+            tokenizer = train_tokenizer(chosen_lines(lines, parts["train"]), options.subword_vocabulary)
+        table = subword_table(lines, tokenizer or pretrained.backend, len(keys))
     else:
         table, keys = token_table(lines, segmentation)
         parts, shared = _split(options, keys, lines)
     parts, length, too_long = _fit(table, parts, options)
-    vocabulary, unknown_rate = _index(table, parts, length, segmentation, tokenizer, options)
+    if pretrained is not None:
+        vocabulary, unknown_rate = pretrained.vocabulary(table, parts, length)
+    elif given is not None:
+        vocabulary, unknown_rate = given, index_with(table, parts, length, given, options.unknown)
+    else:
+        limits = (options.minimum_count, options.max_vocabulary, options.unknown)
+        vocabulary, unknown_rate = index_tokens(table, parts, length, segmentation, tokenizer, *limits)
     lengths = np.minimum(table.lengths(np.concatenate(list(parts.values()))), length)
     statistics = CorpusStatistics(
         source=lines.name,
@@ -341,58 +371,3 @@ def _fit(table: TokenTable, parts: Parts, options: TextOptions) -> tuple[Parts, 
         if options.sequence_length is None:
             length = int(table.lengths(np.concatenate(list(parts.values()))).max())
     return parts, length, too_long
-
-
-def _index(
-    table: TokenTable,
-    parts: Parts,
-    length: int,
-    segmentation: Segmentation,
-    tokenizer: Any,
-    options: TextOptions,
-) -> tuple[Vocabulary, dict[str, float]]:
-    """Make the vocabulary of the training split, change the table to its ids, and return it with the <unk> rates."""
-    names, counts = table.names, {split: table.counts(rows, length) for split, rows in parts.items()}
-    if tokenizer is not None:
-        known = [number for number, name in enumerate(names) if name != UNKNOWN]
-    else:
-        frequent = np.flatnonzero(counts["train"] >= options.minimum_count).tolist()
-        known = sorted(
-            (number for number in frequent if names[number] != UNKNOWN),
-            key=lambda number: (-counts["train"][number], names[number]),
-        )[: options.max_vocabulary]
-    if not known:
-        raise CorpusError(
-            f"no token occurs {options.minimum_count} times in the training split; lower minimum_count, or choose "
-            "smaller units"
-        )
-    is_known = np.zeros(len(names), dtype=bool)
-    is_known[known] = True
-    unknown = {split: int(count[~is_known].sum()) for split, count in counts.items()}
-    if options.unknown == "error" and any(unknown.values()):
-        missing = np.where(is_known, 0, sum(counts.values()))
-        raise CorpusError(
-            f"{sum(unknown.values()):,} tokens are not in the vocabulary of {len(known):,}, most often "
-            f'{names[int(missing.argmax())]!r}; choose unknown="token", or lower minimum_count'
-        )
-    tokens = [names[number] for number in known] + [UNKNOWN] * any(unknown.values())
-    eos = None
-    if any(bool((table.lengths(rows) < length).any()) for rows in parts.values()):
-        eos = "<eos>"
-        while eos in tokens:
-            eos = f"<{eos}>"
-        tokens.append(eos)
-    id_of = np.full(len(names), len(known), dtype=np.int32)
-    id_of[known] = np.arange(len(known))
-    for start in range(0, len(table.tokens), CHUNK):
-        block = table.tokens[start : start + CHUNK]
-        block[:] = id_of[block]
-    vocabulary = Vocabulary(
-        tokens,
-        eos,
-        segmentation.separator,
-        unknown=UNKNOWN if any(unknown.values()) else None,
-        replace=segmentation.replace,
-        tokenizer=None if tokenizer is None else tokenizer.to_str(),
-    )
-    return vocabulary, {split: unknown[split] / int(count.sum()) for split, count in counts.items()}
