@@ -36,8 +36,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("fine_tuning")
     (path / "first.txt").write_text(FIRST, encoding="utf-8")
     (path / "second.txt").write_text(SECOND, encoding="utf-8")
-    line = f"train text --corpus {path / 'first.txt'} --unit word --minimum-count 1 {COMMON} --mle-epochs 20 --out {path / 'first'}"
-    assert call(line) == 0
+    words = f"--corpus {path / 'first.txt'} --unit word --minimum-count 1"
+    assert call(f"train text {words} {COMMON} --mle-epochs 20 --out {path / 'first'}") == 0
     return path
 
 
