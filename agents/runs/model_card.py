@@ -131,8 +131,8 @@ def _results(run: RunFolder, before_the_game: bool) -> str:
     lines = [_line(["method", *columns.values()]), _line(["---"] * (1 + len(columns)))]
     for row in rows:
         lines.append(_line([row["method"], *(_number(row, name) for name in columns)]))
-    lines_of_models = [row["method"] for row in rows if row["method"] != "real data"]
-    exported = "MLE" if before_the_game or not lines_of_models else lines_of_models[-1]
+    of_the_game = [row["method"] for row in rows if not row["method"].startswith(("MLE", "real data"))]
+    exported = "MLE" if before_the_game or not of_the_game else of_the_game[-1]
     held_out = f"{len(run.task().real_sequences('test')):,} test sequences"
     oracle = "" if "nll_oracle" in columns else " There is no oracle for this task, so there is no NLL_oracle."
     text = f"NLLs are in nats per token, with standard errors. NLL_test is that of {held_out}.{oracle}"

@@ -69,7 +69,8 @@ def quietly() -> Iterator[Any]:
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
-        with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        with torch.random.fork_rng(devices=range(torch.cuda.device_count())), warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers by a name that is going away
             yield transformers
     finally:
         logging.set_verbosity(verbosity)
@@ -214,8 +215,7 @@ def with_lora(model: Any, rank: int, alpha: float, seed: int) -> Any:
     config = peft.LoraConfig(
         r=rank, lora_alpha=alpha, target_modules="all-linear", fan_in_fan_out=is_transposed, bias="none"
     )
-    with quietly(), warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers by a name that is going away
+    with quietly():
         torch.manual_seed(seed)
         return peft.get_peft_model(model, config)
 
