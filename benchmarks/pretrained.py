@@ -52,8 +52,8 @@ class PretrainedSizes:
     layers: int = 12
     heads: int = 12
     sequence_length: int = 20
-    batch_size: int = 32
-    prefixes: int = 4
+    batch_size: int = 16
+    prefixes: int = 2
     completions: int = 16
     lengths: tuple[int, ...] = (10,)
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from agents.runs.pretrained_models import names_of
 from agents.runs.run_folder import RunFolder
-from seqgan_env.models.pretrained import PREFIX, library, quietly
+from seqgan_env.models.pretrained import PREFIX, library, save_model
 from seqgan_env.models.pretrained_generator import PretrainedGenerator
 
 _TOKENIZER_FILES = ("tokenizer*.json", "special_tokens_map.json", "chat_template*")
@@ -61,8 +61,7 @@ def export(run: RunFolder, out: Path, adapter: bool = False, before_the_game: bo
         raise ValueError("adapter=True: this generator was trained with lora_rank=0, so it has no adapters")
     model = generator.adapted_model() if adapter else generator.merged_model()
     out.mkdir(parents=True, exist_ok=True)
-    with quietly():
-        model.save_pretrained(out)
+    save_model(model, out)
     for pattern in _TOKENIZER_FILES:
         for file in run.models()["generator"].glob(pattern):
             shutil.copyfile(file, out / file.name)

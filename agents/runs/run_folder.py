@@ -8,8 +8,7 @@ run.json             what this is: task, configuration, corpus and what it holds
 task.safetensors     real sequences, vocabulary and oracle, so that the run needs no other file, the corpus included
 metrics.csv          a line a measurement; the same seed gives the same bytes
 tensorboard/         the same numbers for TensorBoard
-models/              the pretrained models, "hf:...": configuration, safetensors, tokenizer; checkpoints have what is
-                     trained
+models/              the pretrained models, "hf:...", in whole; checkpoints have the part that is trained
 samples/             what the generator wrote at each measurement, where tokens can be read
 checkpoints/         latest.safetensors (all that resuming needs), previous.safetensors (the one before, for the case
                      that the latest is damaged) and mle.safetensors (the same at the end of MLE)
@@ -38,7 +37,7 @@ from agents.runs.checkpoints import read_tensors, write_tensors
 from agents.runs.description import FORMAT, KIND, config_from, expect_unchanged, read_description, task_name, written
 from agents.runs.flat_names import config_of_format_1
 from agents.runs.metrics_log import GAME_COLUMNS, STEP_COLUMNS, MetricsLog, Row
-from agents.runs.pretrained_models import store_models, stored_folders
+from agents.runs.pretrained_models import expect_same_generator, store_models, stored_folders
 from agents.runs.regular_files import expect_own_folder, expect_regular, make_own_folder, write_atomically
 from agents.runs.stored_models import built_generator, stored_task
 from agents.runs.trust import expect_trusted, own_parts, own_parts_of_format_1
@@ -109,9 +108,10 @@ class RunFolder:
         path.mkdir(parents=True, exist_ok=True)
         make_own_folder(path / "checkpoints")
         write_tensors(path / "task.safetensors", task.tensors(), task.state())
-        if pretrained is not None:
-            _copy_pretraining(pretrained, path, config)
         models = store_models(config, path / "models")
+        if pretrained is not None:
+            expect_same_generator(models, pretrained.description.get("models"), str(pretrained.path))
+            _copy_pretraining(pretrained, path, config)
         description = {
             "kind": KIND,
             "format": FORMAT,

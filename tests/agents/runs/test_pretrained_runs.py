@@ -275,6 +275,24 @@ def test_a_strangers_run_that_names_a_model_of_the_hub_downloads_nothing(
         RunFolder(toy_run.path).generator()
 
 
+def test_a_run_takes_anothers_pretraining_only_if_both_adapt_the_same_weights(
+    whole: RunFolder, tiny_models: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(tiny_models / "gpt2", tmp_path / "gpt2")
+    config = changed(whole.config(), {"generator.name": f"hf:{tmp_path / 'gpt2'}", "discriminator.name": "cnn"})
+    config = changed(config, {"discriminator.options": {}})
+    other = tmp_path / "other"
+    shutil.copytree(whole.path, other)
+    described = json.loads((other / "run.json").read_text())
+    described["models"]["generator"]["sha256"] = "0" * 64
+    (other / "run.json").write_text(json.dumps(described))
+    with pytest.raises(ValueError, match="has another pretrained model than the new run"):
+        RunFolder.create(tmp_path / "new", whole.task(), config, "text", RunFolder(other))
+    same = changed(config, {"generator.name": whole.config().generator.name})
+    run = RunFolder.create(tmp_path / "new", whole.task(), same, "text", whole)
+    assert run.mle_checkpoint.is_file()
+
+
 @pytest.fixture
 def toy_run(tmp_path: Path) -> RunFolder:
     from tests.agents.conftest import new_run, train
