@@ -174,7 +174,7 @@ def refuse(message: str) -> NoReturn:
     raise SystemExit(2)
 
 
-def check(options: StagesOptions | ScalingOptions | ModelsOptions | VarianceOptions) -> None:
+def check(options: StagesOptions | ScalingOptions | ModelsOptions | VarianceOptions | PretrainedOptions) -> None:
     """Refuse options that cannot be used, before time is spent on them."""
     threads = options.threads if isinstance(options.threads, tuple) else (options.threads,)
     if not threads:

@@ -122,6 +122,7 @@ class Vocabulary:
             raise ImportError(
                 "the tokens of a pretrained model need tokenizers: pip install 'seqgan-gym[text]'"
             ) from error
+        assert self.tokenizer is not None
         return Tokenizer.from_str(self.tokenizer)
 
     def state(self) -> dict[str, Any]:

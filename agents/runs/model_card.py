@@ -18,7 +18,7 @@ from typing import Any
 from agents.runs.plain_export import export_plain, loader_parameters
 from agents.runs.pretrained_models import names_of
 from agents.runs.run_folder import RunFolder
-from seqgan_env.models.pretrained import PREFIX, library, quietly
+from seqgan_env.models.pretrained import PREFIX, library, save_model
 from seqgan_env.models.pretrained_generator import PretrainedGenerator
 
 _TOKENIZER_FILES = ("tokenizer*.json", "special_tokens_map.json", "chat_template*")
@@ -80,8 +80,7 @@ def expect_pretrained(run: RunFolder, option: str) -> None:
 
 def _export_pretrained(run: RunFolder, generator: PretrainedGenerator, out: Path, adapter: bool) -> Any:
     model = generator.adapted_model() if adapter else generator.merged_model()
-    with quietly():
-        model.save_pretrained(out)
+    save_model(model, out)
     for pattern in _TOKENIZER_FILES:
         for file in run.models()["generator"].glob(pattern):
             shutil.copyfile(file, out / file.name)
@@ -167,8 +166,8 @@ def _results(run: RunFolder, before_the_game: bool) -> str:
     lines = [_line(["method", *columns.values()]), _line(["---"] * (1 + len(columns)))]
     for row in rows:
         lines.append(_line([row["method"], *(_number(row, name) for name in columns)]))
-    lines_of_models = [row["method"] for row in rows if row["method"] != "real data"]
-    exported = "MLE" if before_the_game or not lines_of_models else lines_of_models[-1]
+    of_the_game = [row["method"] for row in rows if not row["method"].startswith(("MLE", "real data"))]
+    exported = "MLE" if before_the_game or not of_the_game else of_the_game[-1]
     held_out = f"{len(run.task().real_sequences('test')):,} test sequences"
     oracle = "" if "nll_oracle" in columns else " There is no oracle for this task, so there is no NLL_oracle."
     text = f"NLLs are in nats per token, with standard errors. NLL_test is that of {held_out}.{oracle}"

@@ -60,6 +60,22 @@ def store_models(config: SeqGANConfig, folder: Path) -> dict[str, dict[str, str]
     return found
 
 
+def expect_same_generator(models: Mapping[str, Any], others: Any, path: str) -> None:
+    """Check that two runs adapt the same weights, before one takes the other's adapters.
+
+    Args:
+        models: what `store_models` returned for the new run.
+        others: the same of the other run, from its run.json; None for runs of earlier versions.
+        path: of the other run, for the message.
+
+    Raises:
+        ValueError: if they do not.
+    """
+    theirs = others.get("generator") if isinstance(others, Mapping) else None
+    if models.get("generator", {}).get("sha256") != (theirs or {}).get("sha256"):
+        raise ValueError(f"pretrained={path!r} has another pretrained model than the new run; its adapters do not fit")
+
+
 def stored_folders(folder: Path, config: SeqGANConfig, described: Any) -> dict[str, Path]:
     """Part -> the folder of its stored model, checked.
 

@@ -8,8 +8,7 @@ run.json             what this is: task, configuration, corpus and what it holds
 task.safetensors     real sequences, vocabulary and oracle, so that the run needs no other file, the corpus included
 metrics.csv          a line a measurement; the same seed gives the same bytes
 tensorboard/         the same numbers for TensorBoard
-models/              the pretrained models, "hf:...": configuration, safetensors, tokenizer; checkpoints have what is
-                     trained
+models/              the pretrained models, "hf:...", in whole; checkpoints have the part that is trained
 samples/             what the generator wrote at each measurement, where tokens can be read
 checkpoints/         latest.safetensors (all that resuming needs), previous.safetensors (the one before, for the case
                      that the latest is damaged) and mle.safetensors (the same at the end of MLE)
@@ -38,7 +37,7 @@ from agents.runs.checkpoints import read_tensors, write_tensors
 from agents.runs.description import FORMAT, KIND, config_from, expect_unchanged, read_description, task_name, written
 from agents.runs.flat_names import config_of_format_1
 from agents.runs.metrics_log import GAME_COLUMNS, STEP_COLUMNS, MetricsLog, Row, reward_columns
-from agents.runs.pretrained_models import store_models, stored_folders
+from agents.runs.pretrained_models import expect_same_generator, store_models, stored_folders
 from agents.runs.regular_files import expect_own_folder, expect_regular, make_own_folder, write_atomically
 from agents.runs.starting_points import copy_generator, copy_pretraining, is_left_by_create
 from agents.runs.stored_models import built_generator, stored_task
@@ -110,11 +109,14 @@ class RunFolder:
         path.mkdir(parents=True, exist_ok=True)
         make_own_folder(path / "checkpoints")
         write_tensors(path / "task.safetensors", task.tensors(), task.state())
+        models = store_models(config, path / "models")
+        for other in (pretrained, start):
+            if other is not None:
+                expect_same_generator(models, other.description.get("models"), str(other.path))
         if pretrained is not None:
             copy_pretraining(pretrained, path, config)
         if start is not None:
             copy_generator(start, path, task, config)
-        models = store_models(config, path / "models")
         description = {
             "kind": KIND,
             "format": FORMAT,

@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from seqgan_env.corpora.corpus import CorpusError, Parts
 from seqgan_env.corpora.segmentation import Segmentation
 from seqgan_env.corpora.token_table import TokenTable
@@ -66,7 +68,7 @@ class PretrainedTokenizer:
                 length and there is no EOS.
         """
         counts = {split: table.counts(rows, length) for split, rows in parts.items()}
-        total = sum(counts.values())
+        total = np.sum(list(counts.values()), axis=0)
         beyond = [number for number in range(self.vocab_size, len(table.names)) if total[number]]
         if beyond:
             raise CorpusError(
@@ -81,7 +83,7 @@ class PretrainedTokenizer:
         names = [table.names[number] if number < len(table.names) else None for number in range(self.vocab_size)]
         tokens = [f"<unused:{number}>" if name is None else name for number, name in enumerate(names)]
         unknown = None if self.unknown is None or self.unknown == self.eos else self.unknown
-        rates = {
+        rates: dict[str, float] = {
             split: 0.0 if unknown is None else int(count[unknown]) / max(1, int(count.sum()))
             for split, count in counts.items()
         }

@@ -121,7 +121,7 @@ class WeightedLogLikelihood(torch.autograd.Function):
         weights: Tensor,
     ) -> Tensor:
         grad_hidden = torch.empty_like(hidden)
-        learns = any(ctx.needs_input_grad[1:3])  # the layer itself; a frozen one needs a third less work
+        learns = any(ctx.needs_input_grad[1:3])  # type: ignore[attr-defined]  # a frozen layer: less work
         # Of weight and bias, a column for each token.
         grad_columns = hidden.new_zeros(hidden.shape[1] + 1, len(weight)) if learns else None
         total = hidden.new_zeros((), dtype=torch.float64)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import importlib
+import shutil
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -69,7 +70,8 @@ def quietly() -> Iterator[Any]:
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
-        with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        with torch.random.fork_rng(devices=range(torch.cuda.device_count())), warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers by a name that is going away
             yield transformers
     finally:
         logging.set_verbosity(verbosity)
@@ -189,13 +191,21 @@ def store(kind: str, source: str | Path, folder: Path) -> None:
         ImportError, ValueError: as `load_model`.
     """
     model = load_model(kind, source, "auto")
-    with quietly():
-        model.save_pretrained(folder)
+    save_model(model, folder)
     try:
         tokenizer = load_tokenizer(source)
     except ValueError:
         return
     tokenizer.save_pretrained(folder)
+
+
+def save_model(model: Any, folder: Path) -> None:
+    """Write a model of `transformers` or `peft`; whoever may read its configuration may also read its weights."""
+    with quietly():
+        model.save_pretrained(folder)
+    (configuration,) = (path for path in folder.iterdir() if path.name in ("config.json", "adapter_config.json"))
+    for weights in folder.glob("*.safetensors"):
+        shutil.copymode(configuration, weights)
 
 
 def with_lora(model: Any, rank: int, alpha: float, seed: int) -> Any:
@@ -214,8 +224,7 @@ def with_lora(model: Any, rank: int, alpha: float, seed: int) -> Any:
     config = peft.LoraConfig(
         r=rank, lora_alpha=alpha, target_modules="all-linear", fan_in_fan_out=is_transposed, bias="none"
     )
-    with quietly(), warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers by a name that is going away
+    with quietly():
         torch.manual_seed(seed)
         return peft.get_peft_model(model, config)
 

@@ -229,11 +229,13 @@ def _task(options: TextOptions, lines: _Lines, given: Vocabulary | None = None) 
     if segmentation.unit == "subword":
         keys = np.frombuffer(array("Q", map(sequence_key, lines)), dtype=np.uint64)
         parts, shared = _split(options, keys, lines)
-        if given is not None and pretrained is None:
+        if pretrained is not None:
+            tokenizer = pretrained.backend
+        elif given is not None:
             tokenizer = restored_tokenizer(given)
-        elif pretrained is None:
+        else:
             tokenizer = train_tokenizer(chosen_lines(lines, parts["train"]), options.subword_vocabulary)
-        table = subword_table(lines, tokenizer or pretrained.backend, len(keys))
+        table = subword_table(lines, tokenizer, len(keys))
     else:
         table, keys = token_table(lines, segmentation)
         parts, shared = _split(options, keys, lines)
