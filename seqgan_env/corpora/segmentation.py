@@ -182,6 +182,7 @@ def restored_tokenizer(vocabulary: Vocabulary) -> Any:
     Raises:
         ImportError: without the tokenizers library.
     """
+    assert vocabulary.tokenizer is not None
     try:
         from tokenizers import Tokenizer
     except ImportError as error:
