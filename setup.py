@@ -20,6 +20,8 @@ CORE = [
     "matplotlib>=3.8",
     "filelock>=3.12",
 ]
+# transformers itself needs Python 3.11; on Python 3.10 the tests of pretrained models are skipped.
+PRETRAINED = ["transformers>=5.24; python_version >= '3.11'", "peft>=0.21; python_version >= '3.11'"]
 EXTRAS = {
     "contrib": ["sb3-contrib>=2.6"],
     "reproduce": ["scipy>=1.11", "pandas>=2.1", "ray>=2.9"],
@@ -29,7 +31,9 @@ EXTRAS = {
     "watch": ["marimo>=0.20"],
     "play": ["pygame>=2.5", "moviepy>=1.0.3"],
     "datasets": ["datasets>=2.19"],
+    "onnx": ["onnx>=1.16", "onnxscript>=0.2"],
     "parquet": ["pyarrow>=14"],
+    "transformers": PRETRAINED,
     "test": [
         "pytest>=8",
         "pytest-cov>=5",
@@ -49,6 +53,7 @@ EXTRAS = {
         "moviepy>=1.0.3",
         "ipykernel>=6.29",
         "nbclient>=0.10",
+        *PRETRAINED,
     ],
     "lint": ["ruff>=0.6", "mypy>=1.11"],
 }

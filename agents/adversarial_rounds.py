@@ -48,7 +48,7 @@ class GameConfig:
     """k, discriminator epochs on each draw [P: 3]."""
     reward_model: str = "discriminator"
     """Scores: discriminator, logit (D's), relativistic (less that of real sequences), bleu, random, shuffled,
-    constant:0.5, oracle, module:Attribute [P: D]."""
+    constant:0.5, oracle, module:Attribute [P: D]; or a sum: "0.5*discriminator + 1.0*my_module:verifier"."""
     reward_mode: RewardMode = "action_value"
     """How rewards reach prefixes: action_value (Monte-Carlo search), potential, terminal (R(Y) alone) [P: search]."""
     n_rollouts: int = 16

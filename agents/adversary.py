@@ -58,7 +58,8 @@ class DiscriminatorConfig:
     """The discriminator D_phi (Eq. 11-12) and its training (Eq. 5)."""
 
     name: str = "cnn"
-    """D: cnn, rcnn, bigru, transformer, ensemble, ensemble:cnn+bigru, or module:Class of your own [P: cnn]."""
+    """D: cnn, rcnn, bigru, transformer, ensemble, ensemble:cnn+bigru, hf:PATH or hf:NAME (a pretrained model), or
+    module:Class of your own [P: cnn]."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """Arguments of its constructor; the others keep their defaults, for cnn those of [2016, 2018]."""
     loss: DiscriminatorLoss = "logistic"

@@ -18,6 +18,9 @@ from docstring_parser import parse
 
 from seqgan_env.arguments import check_number
 from seqgan_env.components import DISCRIMINATORS, GENERATORS, imported_attribute
+from seqgan_env.models.pretrained import is_pretrained
+from seqgan_env.models.pretrained_discriminator import PretrainedDiscriminator
+from seqgan_env.models.pretrained_generator import PretrainedGenerator
 
 # The game gives these: the task's sizes, and a seed for the part.
 _GIVEN = ("self", "task", "vocab_size", "sequence_length", "seed", "members")
@@ -64,7 +67,8 @@ class GeneratorConfig:
     """The generator G_theta (Eq. 9-10)."""
 
     name: str = "lstm"
-    """G: lstm, gru, transformer, attention (an LSTM that looks back), or module:Class of your own [P: lstm]."""
+    """G: lstm, gru, transformer, attention (an LSTM that looks back), hf:PATH or hf:NAME (a pretrained model), or
+    module:Class of your own [P: lstm]."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """Arguments of its constructor; the others keep their defaults [2016, 2018: E = H = 32, N(0, 0.1^2)]."""
 
@@ -154,6 +158,8 @@ def _constructors(kind: str, name: str) -> list[Any]:
     known: dict[str, Any] = GENERATORS if kind == "generator" else DISCRIMINATORS
     if name in known:
         return [known[name]]
+    if is_pretrained(name):
+        return [PretrainedGenerator if kind == "generator" else PretrainedDiscriminator]
     if kind == "discriminator" and name.partition(":")[0] == "ensemble":
         members = name.partition(":")[2].split("+") if ":" in name else list(known)
         if not set(members) <= set(known):

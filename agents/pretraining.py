@@ -203,7 +203,7 @@ class Pretrainer:
         self.best_validation = float("inf")
         self._epochs_since_best = 0
         self._best_parameters: dict[str, Tensor] = {}
-        self._average = _copies(generator) if weight_averaging else {}
+        self.restart_average()
 
     @property
     def finished(self) -> bool:
@@ -265,6 +265,10 @@ class Pretrainer:
             return None
         masks = torch.Generator(self.generator.device).manual_seed(int(self.rng.integers(2**63)))
         return Dropout(self.embedding_dropout, self.dropout, self.variational, masks)
+
+    def restart_average(self) -> None:
+        """Begin the running average with the generator's weights as they are now."""
+        self._average = _copies(self.generator) if self.weight_averaging else {}
 
     @contextmanager
     def _averaged(self) -> Iterator[None]:

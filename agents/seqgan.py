@@ -8,8 +8,10 @@ of them, and continue from a checkpoint with the same result.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -94,6 +96,7 @@ class SeqGANConfig:
         )
 
 
+PRETRAINED_PARTS = ("generator", "discriminator")  # what may be a pretrained model, "hf:NAME"
 Stage = Literal["mle", "discriminator", "adversarial"]
 
 
@@ -123,11 +126,14 @@ class SeqGAN:
         task: real sequences; the task's oracle, if it has one, is never used here.
         config: all settings.
         device: device of the models; "auto" takes a GPU if there is one.
+        models: part -> folder with a copy of its pretrained model, as a run folder has it. A part that is absent here
+            reads the model that its name says.
 
     Attributes:
         generator: G_theta, as `config.generator` names it.
         discriminator: D_phi, as `config.discriminator` names it.
         reward_model: the environment's reward model.
+        plain_reward_model: the same without an anchor.
         agent: the learner, as `config.learner` names it; its policy holds the generator.
 
     Raises:
@@ -140,8 +146,15 @@ class SeqGAN:
     # generator.
     GENERATOR: ClassVar[str] = "agent.policy.generator"
 
-    def __init__(self, task: Task, config: SeqGANConfig, device: str | torch.device = "cpu") -> None:
+    def __init__(
+        self,
+        task: Task,
+        config: SeqGANConfig,
+        device: str | torch.device = "cpu",
+        models: Mapping[str, Path] = MappingProxyType({}),
+    ) -> None:
         self.task = task
+        self.models = models
         self.config = config
         self.discriminator_steps = 0
         # Some parts draw from global streams: dropout, SB3's policies when they act, and perhaps a user's own parts.
@@ -153,10 +166,12 @@ class SeqGAN:
         """Make all parts, each with its own seed. Never renumber the seeds: the results of a run would change."""
         task, config = self.task, self.config
         seeds = [int(seed) for seed in np.random.SeedSequence(config.seed).generate_state(6)]
-        self.generator = build_generator(config.generator.name, task, **config.generator.options, seed=seeds[0])
-        self.generator.to(device)
+        folders = [{"folder": self.models[part]} if part in self.models else {} for part in PRETRAINED_PARTS]
+        self.generator = build_generator(
+            config.generator.name, task, **config.generator.options, **folders[0], seed=seeds[0]
+        ).to(device)
         self.discriminator = build_discriminator(
-            config.discriminator.name, task, **config.discriminator.options, seed=seeds[1]
+            config.discriminator.name, task, **config.discriminator.options, **folders[1], seed=seeds[1]
         ).to(device)
         self.pretrainer = config.pretraining.pretrainer(
             self.generator,
@@ -164,7 +179,7 @@ class SeqGAN:
             task.some_sequences("validation", config.measuring.held_out_sequences),
             np.random.default_rng(seeds[2]),
         )
-        self.reward_model = build_reward_model(
+        self.plain_reward_model = self.reward_model = build_reward_model(
             config.game.reward_model, task, self.discriminator, np.random.default_rng(seeds[5])
         )
         self.anchored: AnchoredReward | None = None
@@ -290,6 +305,18 @@ class SeqGAN:
             self.streams.load_state_dict(state["random"])
         except (RuntimeError, KeyError, ValueError, TypeError) as error:
             raise ValueError(f"the checkpoint does not fit the run's configuration: {error}") from error
+
+    def begin_with(self, parameters: dict[str, torch.Tensor]) -> None:
+        """Begin MLE with the parameters of another game's generator.
+
+        Raises:
+            ValueError: if they belong to another generator.
+        """
+        try:
+            self.generator.load_state_dict(parameters)
+        except RuntimeError as error:
+            raise ValueError(f"the parameters to start from do not fit the run's configuration: {error}") from error
+        self.pretrainer.restart_average()
 
     def load_pretraining(self, state: dict[str, Any]) -> None:
         """Take only the pretrained generator from another game's state; the rest follows this game's configuration.

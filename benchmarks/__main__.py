@@ -1,6 +1,6 @@
 """The command `python -m benchmarks`: time every stage, ours and plain in turn, and print tables.
 
-The subcommands are `scaling`, `models` and `variance`.
+The subcommands are `scaling`, `models`, `variance` and `pretrained`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from agents.studies.workers import usable_cores
-from benchmarks import models, report, scaling, variance
+from benchmarks import models, pretrained, report, scaling, variance
 from benchmarks.machine import measure_rates, seconds_of, this_machine, use_threads
 from benchmarks.pictures import draw_scaling, read_scaling
 from benchmarks.report import Result
@@ -36,9 +36,10 @@ class StagesOptions:
 
     Every number is the minimum over the repeats after a warm-up. Ours and plain take turns, so that both meet the same
     state of the machine. `bound` is the shortest time that the machine's rates allow; the rates are measured in the
-    same run. `reached` is bound divided by the time of ours. There are three other subcommands: `python -m benchmarks
+    same run. `reached` is bound divided by the time of ours. There are four other subcommands: `python -m benchmarks
     scaling --help`, cost and memory for growing sizes; `python -m benchmarks models --help`, every generator and
-    discriminator; and `python -m benchmarks variance --help`, the value of estimates of the policy gradient.
+    discriminator; `python -m benchmarks variance --help`, the value of estimates of the policy gradient; and `python -m
+    benchmarks pretrained --help`, a generator hf:... against transformers.
     """
 
     threads: tuple[int, ...] = (1,)
@@ -126,7 +127,24 @@ class VarianceOptions:
     """The device."""
 
 
-Options = TypeVar("Options", StagesOptions, ScalingOptions, ModelsOptions, VarianceOptions)
+@dataclass(frozen=True)
+class PretrainedOptions:
+    """A pretrained generator against `transformers`: drawing with `generate`, and search without a cache, for a GPT-2
+    of 124 million random weights (some minutes; needs the extra `transformers`)."""
+
+    threads: int = 1
+    """PyTorch threads."""
+    repeats: int | None = None
+    """Timings of each way; the median counts; by default 5, or 1 with --quick."""
+    quick: bool = False
+    """Tiny sizes, to see that everything runs; the numbers mean nothing."""
+    csv: Path | None = None
+    """File for the results, one line per ratio; an existing file is replaced."""
+    device: Device = "cpu"
+    """The device."""
+
+
+Options = TypeVar("Options", StagesOptions, ScalingOptions, ModelsOptions, VarianceOptions, PretrainedOptions)
 
 
 def measure(pair: Pair, threads: tuple[int, ...], repeats: int, device: torch.device) -> tuple[dict[int, float], float]:
@@ -156,7 +174,7 @@ def refuse(message: str) -> NoReturn:
     raise SystemExit(2)
 
 
-def check(options: StagesOptions | ScalingOptions | ModelsOptions | VarianceOptions) -> None:
+def check(options: StagesOptions | ScalingOptions | ModelsOptions | VarianceOptions | PretrainedOptions) -> None:
     """Refuse options that cannot be used, before time is spent on them."""
     threads = options.threads if isinstance(options.threads, tuple) else (options.threads,)
     if not threads:
@@ -334,6 +352,22 @@ def run_variance(options: VarianceOptions) -> None:
         variance.write_csv(options.csv, rows)
 
 
+def run_pretrained(options: PretrainedOptions) -> None:
+    """Measure, print, save."""
+    device = torch.device(options.device)
+    use_threads(options.threads)
+    sizes = pretrained.SIZES["quick" if options.quick else "full"]
+    repeats = options.repeats or (1 if options.quick else 5)
+    console, machine = Console(), this_machine(device)
+    console.print(str(machine), highlight=False, soft_wrap=True)
+    with new_progress(Console(stderr=True)) as progress:
+        bar = progress.add_task("timings", total=4 * (1 + repeats))
+        rows = pretrained.measure(sizes, machine, repeats, device, lambda: progress.advance(bar))
+    console.print(pretrained.table(rows))
+    if options.csv is not None:
+        pretrained.write_csv(options.csv, rows)
+
+
 def parse(kind: type[Options], prog: str, args: list[str]) -> Options:
     """Options from a command line, checked."""
     options = tyro.cli(kind, prog=prog, args=args, config=(tyro.conf.FlagCreatePairsOff,))
@@ -350,6 +384,8 @@ def main(args: list[str] | None = None) -> None:
         run_models(parse(ModelsOptions, "python -m benchmarks models", given[1:]))
     elif given[:1] == ["variance"]:
         run_variance(parse(VarianceOptions, "python -m benchmarks variance", given[1:]))
+    elif given[:1] == ["pretrained"]:
+        run_pretrained(parse(PretrainedOptions, "python -m benchmarks pretrained", given[1:]))
     else:
         rest = given[1:] if given[:1] == ["stages"] else given
         time_stages(parse(StagesOptions, "python -m benchmarks", rest))

@@ -9,16 +9,21 @@ from __future__ import annotations
 import copy
 import importlib
 import inspect
+from collections.abc import Mapping
 from typing import Any, TypeVar, cast
 
 import numpy as np
 from torch import nn
 
 from seqgan_env.measures.bleu import Smoothing
+from seqgan_env.mixed_reward import MixedReward, is_mixed, reward_terms
 from seqgan_env.models.attention_models import AttentionLSTMSequenceModel, TransformerSequenceModel
 from seqgan_env.models.context_discriminators import GRUDiscriminator, RCNNDiscriminator, TransformerDiscriminator
 from seqgan_env.models.discriminator_ensemble import DiscriminatorEnsemble
 from seqgan_env.models.discriminators import CNNDiscriminator, Discriminator
+from seqgan_env.models.pretrained import PREFIX, is_pretrained, source_of
+from seqgan_env.models.pretrained_discriminator import PretrainedDiscriminator
+from seqgan_env.models.pretrained_generator import PretrainedGenerator
 from seqgan_env.models.sequence_models import GRUSequenceModel, LSTMSequenceModel, SequenceModel
 from seqgan_env.relativistic import REAL_SEQUENCES, RelativisticReward
 from seqgan_env.rewards import (
@@ -60,7 +65,8 @@ def build_reward_model(
             None; its probability), "logit" (its logit), "relativistic" (its logit less that of real sequences),
             "shuffled" or "shuffled:logit" (the same rewards, permuted over the batch), "bleu" (against 40 % of the
             training sequences) or "bleu:skip" to give its smoothing, "random", "constant" or "constant:0.3", "oracle",
-            or "module:Attribute" of your own.
+            "module:Attribute" of your own, or a weighted sum of such names, as in "0.5*discriminator +
+            1.0*my_module:verifier".
         task: what the reward is for.
         discriminator: used by "discriminator", "logit", "relativistic" and "shuffled"; None makes a new CNN.
         rng: used by "shuffled", "bleu" and "random"; None makes a generator with seed 0. An environment seeds it again
@@ -75,6 +81,9 @@ def build_reward_model(
     if isinstance(spec, str):
         rng = np.random.default_rng(0) if rng is None else rng
         name, _, argument = spec.partition(":")
+        if is_mixed(spec):
+            terms = reward_terms(spec)
+            return MixedReward(terms, [build_reward_model(term.name, task, discriminator, rng) for term in terms])
         if is_learned_reward(spec):
             if discriminator is None:
                 discriminator = CNNDiscriminator(task.vocab_size, task.sequence_length)
@@ -109,6 +118,8 @@ def build_reward_model(
 
 def is_learned_reward(spec: str) -> bool:
     """Whether the reward model of this name uses a discriminator. The discriminator must then be trained."""
+    if is_mixed(spec):
+        return any(is_learned_reward(term.name) for term in reward_terms(spec))
     return spec in ("discriminator", "logit", "relativistic", "shuffled", "shuffled:logit")
 
 
@@ -117,12 +128,14 @@ def build_discriminator(spec: Any, task: Task, **options: Any) -> Discriminator:
 
     Args:
         spec: a `Discriminator`; or a string: "cnn" (also for None), "rcnn", "bigru", "transformer", "ensemble" (one of
-            each), "ensemble:cnn+cnn+rcnn" of your choice, or "module:Class" of your own.
+            each), "ensemble:cnn+cnn+rcnn" of your choice, "hf:PATH" or "hf:NAME", a pretrained model of the extra
+            `transformers`, or "module:Class" of your own.
         task: what it is for.
         options: constructor arguments, such as seed or dropout; arguments that the class does not have are left out.
             The members of an ensemble get seed, seed + 1, ... as seeds.
 
     Raises:
+        ImportError: for "hf:..." without the extra `transformers`.
         TypeError: for anything that is not a `Discriminator`.
         ValueError: for a string that names nothing, or a discriminator with a fault, which the message names.
     """
@@ -138,6 +151,9 @@ def build_discriminator(spec: Any, task: Task, **options: Any) -> Discriminator:
         seed = options.pop("seed", 0)
         members = [build_discriminator(kind, task, **options, seed=seed + place) for place, kind in enumerate(kinds)]
         return DiscriminatorEnsemble(members)
+    if isinstance(spec, str) and is_pretrained(spec):
+        pretrained: Discriminator = _call(PretrainedDiscriminator, task, **_with_source(spec, options))
+        return pretrained
     model = load_attribute(spec, "discriminator", task, **options) if isinstance(spec, str) else spec
     check_discriminator(model, task)
     return _own(model, spec)
@@ -148,12 +164,14 @@ def build_generator(spec: Any, task: Task, **options: Any) -> SequenceModel:
 
     Args:
         spec: a `SequenceModel`; or a string: "lstm" (also for None), "gru", "transformer", "attention" (an LSTM that
-            attends to its own past), or "module:Class" of your own, whose module is then imported.
+            attends to its own past), "hf:PATH" or "hf:NAME", a pretrained model of the extra `transformers`, or
+            "module:Class" of your own, whose module is then imported.
         task: what it is for.
         options: constructor arguments, such as seed or hidden_size; arguments that the class does not have are left
             out.
 
     Raises:
+        ImportError: for "hf:..." without the extra `transformers`.
         TypeError: for anything that is not a `SequenceModel`.
         ValueError: for a string that names nothing, or a generator with a fault, which the message names.
     """
@@ -162,6 +180,9 @@ def build_generator(spec: Any, task: Task, **options: Any) -> SequenceModel:
         built_in: SequenceModel = _call(GENERATORS[spec], task, **options)
         built_in.prompt_length = task.prompt_length
         return built_in
+    if isinstance(spec, str) and is_pretrained(spec):
+        pretrained: SequenceModel = _call(PretrainedGenerator, task, **_with_source(spec, options))
+        return pretrained
     model = load_attribute(spec, "generator", task, **options) if isinstance(spec, str) else spec
     if isinstance(model, SequenceModel) and model.vocab_size != task.vocab_size:
         raise ValueError(
@@ -173,6 +194,12 @@ def build_generator(spec: Any, task: Task, **options: Any) -> SequenceModel:
         model.prompt_length = task.prompt_length
     check_sequence_model(model, sequence_length=task.sequence_length)
     return model
+
+
+def _with_source(spec: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a pretrained model with its source, which need not exist where `folder` has a copy of it."""
+    stored = options.get("folder") is not None
+    return {**options, "source": spec.removeprefix(PREFIX) if stored else source_of(spec)}
 
 
 def load_attribute(spec: str, argument: str, task: Task, **options: Any) -> Any:

@@ -88,7 +88,8 @@ class DelayedCopy:
     def follow(self, generator: SequenceModel) -> None:
         """Move towards the generator. Older states are no longer valid: hand the policy to the environment again."""
         for own, theirs in zip(self.model.parameters(), generator.parameters(), strict=True):
-            own.mul_(self.rate).add_(theirs, alpha=1 - self.rate) if self.rate else own.copy_(theirs)
+            if own is not theirs:  # copies of a pretrained model share its frozen weights
+                own.mul_(self.rate).add_(theirs, alpha=1 - self.rate) if self.rate else own.copy_(theirs)
         for statistic, new in zip(self.model.buffers(), generator.buffers(), strict=True):
             statistic.copy_(new)  # running statistics are copied: a mixture of them describes no model
 

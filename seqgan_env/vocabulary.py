@@ -8,6 +8,7 @@ ordinary id, too; it stands for every token that is not in the vocabulary.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -27,9 +28,12 @@ class Vocabulary:
         tokenizer: JSON of the tokenizer that cuts text into these tokens (`tokenizers.Tokenizer.from_str`), or None.
         prompt: the mark that fills a short prompt at its left and ends every prompt; `decode` leaves it out. None where
             prompts need none.
+        is_pretrained: whether it is the tokenizer of a pretrained model. Its ids are then those of this vocabulary, and
+            it turns ids into text: its tokens may be bytes, and a letter may have several.
 
     Raises:
-        ValueError: if there are no tokens, tokens repeat, or `eos`, `unknown` or `prompt` is not among them.
+        ValueError: if there are no tokens, tokens repeat, `eos`, `unknown` or `prompt` is not among them, or the
+            tokenizer of a pretrained model is missing.
     """
 
     def __init__(
@@ -42,11 +46,15 @@ class Vocabulary:
         replace: Iterable[tuple[str, str]] = (),
         tokenizer: str | None = None,
         prompt: str | None = None,
+        is_pretrained: bool = False,
     ) -> None:
         self.tokens: tuple[str, ...] = tuple(tokens)
         self.separator = separator
         self.replace = tuple((str(found), str(put)) for found, put in replace)
         self.tokenizer = tokenizer
+        self.is_pretrained = is_pretrained
+        if is_pretrained and tokenizer is None:
+            raise ValueError("is_pretrained=True needs the tokenizer; give its JSON")
         self._ids = {token: token_id for token_id, token in enumerate(self.tokens)}
         if not self.tokens:
             raise ValueError("tokens is empty; a vocabulary needs at least one token")
@@ -82,24 +90,51 @@ class Vocabulary:
 
     def decode(self, ids: Iterable[int]) -> str:
         """Readable text of `ids` (any iterable of int); PAD is left out, and so is everything from EOS on."""
-        words: list[str] = []
-        for token_id in ids:
-            if int(token_id) in (self.pad_token, self.eos_token):
+        kept: list[int] = []
+        for token_id in map(int, ids):
+            if token_id in (self.pad_token, self.eos_token):
                 break
-            if int(token_id) == self.prompt_token:
+            if token_id == self.prompt_token:
                 continue
-            words.append(self.tokens[int(token_id)])
-        text = self.separator.join(words)
-        if not self.replace:
-            return text
-        text = self.separator + text + self.separator  # a mark may open or close the text
+            kept.append(token_id)
+        if self.is_pretrained:
+            return str(self._own_tokenizer.decode(kept, skip_special_tokens=False)).strip()
+        text = self.separator.join(self.tokens[token_id] for token_id in kept)
+        return self._replaced(text).strip() if self.replace else text
+
+    def texts(self) -> list[str]:
+        """The text of each token inside a line, with the space before it where it begins a word; V strings."""
+        if self.is_pretrained:
+            # Between two others, since decoders treat the first token of a line in their own way.
+            lead = self._own_tokenizer.encode("a", add_special_tokens=False).ids
+            before = len(self._own_tokenizer.decode(lead))
+            rows = [[*lead, number] for number in range(len(self))]
+            return [text[before:] for text in self._own_tokenizer.decode_batch(rows, skip_special_tokens=False)]
+        return [self._replaced(token).rstrip() or self.separator for token in self.tokens]
+
+    def _replaced(self, text: str) -> str:
+        """Text between two separators, since a mark may open or close it, with the marks of `replace` changed."""
+        text = self.separator + text + self.separator
         for found, put in self.replace:
             text = text.replace(found, put)
-        return text.strip()
+        return text
+
+    @cached_property
+    def _own_tokenizer(self) -> Any:
+        """A `tokenizers.Tokenizer`; raises ImportError without that library."""
+        try:
+            from tokenizers import Tokenizer
+        except ImportError as error:
+            raise ImportError(
+                "the tokens of a pretrained model need tokenizers: pip install 'seqgan-gym[text]'"
+            ) from error
+        assert self.tokenizer is not None
+        return Tokenizer.from_str(self.tokenizer)
 
     def state(self) -> dict[str, Any]:
         """The vocabulary as JSON values; `from_state` reads them."""
-        return {
+        pretrained = {"is_pretrained": True} if self.is_pretrained else {}
+        return pretrained | {
             "tokens": list(self.tokens),
             "eos": None if self.eos_token is None else self.tokens[self.eos_token],
             "separator": self.separator,
@@ -125,6 +160,7 @@ class Vocabulary:
                 replace=state["replace"],
                 tokenizer=state["tokenizer"],
                 prompt=state.get("prompt"),
+                is_pretrained=state.get("is_pretrained", False),
             )
         except (KeyError, TypeError) as error:
             raise ValueError(f"this is not the state of a vocabulary: {type(error).__name__}: {error}") from error

@@ -16,10 +16,12 @@ from seqgan_env.models.sequence_models import LSTMSequenceModel
 from seqgan_env.tasks.task import Task
 from seqgan_env.tasks.toy import toy_task
 from tests import marks, toy_world
+from tests.tiny_models import FAMILIES as tiny_models_by_name
+from tests.tiny_models import lines
 
 torch.set_num_threads(1)
 # May be left: the sockets of Python and Ray, which are removed when their processes end, and the cache of PyTorch.
-MAY_BE_LEFT = ("pymp-", "ray", "torchinductor_")
+MAY_BE_LEFT = (".ses", "pymp-", "ray", "torchinductor_")  # of libraries
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -72,6 +74,18 @@ def eos_task() -> Task:
 def model() -> LSTMSequenceModel:
     """An LSTM over the toy vocabulary whose distribution is far from uniform."""
     return LSTMSequenceModel(3, 4, 5, init_std=2.0, seed=11)
+
+
+@pytest.fixture(scope="session")
+def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with tiny random models of `transformers`: gpt2, llama and roberta, and a text, lines.txt."""
+    for name in ("transformers", "peft"):
+        pytest.importorskip(name, reason='pretrained models need the extra "transformers"')
+    folder = tmp_path_factory.mktemp("models")
+    for name, make in tiny_models_by_name.items():
+        make(folder / name)
+    (folder / "lines.txt").write_text("\n".join(lines()) + "\n")
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -32,6 +32,7 @@ ROOMS = (
     "seqgan_env.rewards",
     "seqgan_env.relativistic",
     "seqgan_env.resampling",
+    "seqgan_env.mixed_reward",
     "seqgan_env.exact",
     "seqgan_env.monte_carlo",
     "seqgan_env.search_record",

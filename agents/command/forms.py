@@ -19,10 +19,11 @@ from tyro.extras import SubcommandApp
 
 from agents.learner_options import GAME_LEARNERS, options_of_part
 from agents.model_options import Option, no_such_option
-from agents.runs.presets import with_learner
+from agents.runs.presets import for_pretrained, with_learner
 from agents.seqgan import SeqGANConfig
 from agents.setting_paths import check_finite
 from seqgan_env.components import DISCRIMINATORS, GENERATORS
+from seqgan_env.models.pretrained import is_pretrained
 
 # A group that is a part with options of its own: its `name` is the group's own option, as in `--generator lstm`.
 _PARTS = ("generator", "discriminator", "learner")
@@ -77,7 +78,8 @@ def read_form(config: Any, form: Any) -> Any:
 def with_parts(config: SeqGANConfig, named: Callable[[str], str | None], preset: str) -> SeqGANConfig:
     """The settings with other models and another learner; of the options that were set, each keeps those that it knows.
 
-    A learner also brings what `with_learner` says.
+    A learner also brings what `with_learner` says. A pretrained generator brings its tokenizer, smaller learning rates
+    and less work (`presets.PRETRAINED`).
 
     Args:
         config: the settings.
@@ -92,6 +94,9 @@ def with_parts(config: SeqGANConfig, named: Callable[[str], str | None], preset:
         name = named(kind) or group.name
         known = options_of_part(kind, name)
         kept = {option: group.options.get(option, known[option].default) for option in known}
+        if kind == "generator" and is_pretrained(name) and not is_pretrained(group.name):
+            config = for_pretrained(config, name)
+            group = config.generator
         config = replace(config, **{kind: replace(group, name=name, options=kept)})
     return with_learner(config, named("learner") or config.learner.name, preset)
 

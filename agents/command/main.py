@@ -19,6 +19,7 @@ from importlib.metadata import version
 from tyro.extras import SubcommandApp
 
 from agents.command.errors import complain, warn
+from agents.command.export import export
 from agents.command.forms import add_command
 from agents.command.import_path import demote_current_folder
 from agents.command.show import evaluate, plot, sample
@@ -37,7 +38,7 @@ _BOX = re.compile(r"[\u2500-\u257f]+|(?<!\S)[-+|]+(?!\S)|[-+|]{4,}")
 # A box's title whose words the text below it repeats.
 _TITLE = re.compile(r"^(\w[\w ]{7,}?)\s+(?=\1)", re.IGNORECASE)
 
-_ON_RUNS = (evaluate, sample, plot, watch)
+_ON_RUNS = (evaluate, sample, plot, export, watch)
 _COMMANDS = ("train", *(command.__name__ for command in _ON_RUNS), "reproduce", "compare")
 
 

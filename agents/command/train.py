@@ -34,6 +34,7 @@ from agents.runs.flat_names import FLAT_NAMES
 from agents.runs.presets import presets_of
 from agents.runs.projection import UnitCosts, try_units, within
 from agents.runs.run_folder import RunFolder
+from agents.runs.starting_points import task_with_tokens_of, with_generator_of
 from agents.runs.stopping import exit_status
 from agents.runs.training import Experiment, close_run, resolve_device
 from agents.runs.trust import own_parts
@@ -68,6 +69,7 @@ class Asked:
     progress: bool
     minutes: float | None = None
     trust: tuple[str, ...] = ()
+    start_from: Path | None = None
 
 
 def add_train(app: SubcommandApp, arguments: Sequence[str], show_all: bool) -> None:
@@ -108,6 +110,12 @@ def _command(task_name: str, arguments: Sequence[str], show_all: bool) -> Callab
         *([("preset", Literal[tuple(presets)], preset, _presets_text(presets))] if len(presets) > 1 else []),
         ("out", Path | None, None, "Run folder to make; by default a new one under runs/."),
         ("resume", Path | None, None, "Go on with this run, with its own settings."),
+        (
+            "start_from",
+            Path | None,
+            None,
+            "Train this run's generator further, on the sequences given here.",
+        ),
         ("minutes", float | None, 15.0 if is_corpus else None, _MINUTES),
         ("trust", tuple[str, ...], (), _TRUST),
         (
@@ -210,6 +218,8 @@ def run(task_name: str, config: SeqGANConfig, default: SeqGANConfig, asked: Aske
         changes = differing(config.complete(), default.complete())
         folder = _opened_for_resuming(asked, task_name, changes)
     else:
+        if asked.start_from is not None:
+            _expect_no_generator(differing(config.complete(), default.complete()))
         folder = _made(task_name, config, asked, device, console)
     trust = "".join(f" --trust {shlex.quote(name)}" for name in own_parts(folder.config()).values())
     again = f"seqgan train {task_name} --resume {shlex.quote(str(folder.path))}{trust}"
@@ -234,6 +244,13 @@ def run(task_name: str, config: SeqGANConfig, default: SeqGANConfig, asked: Aske
     console.print(f"run folder: {folder.path} (learning_curve.png, results.csv, metrics.csv)", highlight=False)
 
 
+def _expect_no_generator(changes: Sequence[str]) -> None:
+    """Raise ValueError if settings of the generator were given, which another run has already."""
+    for change in changes:
+        if change.startswith("generator."):
+            raise ValueError(f"{_option(change)} cannot be given with --start-from, whose run has its generator")
+
+
 def _train(folder: RunFolder, device: str, console: Console, show_progress: bool) -> None:
     """Train and close a run, while no other process may."""
     folder.acquire()
@@ -247,14 +264,17 @@ def _train(folder: RunFolder, device: str, console: Console, show_progress: bool
 
 def _made(task_name: str, config: SeqGANConfig, asked: Asked, device: str, console: Console) -> RunFolder:
     """A new run folder."""
-    if asked.trust:
+    start = None if asked.start_from is None else RunFolder(asked.start_from, asked.trust)
+    if asked.trust and start is None:
         raise ValueError(f"trust={asked.trust[0]!r} is for --resume; a new run trusts what its own command names")
+    if start is not None:
+        config = with_generator_of(start, config)
     preset, seed = asked.preset, config.seed
     name = f"{task_name}-{preset}-seed{seed}" if task_name != preset else f"{task_name}-seed{seed}"
     if asked.out is not None:  # before the work of reading a corpus
         RunFolder.expect_unused(asked.out)
     expect_writable_folder(asked.out or Path("runs") / name)
-    task = _read_task(config, console)
+    task = _read_task(config, console, start)
     with console.status("timing each unit of work"):  # first, so that an unusable setting leaves no folder behind
         costs = try_units(task, config, device)
     asked_for, config = config, _in_time(config, costs, asked.minutes, console)
@@ -262,15 +282,15 @@ def _made(task_name: str, config: SeqGANConfig, asked: Asked, device: str, conso
     with writing(out):
         options = asdict(config.task) if hasattr(config.task, "corpus") else None
         budget = None if asked.minutes is None else new_budget(asked.minutes, asked_for)
-        folder = RunFolder.create(out, task, config, preset, corpus_options=options, budget=budget)
+        folder = RunFolder.create(out, task, config, preset, corpus_options=options, budget=budget, start=start)
     console.print(str(costs.projection(config)), highlight=False)
     return folder
 
 
-def _read_task(config: SeqGANConfig, console: Console) -> Task:
+def _read_task(config: SeqGANConfig, console: Console, start: RunFolder | None) -> Task:
     """The task of a new run, with what it says of itself printed."""
     with console.status("reading the task"):
-        task: Task = config.task.task()
+        task: Task = config.task.task() if start is None else task_with_tokens_of(start, config)
     for heading, value in task.description():
         console.print(f"{heading:>24}  {value}", highlight=False, markup=False, soft_wrap=True)
     epoch, held_out = config.pretraining.epoch_sequences, config.measuring.held_out_sequences
@@ -314,8 +334,9 @@ def _opened_for_resuming(asked: Asked, task_name: str, changes: Sequence[str]) -
     """
     path = asked.resume
     assert path is not None
-    if asked.out is not None:
-        raise ValueError("out and resume exclude each other: a resumed run stays in its folder")
+    for option in ("out", "start_from"):
+        if getattr(asked, option) is not None:
+            raise ValueError(f"{option} and resume exclude each other: a resumed run stays in its folder")
     if changes:
         first = min(changes, key=lambda change: not change.endswith(".name"))  # a name brings other changes with it
         raise ValueError(f"{_option(first)} cannot change a run that is resumed; leave it out, or start a new run")

@@ -89,7 +89,7 @@ class Budget:
         """Plan the stages that are left with costs that are measured now."""
         assert self.minutes is not None
         assert self._clock is not None
-        costs = try_units(game.task, game.config, device)
+        costs = try_units(game.task, game.config, device, game.models)
         used = self._clock.seconds()
         left = ("discriminator.pretraining_steps", "game.rounds") if stage == "mle" else ("game.rounds",)
         asked = changed(game.config, {path: self.asked[path] for path in left})

@@ -30,6 +30,7 @@ _OPTIONAL: dict[str, type] = {
     "versions": dict,
     "corpus_options": dict,
     "budget": dict,
+    "models": dict,
     _SHA256: str,
 }
 _GROUPS: dict[str, Any] = {
@@ -93,6 +94,14 @@ def expect_unchanged(path: Path, description: Mapping[str, Any]) -> None:
             f"{str(path)!r} is damaged, or was edited since the run was made; a run keeps its settings. Restore the "
             "file, or start a new run with other settings"
         )
+
+
+def task_name(options: Any) -> str:
+    """The task whose options class this is an object of; raises ValueError for another class."""
+    for name in TASKS:
+        if type(options) is TASKS[name]:
+            return name
+    raise ValueError(f"config.task={options!r} must be the options of one of {', '.join(TASKS)}")
 
 
 def _digest(description: Mapping[str, Any]) -> str:

@@ -44,6 +44,7 @@ FLAT_NAMES: dict[str, tuple[str, ...]] = {
     "discriminator_pretraining_steps": ("discriminator.pretraining_steps",),
     "discriminator_sample_size": ("discriminator.sample_size",),
     "reward_model": ("game.reward_model",),
+    "reward": ("game.reward_model",),
     "anchor_weight": ("game.anchor_weight",),
     "reward_mode": ("game.reward_mode",),
     "rounds": ("game.rounds",),

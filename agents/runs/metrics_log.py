@@ -14,6 +14,7 @@ from pathlib import Path
 from torch.utils.tensorboard import SummaryWriter
 
 from agents.runs.regular_files import append_line, expect_own_folder, write_atomically
+from seqgan_env.mixed_reward import is_mixed, reward_terms
 
 # Columns of metrics.csv; those of the task's measures stand between and behind them.
 STEP_COLUMNS = (
@@ -30,6 +31,11 @@ GAME_COLUMNS = (
     "mean_reward",
 )
 Row = Mapping[str, str | int | float | None]
+
+
+def reward_columns(reward_model: str) -> tuple[str, ...]:
+    """A column for the mean of each term of a mixed reward; none for another reward."""
+    return tuple(f"reward_{term.name}" for term in reward_terms(reward_model)) if is_mixed(reward_model) else ()
 
 
 class MetricsLog:

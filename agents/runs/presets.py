@@ -6,7 +6,7 @@ chosen by us, a comment says on which seed.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 from agents.learner_options import needs_sequences, reward_model_of
@@ -81,6 +81,32 @@ REGULARISED: dict[str, Any] = {
     "pretraining.embedding_dropout": 0.15,
 }
 NO_GAME: dict[str, Any] = {"game.rounds": 0, "discriminator.pretraining_steps": 0}
+
+# A pretrained generator: its first epoch is its best one at the rates of a new LSTM, and each sequence costs a hundred
+# times as much. Rates as is usual for LoRA; not tuned.
+PRETRAINED: dict[str, Any] = {
+    "pretraining.epochs": 3,
+    "pretraining.patience": 1,
+    "pretraining.learning_rate": 5e-4,
+    "pretraining.batch_size": 32,
+    "discriminator.learning_rate": 2e-4,
+    "discriminator.weight_decay": 0.01,
+    "discriminator.batch_size": 64,
+    "discriminator.sample_size": 1_000,
+    "discriminator.pretraining_steps": 5,
+    "learner.batch_size": 64,
+    "learner.learning_rate": 2e-4,
+    "measuring.samples": 200,
+    "measuring.held_out_sequences": 500,
+    "final_samples": 500,
+}
+
+
+def for_pretrained(config: SeqGANConfig, name: str) -> SeqGANConfig:
+    """Settings to start from with a pretrained generator, "hf:NAME": `PRETRAINED`, and its tokenizer for a text."""
+    has_tokenizer = "tokenizer" in {field.name for field in fields(config.task)}
+    return changed(config, PRETRAINED | ({"task.tokenizer": name} if has_tokenizer else {}))
+
 
 PRESETS: dict[str, SeqGANConfig] = {
     "fast": _FAST,

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -129,13 +131,19 @@ def duration(seconds: float) -> str:
     return f"{hours} h {rest} min" if hours < 48 else f"{hours // 24} d {hours % 24} h"
 
 
-def try_units(task: Task, config: SeqGANConfig, device: str | torch.device = "cpu") -> UnitCosts:
+def try_units(
+    task: Task,
+    config: SeqGANConfig,
+    device: str | torch.device = "cpu",
+    models: Mapping[str, Path] = MappingProxyType({}),
+) -> UnitCosts:
     """Time each unit of work on a small share of it, some seconds at the paper's sizes.
 
     Args:
         task: of the run.
         config: likewise.
         device: where models will live.
+        models: as of `SeqGAN`.
 
     Raises:
         Diverged: if one unit of each is enough to spoil a model.
@@ -143,7 +151,7 @@ def try_units(task: Task, config: SeqGANConfig, device: str | torch.device = "cp
     searched = config.learner.batch_size * config.game.n_rollouts * task.sequence_length**2
     share = 1.0 if config.game.reward_mode == "terminal" else min(1.0, _SEARCHED / searched)
     rows = max(1, round(config.learner.batch_size * share))
-    game = SeqGAN(task, changed(config, {"game.g_steps": 1, "learner.batch_size": rows}), device)
+    game = SeqGAN(task, changed(config, {"game.g_steps": 1, "learner.batch_size": rows}), device, models)
     try:
         return _timed(game, task, config, rows, device)
     except Exception as error:

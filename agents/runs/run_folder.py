@@ -8,6 +8,7 @@ run.json             what this is: task, configuration, corpus and what it holds
 task.safetensors     real sequences, vocabulary and oracle, so that the run needs no other file, the corpus included
 metrics.csv          a line a measurement; the same seed gives the same bytes
 tensorboard/         the same numbers for TensorBoard
+models/              the pretrained models, "hf:...", in whole; checkpoints have the part that is trained
 samples/             what the generator wrote at each measurement, where tokens can be read
 checkpoints/         latest.safetensors (all that resuming needs), previous.safetensors (the one before, for the case
                      that the latest is damaged) and mle.safetensors (the same at the end of MLE)
@@ -33,14 +34,16 @@ from filelock import FileLock, Timeout
 from torch import Tensor
 
 from agents.runs.checkpoints import read_tensors, write_tensors
-from agents.runs.description import FORMAT, KIND, config_from, expect_unchanged, read_description, written
+from agents.runs.description import FORMAT, KIND, config_from, expect_unchanged, read_description, task_name, written
 from agents.runs.flat_names import config_of_format_1
-from agents.runs.metrics_log import GAME_COLUMNS, STEP_COLUMNS, MetricsLog, Row
+from agents.runs.metrics_log import GAME_COLUMNS, STEP_COLUMNS, MetricsLog, Row, reward_columns
+from agents.runs.pretrained_models import expect_same_generator, store_models, stored_folders
 from agents.runs.regular_files import expect_own_folder, expect_regular, make_own_folder, write_atomically
+from agents.runs.starting_points import copy_generator, copy_pretraining, is_left_by_create
 from agents.runs.stored_models import built_generator, stored_task
 from agents.runs.trust import expect_trusted, own_parts, own_parts_of_format_1
 from agents.seqgan import SeqGAN, SeqGANConfig
-from agents.setting_paths import changed, differing, value_at
+from agents.setting_paths import changed
 from seqgan_env.measures.measurement import Measures
 from seqgan_env.models.sequence_models import SequenceModel
 from seqgan_env.tasks import TASKS
@@ -48,7 +51,6 @@ from seqgan_env.tasks.oracle import OracleOptions
 from seqgan_env.tasks.task import Task
 
 # Groups that decide what MLE makes and what is measured of it, beside the real sequences, which are compared.
-_PRETRAINING_GROUPS = ("seed", "generator", "pretraining", "measuring")
 
 
 class RunWarning(UserWarning):
@@ -82,6 +84,7 @@ class RunFolder:
         pretrained: RunFolder | None = None,
         corpus_options: dict[str, Any] | None = None,
         budget: dict[str, Any] | None = None,
+        start: RunFolder | None = None,
     ) -> RunFolder:
         """A new run folder; one that was interrupted while it was made may be made again.
 
@@ -94,10 +97,10 @@ class RunFolder:
                 bit for bit, as if it had done its own.
             corpus_options: what the task was made with, where there is a corpus; to look at, and to play music by.
             budget: the time that the run may take and the counts that were asked for; see `budget`.
+            start: a run whose generator the new run goes on to train, on its own sequences.
 
         Raises:
-            ValueError: if the folder already holds anything, or `pretrained` has not finished MLE or made it otherwise;
-                names the setting that differs.
+            ValueError: if the folder already holds anything, or the other run cannot be taken; names what differs.
         """
         path = Path(path)
         cls.expect_unused(path)
@@ -106,20 +109,28 @@ class RunFolder:
         path.mkdir(parents=True, exist_ok=True)
         make_own_folder(path / "checkpoints")
         write_tensors(path / "task.safetensors", task.tensors(), task.state())
+        models = store_models(config, path / "models")
+        for other in (pretrained, start):
+            if other is not None:
+                expect_same_generator(models, other.description.get("models"), str(other.path))
         if pretrained is not None:
-            _copy_pretraining(pretrained, path, config)
+            copy_pretraining(pretrained, path, config)
+        if start is not None:
+            copy_generator(start, path, task, config)
         description = {
             "kind": KIND,
             "format": FORMAT,
             "task": task.name,
-            "task_options": _name_of(config.task),
+            "task_options": task_name(config.task),
             "preset": preset,
             "command": " ".join(["seqgan", *sys.argv[1:]]),
             "pretrained": None if pretrained is None else str(pretrained.path),
+            **({} if start is None else {"started_from": str(start.path)}),
             "config": asdict(config.complete()),
             "corpus_options": corpus_options,
             "budget": budget,
             "statistics": task.summary(),
+            "models": models,
             "versions": {
                 "python": platform.python_version(),
                 "platform": platform.platform(),
@@ -134,7 +145,7 @@ class RunFolder:
     @staticmethod
     def expect_unused(path: Path) -> None:
         """Raise ValueError unless a run folder can be made there."""
-        if path.exists() and (not path.is_dir() or not all(map(_is_left_by_create, path.iterdir()))):
+        if path.exists() and (not path.is_dir() or not all(map(is_left_by_create, path.iterdir()))):
             raise ValueError(f"out={str(path)!r} is already used; choose another folder, or go on with --resume {path}")
 
     def config(self) -> SeqGANConfig:
@@ -167,11 +178,11 @@ class RunFolder:
             )
         expect_unchanged(self.path / "run.json", self.description)
         expect_trusted(str(self.path), own_parts(self.config()), self.trust)
-        for name in ("checkpoints", "samples", "tensorboard"):
+        for name in ("checkpoints", "models", "samples", "tensorboard"):
             expect_own_folder(self.path / name)
         for name in ("run.json", "metrics.csv", "results.csv", "learning_curve.png", "lock"):
             expect_regular(self.path / name)
-        for checkpoint in (*self.checkpoints, self.path / "task.safetensors"):
+        for checkpoint in (*self.checkpoints, self.start_checkpoint, self.path / "task.safetensors"):
             expect_regular(checkpoint)
 
     def change_config(self, config: SeqGANConfig) -> None:
@@ -209,6 +220,10 @@ class RunFolder:
         # Folders of older versions keep in the corpus options what their music needs.
         return stored_task(self.path / "task.safetensors", self.description.get("corpus_options"))
 
+    def models(self) -> dict[str, Path]:
+        """Part -> the folder with its pretrained model, for the parts that have one; raises as `stored_folders`."""
+        return stored_folders(self.path / "models", self.config(), self.description.get("models"))
+
     @cached_property
     def measures(self) -> Measures:
         """What measures generators on the run's task."""
@@ -230,6 +245,11 @@ class RunFolder:
     def mle_checkpoint(self) -> Path:
         """The game as MLE left it; absent before that."""
         return self.path / "checkpoints" / "mle.safetensors"
+
+    @property
+    def start_checkpoint(self) -> Path:
+        """The generator of another run, where this one begins; absent for most."""
+        return self.path / "checkpoints" / "start.safetensors"
 
     @property
     def checkpoints(self) -> tuple[Path, ...]:
@@ -297,7 +317,7 @@ class RunFolder:
         expect_trusted(str(self.path), own, self.trust)
         prefix = f"{SeqGAN.GENERATOR}." if self.format == FORMAT else "policy.generator."
         stored = {name[len(prefix) :]: tensor for name, tensor in tensors.items() if name.startswith(prefix)}
-        return built_generator(config.generator, self.task(), stored, path)
+        return built_generator(config.generator, self.task(), stored, path, self.models().get("generator"))
 
     # Metrics.
 
@@ -310,7 +330,8 @@ class RunFolder:
     def metric_columns(self) -> tuple[str, ...]:
         """Of that CSV."""
         measures = self.measures
-        return (*STEP_COLUMNS, *measures.likelihood_columns, *GAME_COLUMNS, *measures.sample_columns)
+        game = (*GAME_COLUMNS, *reward_columns(self.config().game.reward_model))
+        return (*STEP_COLUMNS, *measures.likelihood_columns, *game, *measures.sample_columns)
 
     @cached_property
     def _metrics_log(self) -> MetricsLog:
@@ -352,46 +373,3 @@ class RunFolder:
     def close(self) -> None:
         """Close the TensorBoard log."""
         self._metrics_log.close()
-
-
-def _name_of(options: Any) -> str:
-    """The task whose options class this is an object of; raises ValueError for another class."""
-    for name in TASKS:
-        if type(options) is TASKS[name]:
-            return name
-    raise ValueError(f"config.task={options!r} must be the options of one of {', '.join(TASKS)}")
-
-
-def _copy_pretraining(pretrained: RunFolder, path: Path, config: SeqGANConfig) -> None:
-    """Give a new run another's MLE: its checkpoint and its measurements. Raises what `RunFolder.create` says."""
-    pretrained.expect_resumable()
-    theirs, ours = pretrained.config().complete(), config.complete()
-    for group in _PRETRAINING_GROUPS:
-        for setting in differing(getattr(theirs, group), getattr(ours, group), group):
-            raise ValueError(
-                f"pretrained={str(pretrained.path)!r} has {setting}={value_at(theirs, setting)!r}, the new run "
-                f"{value_at(ours, setting)!r}; both must agree, or the new run must do its own pretraining"
-            )
-    (theirs_tensors, theirs_state), (tensors, state) = (
-        read_tensors(folder / "task.safetensors") for folder in (pretrained.path, path)
-    )
-    same = theirs_tensors.keys() == tensors.keys() and theirs_state["eos_token"] == state["eos_token"]
-    if not same or not all(torch.equal(tensors[name], tensor) for name, tensor in theirs_tensors.items()):
-        raise ValueError(f"pretrained={str(pretrained.path)!r} has other real sequences or another oracle")
-    if not pretrained.mle_checkpoint.is_file():
-        raise ValueError(f"pretrained={str(pretrained.path)!r} has not finished its MLE; train it further first")
-    _, state = read_tensors(pretrained.mle_checkpoint)
-    remembered = state.get("metrics")
-    measured = pretrained.metrics_content()[: state["metrics_size"]] if remembered is None else remembered.encode()
-    if len(measured) < state["metrics_size"]:
-        raise ValueError(f"pretrained={str(pretrained.path)!r} has lost lines of its metrics.csv; restore the file")
-    write_atomically(path / "metrics.csv", measured)
-    write_atomically(path / "checkpoints" / "mle.safetensors", pretrained.mle_checkpoint.read_bytes())
-
-
-def _is_left_by_create(entry: Path) -> bool:
-    """Whether `create` makes this before run.json, so that it holds nothing of a run."""
-    if entry.name == "checkpoints":
-        return entry.is_dir() and all("mle.safetensors" in file.name for file in entry.iterdir())
-    made = ("task.safetensors", "metrics.csv")
-    return entry.name in made or entry.name.startswith((*(f".{name}." for name in made), ".run.json."))

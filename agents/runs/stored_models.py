@@ -20,6 +20,7 @@ from agents.runs.trust import is_own_discriminator, is_own_generator
 from agents.seqgan import SeqGAN, SeqGANConfig
 from seqgan_env.components import build_discriminator, build_generator
 from seqgan_env.models.discriminators import Discriminator
+from seqgan_env.models.pretrained import is_pretrained
 from seqgan_env.models.sequence_models import SequenceModel
 from seqgan_env.tasks.task import Split, Task, restored_task
 
@@ -107,11 +108,13 @@ def check_game_sizes(config: SeqGANConfig, task: Task, tensors: Mapping[str, Ten
     )
     for part, group, is_own, prefixes in kinds:
         stored = {name: tensor for name, tensor in tensors.items() if name.startswith(prefixes)}
-        if stored and not is_own(group.name):
+        if stored and not is_own(group.name) and not is_pretrained(group.name):
             check_sizes(part, group.options, task, stored, source)
 
 
-def built_generator(group: GeneratorConfig, task: Task, stored: Mapping[str, Tensor], source: Path) -> SequenceModel:
+def built_generator(
+    group: GeneratorConfig, task: Task, stored: Mapping[str, Tensor], source: Path, folder: Path | None = None
+) -> SequenceModel:
     """A generator with stored parameters.
 
     Args:
@@ -119,15 +122,18 @@ def built_generator(group: GeneratorConfig, task: Task, stored: Mapping[str, Ten
         task: whose tokens it draws.
         stored: its parameters by name.
         source: where they are from, for messages.
+        folder: the run's copy of a pretrained model, which the parameters adapt.
 
     Raises:
+        ImportError: for a pretrained model without the extra `transformers`.
         ValueError: if the parameters are not those of such a generator, or it cannot be built.
     """
-    if stored and not is_own_generator(group.name):
+    if stored and not is_own_generator(group.name) and not is_pretrained(group.name):
         check_sizes("generator", group.options, task, stored, source)
     run = str(source.parent.parent)
     try:
-        generator = build_generator(group.name, task, **group.options)
+        copy = {} if folder is None else {"folder": folder}
+        generator = build_generator(group.name, task, **group.options, **copy)
     except (TypeError, ValueError) as error:
         raise ValueError(
             f"{run!r} was trained with generator={group.name!r}, which cannot be built now, "

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from agents.learner_options import reward_model_of
 from agents.runs.budget import Budget
-from agents.runs.checkpoints import restore, restore_pretraining, snapshot, write_tensors
+from agents.runs.checkpoints import read_tensors, restore, restore_pretraining, snapshot, write_tensors
 from agents.runs.console import TerminalConsole
 from agents.runs.health import Diverged, Health, diverged
 from agents.runs.learning_curve import plot_learning_curves
@@ -34,7 +34,9 @@ from agents.runs.run_folder import RunFolder
 from agents.runs.stopping import undisturbed
 from agents.runs.stored_models import check_game_sizes
 from agents.seqgan import Milestone, SeqGAN, SeqGANConfig, Stage
+from seqgan_env.components import is_learned_reward
 from seqgan_env.measures.measurement import Measurement, Measures, TableRow
+from seqgan_env.mixed_reward import MixedReward, is_mixed
 from seqgan_env.models.sequence_models import SequenceModel
 
 _STAGE_TITLES: dict[Stage, str] = {"mle": "MLE", "discriminator": "D pretraining", "adversarial": "SeqGAN"}
@@ -83,11 +85,13 @@ class Experiment:
         stored = run.newest_readable()
         if stored is not None:
             check_game_sizes(self.config, self.task, stored[1], stored[0])
-        self.game = SeqGAN(self.task, self.config, self.device)
+        self.game = SeqGAN(self.task, self.config, self.device, run.models())
         self.measures = self.task.measures(self.config.measuring.held_out_sequences)
         self.health = Health(self.game)
         self.budget = Budget.of(run)
         if stored is None:
+            if run.start_checkpoint.is_file():
+                self.game.begin_with(read_tensors(run.start_checkpoint)[0])
             run.rewind_metrics(0)
             return
         path, tensors, state = stored
@@ -215,6 +219,9 @@ class Experiment:
             row["discriminator_calibration_error"] = report.calibration_error
         if milestone.stage == "adversarial":
             row["mean_reward"] = self.game.trainer.mean_reward
+            if isinstance(self.game.plain_reward_model, MixedReward):
+                means = self.game.plain_reward_model.take_means()
+                row |= {f"reward_{name}": mean for name, mean in means.items()}
         self.run.log(row)
 
     def _tell(self, milestone: Milestone, measurement: Measurement | None) -> None:
@@ -297,8 +304,10 @@ def _name_of_the_game(config: SeqGANConfig) -> str:
     """What the closing table calls the generator after the game."""
     if reward_model_of(config.learner.name) == "constant":
         return f"learner {config.learner.name}"
-    is_seqgan = config.game.reward_model in ("discriminator", "logit", "relativistic")
-    return "SeqGAN" if is_seqgan else f"reward {config.game.reward_model}"
+    reward = config.game.reward_model
+    if is_mixed(reward):
+        return "SeqGAN, mixed reward" if is_learned_reward(reward) else "mixed reward"
+    return "SeqGAN" if reward in ("discriminator", "logit", "relativistic") else f"reward {reward}"
 
 
 def results_table(rows: Sequence[TableRow], measures: Measures) -> Table:

@@ -1,7 +1,8 @@
 """Which parts of a run folder are somebody's own code, and whether the user has said that it may run.
 
 In: settings. Out: the "module:Class" names in them. A folder that somebody else made may name any module; importing it
-would run it. So such a module is imported only if the user's own command repeats its name.
+would run it. So such a module is imported only if the user's own command repeats its name. A pretrained model,
+"hf:NAME", is data: a run reads it from its own folder alone, and code that comes with it is never run.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from typing import Any
 from agents.learner_options import GAME_LEARNERS
 from agents.seqgan import SeqGANConfig
 from seqgan_env.components import DISCRIMINATORS, GENERATORS, is_learned_reward
+from seqgan_env.mixed_reward import is_mixed, reward_terms
+from seqgan_env.models.pretrained import is_pretrained
 
 _REWARDS_WITH_ARGUMENT = ("bleu", "constant")  # as in "constant:0.5"
 _REWARDS = ("bleu", "constant", "random", "oracle")
@@ -19,12 +22,12 @@ _REWARDS = ("bleu", "constant", "random", "oracle")
 
 def is_own_generator(name: str) -> bool:
     """Whether a generator's name is "module:Class" of somebody's own."""
-    return name not in GENERATORS
+    return name not in GENERATORS and not is_pretrained(name)
 
 
 def is_own_discriminator(name: str) -> bool:
     """Likewise of a discriminator."""
-    return name not in DISCRIMINATORS and name.partition(":")[0] != "ensemble"
+    return name not in DISCRIMINATORS and name.partition(":")[0] != "ensemble" and not is_pretrained(name)
 
 
 def is_own_learner(name: str) -> bool:
@@ -38,6 +41,11 @@ def is_own_reward(name: str) -> bool:
     return not (is_learned_reward(name) or name in _REWARDS or kind in _REWARDS_WITH_ARGUMENT)
 
 
+def _reward_names(spec: str) -> list[str]:
+    """The reward models of a weighted sum, or the one that is named."""
+    return [term.name for term in reward_terms(spec)] if is_mixed(spec) else [spec]
+
+
 def own_parts(config: SeqGANConfig) -> dict[str, str]:
     """Dotted path -> name of each part that is no part of this project."""
     found: dict[str, str] = {}
@@ -47,8 +55,9 @@ def own_parts(config: SeqGANConfig) -> dict[str, str]:
         found["discriminator.name"] = config.discriminator.name
     if is_own_learner(config.learner.name):
         found["learner.name"] = config.learner.name
-    if is_own_reward(config.game.reward_model):
-        found["game.reward_model"] = config.game.reward_model
+    for place, name in enumerate(_reward_names(config.game.reward_model)):
+        if is_own_reward(name):
+            found[f"game.reward_model{f'[{place}]' if place else ''}"] = name
     return found
 
 

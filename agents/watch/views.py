@@ -143,7 +143,7 @@ def players(run: RunFolder) -> Players | None:
         return None
     run.expect_resumable()
     task, config = run.task(), run.config()
-    game = SeqGAN(task, config)
+    game = SeqGAN(task, config, models=run.models())
     tensors, state = read_tensors(run.latest_checkpoint)
     restore(game, tensors, state["game"])
     beta = game.trainer.rollout_policy

@@ -18,6 +18,7 @@ from typing import Any, Literal
 import regex
 
 from seqgan_env.corpora.corpus import CorpusError
+from seqgan_env.vocabulary import Vocabulary
 
 Unit = Literal["auto", "character", "word", "subword"]
 Punctuation = Literal["auto", "split", "keep"]
@@ -79,6 +80,26 @@ class Segmentation:
     def fields(self, line: str) -> list[str]:
         """The fields for `pieces`: the words of the line, or the whole line."""
         return line.split() if self.unit == "word" else [line]
+
+
+def segmentation_of(vocabulary: Vocabulary) -> Segmentation:
+    """The segmentation that a vocabulary was made with.
+
+    Raises:
+        ValueError: if it was made with another one than those here.
+    """
+    if vocabulary.tokenizer is not None:
+        return Segmentation("subword", False, "subwords of the given vocabulary")
+    words = Segmentation("word", True, "words and punctuation marks of the given vocabulary")
+    whole = Segmentation("word", False, "words between spaces of the given vocabulary")
+    characters = Segmentation("character", False, "characters of the given vocabulary")
+    for segmentation in (words, whole, characters):
+        if (segmentation.separator, segmentation.replace) == (vocabulary.separator, vocabulary.replace):
+            return segmentation
+    raise ValueError(
+        f"vocabulary with separator={vocabulary.separator!r} and replace={vocabulary.replace} is not that of a text; "
+        "take the vocabulary of a run on a text"
+    )
 
 
 def choose_segmentation(lines: Sequence[str], unit: Unit = "auto", punctuation: Punctuation = "auto") -> Segmentation:
@@ -156,3 +177,17 @@ def train_tokenizer(lines: Iterable[str], size: int, mark: str | None = None) ->
     if mark is not None:
         tokenizer.add_special_tokens([mark])
     return tokenizer
+
+
+def restored_tokenizer(vocabulary: Vocabulary) -> Any:
+    """The tokenizer that a vocabulary of subwords holds.
+
+    Raises:
+        ImportError: without the tokenizers library.
+    """
+    assert vocabulary.tokenizer is not None
+    try:
+        from tokenizers import Tokenizer
+    except ImportError as error:
+        raise ImportError("unit='subword' needs tokenizers: pip install 'seqgan-gym[text]'") from error
+    return Tokenizer.from_str(vocabulary.tokenizer)

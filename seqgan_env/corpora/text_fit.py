@@ -88,6 +88,23 @@ def fitted(
     return Fit(parts, prompt_length, length, longer, too_short)
 
 
+def kept_lengths(
+    table: TokenTable, rows: IntArray, sizes: npt.NDArray[np.int64], shape: tuple[int, int]
+) -> npt.NDArray[np.int64]:
+    """Tokens of some sequences, where longer prompts and responses are cut.
+
+    Args:
+        table: all sequences.
+        rows: of the sequences.
+        sizes: (M,) tokens of all prompts, 0 without prompts.
+        shape: P and T.
+    """
+    prompt_length, length = shape
+    written = np.minimum(table.lengths(rows) - sizes[rows], length - prompt_length)
+    kept: npt.NDArray[np.int64] = np.minimum(sizes[rows], prompt_length) + written
+    return kept
+
+
 def _too_long_message(count: int, given: IntArray, written: IntArray, prompt_length: int, length: int) -> str:
     """What to say of sequences that are too long: how long the others are, and the choices."""
     if prompt_length:

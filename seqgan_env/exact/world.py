@@ -28,7 +28,8 @@ from torch import Tensor
 from seqgan_env.exact.policies import TablePolicy, log_or_minus_infinity, log_probs_by_drawing
 from seqgan_env.exact.sequences import FloatArray, IntArray, SequenceTree
 from seqgan_env.measures.likelihood import LikelihoodModel
-from seqgan_env.models.sequence_models import SequenceModel, counted_tokens
+from seqgan_env.models.response_mask import counted_tokens
+from seqgan_env.models.sequence_models import SequenceModel
 from seqgan_env.rewards import RewardModel, score_sequences
 from seqgan_env.rollout_policies import RolloutPolicy
 from seqgan_env.tasks.task import Task

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from seqgan_env.models.sequence_models import counted_tokens
+from seqgan_env.models.response_mask import counted_tokens
 from seqgan_env.rollout_policies import RolloutPolicy, drawn_prompts, sample_sequences
 
 

@@ -121,7 +121,9 @@ class WeightedLogLikelihood(torch.autograd.Function):
         weights: Tensor,
     ) -> Tensor:
         grad_hidden = torch.empty_like(hidden)
-        grad_columns = hidden.new_zeros(hidden.shape[1] + 1, len(weight))  # of weight and bias, a column for each token
+        learns = any(ctx.needs_input_grad[1:3])  # type: ignore[attr-defined]  # a frozen layer: less work
+        # Of weight and bias, a column for each token.
+        grad_columns = hidden.new_zeros(hidden.shape[1] + 1, len(weight)) if learns else None
         total = hidden.new_zeros((), dtype=torch.float64)
         for rows, mass, shift in exp_logit_blocks(hidden, weight, bias):
             w, y = weights[rows], targets[rows]
@@ -133,11 +135,15 @@ class WeightedLogLikelihood(torch.autograd.Function):
             scale = -(w / normaliser).unsqueeze(1)  # softmax = mass / normaliser
             torch.mm(mass, weight, out=grad_hidden[rows])
             grad_hidden[rows] *= scale
-            grad_columns.addmm_(torch.cat([hidden[rows] * scale, scale], dim=1).t(), mass)
-        grad_weight = grad_columns[:-1].t().contiguous()
-        grad_bias = grad_columns[-1].clone()
+            if grad_columns is not None:
+                grad_columns.addmm_(torch.cat([hidden[rows] * scale, scale], dim=1).t(), mass)
         # The one-hot half of the gradient touches one row of `weight` for each target.
         grad_hidden.addcmul_(weight[targets], weights.unsqueeze(1))
+        if grad_columns is None:
+            ctx.save_for_backward(grad_hidden)
+            return total.to(hidden.dtype)
+        grad_weight = grad_columns[:-1].t().contiguous()
+        grad_bias = grad_columns[-1].clone()
         grad_weight.index_add_(0, targets, hidden * weights.unsqueeze(1))
         grad_bias.index_add_(0, targets, weights)
         ctx.save_for_backward(grad_hidden, grad_weight, grad_bias)
@@ -145,8 +151,9 @@ class WeightedLogLikelihood(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad_output: Tensor):  # type: ignore[no-untyped-def, override]
-        grad_hidden, grad_weight, grad_bias = ctx.saved_tensors
-        return grad_output * grad_hidden, grad_output * grad_weight, grad_output * grad_bias, None, None
+        grad_hidden, *of_layer = ctx.saved_tensors
+        grad_weight, grad_bias = (grad_output * part for part in of_layer) if of_layer else (None, None)
+        return grad_output * grad_hidden, grad_weight, grad_bias, None, None
 
 
 def _of_one_dtype(hidden: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -22,6 +22,7 @@ from seqgan_env.arguments import check_count, check_number
 from seqgan_env.models.dropout import Dropout
 from seqgan_env.models.output_layer import OutputLayer, check_temperature
 from seqgan_env.models.parameters import at_least_float32, blank, seeded
+from seqgan_env.models.response_mask import counted_tokens
 from seqgan_env.models.sampling import draw_tokens
 
 State = tuple[Tensor, ...]
@@ -210,21 +211,6 @@ class SequenceModel(nn.Module, ABC):
         rows = (hidden.flatten(0, 1), sequences.flatten(), weights.flatten())
         result = self.output.weighted_log_likelihood(*rows)
         return result + label_smoothing * self.output.weighted_mean_margin(*rows) if label_smoothing else result
-
-
-def counted_tokens(sequences: Tensor, vocab_size: int, prompt_length: int = 0) -> Tensor:
-    """The tokens of which a loss, an NLL or a KL is the sum, (B, T) bool: all but PAD and the first P, the prompt.
-
-    Every count goes through this mask, so it is the only place that knows it.
-
-    Args:
-        sequences: (B, T) int64, PAD = V after the end.
-        vocab_size: V.
-        prompt_length: P; 0 where there are no prompts.
-    """
-    counted = sequences < vocab_size
-    counted[:, :prompt_length] = False
-    return counted
 
 
 def shift_right(sequences: Tensor, vocab_size: int) -> Tensor:

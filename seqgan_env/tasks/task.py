@@ -23,7 +23,8 @@ from seqgan_env.corpora.corpus import Split as Split
 from seqgan_env.corpora.prompts import encode_text, marked_prompt
 from seqgan_env.measures.likelihood_measures import LikelihoodMeasures
 from seqgan_env.measures.measurement import Measures
-from seqgan_env.models.sequence_models import LSTMSequenceModel, SequenceModel, counted_tokens
+from seqgan_env.models.response_mask import counted_tokens
+from seqgan_env.models.sequence_models import LSTMSequenceModel, SequenceModel
 from seqgan_env.rollout_policies import RolloutPolicy, drawn_prompts, sample_sequences
 from seqgan_env.task_files import TASKS
 from seqgan_env.vocabulary import Vocabulary

@@ -32,18 +32,20 @@ from seqgan_env.corpora.corpus import (
     resolve_duplicates,
 )
 from seqgan_env.corpora.lines import SplitBy, TextSource
+from seqgan_env.corpora.pretrained_tokenizers import PretrainedTokenizer
 from seqgan_env.corpora.prompts import MARK, PromptedSegmentation, PromptedSource, aligned, prompt_sizes
 from seqgan_env.corpora.segmentation import (
     SAMPLE_LINES,
     Punctuation,
     Unit,
     choose_segmentation,
+    restored_tokenizer,
+    segmentation_of,
     train_tokenizer,
 )
 from seqgan_env.corpora.text_fit import LONGEST_DEFAULT as LONGEST_DEFAULT
-from seqgan_env.corpora.text_fit import fitted
+from seqgan_env.corpora.text_fit import fitted, kept_lengths
 from seqgan_env.corpora.text_lines import TextLines
-from seqgan_env.corpora.token_index import indexed, kept_lengths
 from seqgan_env.corpora.token_table import (
     TokenTable,
     chosen_lines,
@@ -52,6 +54,8 @@ from seqgan_env.corpora.token_table import (
     subword_table,
     token_table,
 )
+from seqgan_env.corpora.vocabularies import index_tokens, index_with
+from seqgan_env.models.pretrained import is_pretrained
 from seqgan_env.tasks.corpus_task import CorpusTask
 from seqgan_env.vocabulary import Vocabulary
 
@@ -140,6 +144,8 @@ class TextOptions:
     """The largest number of tokens, the most frequent ones; all others are <unk>."""
     subword_vocabulary: int = 4_000
     """For subwords: number of tokens to learn from the training split."""
+    tokenizer: str | None = None
+    """hf:PATH or hf:NAME: cut the text into the tokens of this pretrained model, as a generator hf:... needs it."""
     unknown: Literal["token", "error"] = "token"
     """The treatment of tokens that are not in the vocabulary: <unk>, with a count, or an error."""
     lowercase: bool = False
@@ -164,6 +170,10 @@ class TextOptions:
         for name, kind in (choices | {"duplicates": Duplicates}).items():
             if getattr(self, name) not in get_args(kind):
                 raise ValueError(f"{name}={getattr(self, name)!r} must be one of {get_args(kind)}")
+        if self.tokenizer is not None and (not is_pretrained(self.tokenizer) or self.unit not in ("auto", "subword")):
+            raise ValueError(
+                f"tokenizer={self.tokenizer!r} with unit={self.unit!r} must be hf:PATH or hf:NAME, with unit auto"
+            )
         if self.unknown not in ("token", "error"):
             raise ValueError(f"unknown={self.unknown!r} must be 'token' or 'error'")
         least = {"minimum_count": 1, "max_vocabulary": 1, "subword_vocabulary": 3, "split_block": 1}
@@ -189,6 +199,11 @@ class TextOptions:
         if self.marks_prompts and self.split_by != "line":
             raise ValueError(
                 f"split_by={self.split_by!r} does not go with prompts of a column or a line; choose split_by='line'"
+            )
+        if self.tokenizer is not None and self.marks_prompts:
+            raise ValueError(
+                f"tokenizer={self.tokenizer!r} has no token that could mark prompts of a column or a line; choose "
+                "prompt_tokens, or leave the tokenizer out"
             )
         if self.prompt_length is not None and not self.marks_prompts:
             raise ValueError(
@@ -217,9 +232,17 @@ class TextOptions:
 
     def task(self) -> CorpusTask:
         """Read the corpus; returns and raises as `text_task`."""
+        return self.task_with(None)
+
+    def task_with(self, vocabulary: Vocabulary | None) -> CorpusTask:
+        """The same with the tokens of another text, so that its model can be trained further on this one.
+
+        Args:
+            vocabulary: of the other text; None makes one from the training split.
+        """
         lines = self.lines()
         try:
-            return _task(self, lines)
+            return _task(self, lines, vocabulary)
         except CorpusError as error:
             if error.source is not None:
                 raise
@@ -245,46 +268,45 @@ def text_task(corpus: str | Path | None = None, **options: Any) -> CorpusTask:
     return TextOptions(corpus=None if corpus is None else str(corpus), **options).task()
 
 
-def _task(options: TextOptions, lines: TextLines) -> CorpusTask:
-    sample = list(islice(lines, SAMPLE_LINES))
+def _task(options: TextOptions, lines: TextLines, given: Vocabulary | None = None) -> CorpusTask:
+    sample = [line.replace(MARK, " ") for line in islice(lines, SAMPLE_LINES)]
     if not sample:
         raise CorpusError("holds no text; give a corpus of at least three sequences")
-    sample = [line.replace(MARK, " ") for line in sample]
+    pretrained = None if options.tokenizer is None else PretrainedTokenizer.of(options.tokenizer)
     segmentation = choose_segmentation(sample, options.unit, options.punctuation)
+    if pretrained is not None:
+        segmentation = pretrained.segmentation
+    elif given is not None:
+        segmentation = segmentation_of(given)
     if options.marks_prompts:
         segmentation = PromptedSegmentation(**vars(segmentation))
     tokenizer = None
     if segmentation.unit == "subword":
         keys = np.frombuffer(array("Q", map(sequence_key, lines)), dtype=np.uint64)
         parts, shared = _split(options, keys, lines)
-        learnt = (line.replace(MARK, " ") for line in chosen_lines(lines, parts["train"]))
-        tokenizer = train_tokenizer(learnt, options.subword_vocabulary, MARK if options.marks_prompts else None)
+        if pretrained is not None:
+            tokenizer = pretrained.backend
+        elif given is not None:
+            tokenizer = restored_tokenizer(given)
+        else:
+            learnt = (line.replace(MARK, " ") for line in chosen_lines(lines, parts["train"]))
+            tokenizer = train_tokenizer(learnt, options.subword_vocabulary, MARK if options.marks_prompts else None)
         table = subword_table(lines, tokenizer, len(keys))
     else:
         table, keys = token_table(lines, segmentation)
         parts, shared = _split(options, keys, lines)
     sizes = prompt_sizes(table) if options.marks_prompts else np.full(len(keys), options.prompt_tokens)
-    fit = fitted(
-        table,
-        sizes,
-        parts,
-        prompt_length=options.prompt_length if options.marks_prompts else options.prompt_tokens,
-        length=options.sequence_length,
-        too_long=options.too_long,
-    )
+    asked = options.prompt_length if options.marks_prompts else options.prompt_tokens
+    fit = fitted(table, sizes, parts, prompt_length=asked, length=options.sequence_length, too_long=options.too_long)
     parts, shape = fit.parts, (fit.prompt_length, fit.length)
-    vocabulary, unknown_rate = indexed(
-        table,
-        parts,
-        sizes,
-        shape,
-        segmentation,
-        tokenizer,
-        (options.minimum_count, options.max_vocabulary),
-        options.unknown,
-    )
-    rows = np.concatenate(list(parts.values()))
-    lengths = kept_lengths(table, rows, sizes, shape)
+    if pretrained is not None:
+        vocabulary, unknown_rate = pretrained.vocabulary(table, parts, fit.length)
+    elif given is not None:
+        vocabulary, unknown_rate = given, index_with(table, parts, sizes, shape, given, options.unknown)
+    else:
+        limits = (options.minimum_count, options.max_vocabulary, options.unknown)
+        vocabulary, unknown_rate = index_tokens(table, parts, sizes, shape, segmentation, tokenizer, *limits)
+    lengths = kept_lengths(table, np.concatenate(list(parts.values())), sizes, shape)
     statistics = CorpusStatistics(
         source=lines.name,
         unit=segmentation.description,

@@ -148,11 +148,15 @@ def duplicate(model: Model) -> Model:
 
 
 def moved(model: Model) -> Model:
-    """A deep copy with noise on its parameters, to stand for some training."""
+    """A deep copy with noise on the parameters that learn, to stand for some training.
+
+    Frozen parameters stay as they are: a copy may share them with the original.
+    """
     model = duplicate(model)
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter.add_(0.1 * torch.randn_like(parameter))
+            if parameter.requires_grad:
+                parameter.add_(0.1 * torch.randn_like(parameter))
     return model
 
 

@@ -3,11 +3,13 @@
 A process that is forked needs no second import, so that many deaths can be tested. In: a JSON line a run, with
 `arguments`, and optionally `signal`, `at`, `count`: the count-th time that the moment comes, the signal is sent. The
 signal "FULL" is none: from then on the system refuses to write more than some bytes into a file, as a full disk does.
-Or `after_seconds`: whenever that is. Out: a JSON line with exit status (minus the signal that killed it) and output.
+Or `after_seconds`: whenever that is. `imports` names modules to import before the fork. Out: a JSON line with exit
+status (minus the signal that killed it) and output.
 """
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import resource
@@ -134,6 +136,8 @@ def main() -> None:
     warm_up()
     for line in sys.stdin:
         order = json.loads(line)
+        for name in order.get("imports", ()):
+            importlib.import_module(name)
         read, write = os.pipe()  # no file, whose size "FULL" would limit too
         process = os.fork()
         if process == 0:
