@@ -38,7 +38,7 @@ _COLOURS = {
     "spin": "#AA4499",
     "relativistic": "#DDAA33",
     "dpg": "#44AA99",
-    "residual": "#1B1B6B",
+    "residual": "#8A9A00",
 }
 _MARKERS = {
     "shuffled_reward": "v",
