@@ -35,7 +35,7 @@ COLOURS = {
     "spin": "#AA4499",
     "relativistic": "#DDAA33",
     "dpg": "#44AA99",
-    "residual": "#1B1B6B",
+    "residual": "#8A9A00",
 }
 MARKERS = {
     "shuffled_reward": "v",
