@@ -27,7 +27,11 @@ KIND = "AutoModelForCausalLM"
 _SEGMENT = 64  # of `draw_from_masses`: masses are padded to a multiple
 _BLOCK_BYTES = 64 << 20  # logits that are made together
 _SCORED_TOKENS = 1 << 14  # tokens that are scored together
-_CLOSE = {torch.float32: 1e-3, torch.bfloat16: 0.1}  # of numbers of size 1
+# The largest error of logits of size 1: of the same work done again, and of another order of the work.
+_SAME = {torch.float32: 1e-5, torch.bfloat16: 0.02}
+_CLOSE = {torch.float32: 1e-3, torch.bfloat16: 0.1}
+# Settings that change logits after the output layer. Capping at 30 cannot be seen in the small logits of a check.
+_CHANGES_OF_LOGITS = ("final_logit_softcapping", "logit_scale", "logits_scaling")
 
 
 class PretrainedGenerator(SharedBase, PrefixMemory, SequenceModel):
@@ -92,6 +96,12 @@ class PretrainedGenerator(SharedBase, PrefixMemory, SequenceModel):
                 f"{source!r} has vocab_size={head.out_features}, the task has {vocab_size}; the task must use the "
                 f"model's tokenizer: --tokenizer hf:{source}"
             )
+        for name in _CHANGES_OF_LOGITS:
+            if getattr(config, name, None) not in (None, 1):
+                raise ValueError(
+                    f"{source!r} has {name}={getattr(config, name)}, so its output layer is not the last thing that it "
+                    "computes; it cannot be a generator here"
+                )
         window = getattr(config, "sliding_window", None) if getattr(config, "use_sliding_window", True) else None
         positions = getattr(config, "max_position_embeddings", None)
         for name, most in (("positions", positions), ("tokens of memory", window)):
@@ -119,12 +129,12 @@ class PretrainedGenerator(SharedBase, PrefixMemory, SequenceModel):
                 state = self.advance(state, column)
         except (TypeError, ValueError, RuntimeError, AttributeError, LookupError) as error:
             raise ValueError(f"{self.source!r} is of a kind that cannot be a generator here: {error}") from error
-        for what, found in (
-            ("output layer is not the last thing that it computes", self.hidden_states(fed)),
-            ("memory is not one of keys and values at positions", torch.stack(stepped, dim=1)),
+        for what, found, tolerance in (
+            ("output layer is not the last thing that it computes", self.hidden_states(fed), _SAME),
+            ("memory is not one of keys and values at positions", torch.stack(stepped, dim=1), _CLOSE),
         ):
             difference = float((self.output(found).float() - logits).abs().max())
-            if not difference <= _CLOSE.get(self.dtype, 0.1) * max(1.0, float(logits.abs().max())):
+            if not difference <= tolerance[self.dtype] * max(1.0, float(logits.abs().max())):
                 raise ValueError(
                     f"{self.source!r} is of a kind that cannot be a generator here: its {what} (logits differ by "
                     f"{difference:.3g})"

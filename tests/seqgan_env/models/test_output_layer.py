@@ -246,3 +246,18 @@ def test_parameters_come_from_the_generator_alone() -> None:
     for name in ("weight", "bias"):
         assert torch.equal(getattr(first, name), getattr(again, name))
         assert not torch.equal(getattr(first, name), getattr(other, name))
+
+
+def test_a_frozen_layer_passes_the_same_gradient_on_and_has_none_itself() -> None:
+    layer = OutputLayer(4, 9)
+    layer.reset_parameters(1.0, torch.Generator().manual_seed(0))
+    hidden = torch.randn(5, 4, generator=torch.Generator().manual_seed(1))
+    gradients = []
+    for learns in (True, False):
+        layer.requires_grad_(learns)
+        given = hidden.clone().requires_grad_()
+        layer.weighted_log_likelihood(given, torch.arange(5), torch.arange(1.0, 6.0)).backward()
+        gradients.append(given.grad)
+        assert (layer.weight.grad is not None) == learns
+        layer.weight.grad = layer.bias.grad = None
+    assert torch.equal(*gradients)  # type: ignore[arg-type]

@@ -281,7 +281,7 @@ def test_models_of_other_kinds_are_refused_with_a_reason(tmp_path: Path) -> None
     sizes = {"vocab_size": V, "hidden_size": 16, "num_hidden_layers": 1}
     softcapped = transformers.Gemma2Config(
         **sizes, intermediate_size=16, num_attention_heads=2, num_key_value_heads=1, head_dim=8,
-        final_logit_softcapping=0.5,
+        final_logit_softcapping=30.0,
     )  # fmt: skip
     transformers.Gemma2ForCausalLM(softcapped).save_pretrained(tmp_path / "softcapped")
     with pytest.raises(ValueError, match="output layer is not the last thing"):
