@@ -125,7 +125,7 @@ def _command(task_name: str, arguments: Sequence[str], show_all: bool) -> Callab
             "auto (a GPU if there is one), cpu, cuda, cuda:1, ...",
         ),
         ("progress", bool, True, "Draw a progress bar."),
-        hidden=() if show_all else ("trust",) if is_corpus else ("trust", "minutes"),
+        hidden=() if show_all else ("trust", "start_from") if is_corpus else ("trust", "start_from", "minutes"),
     )
 
     def train(asked: Any, config: Any) -> None:

@@ -24,7 +24,7 @@ from torch import Tensor
 from agents.command import main as cli
 from agents.command import train as train_command
 from agents.runs.checkpoints import read_tensors
-from agents.runs.presets import PRESETS, presets_of
+from agents.runs.presets import PRESETS, presets_of, with_learner
 from agents.runs.run_folder import RunFolder
 from agents.setting_paths import changed
 from tests.agents.conftest import TINY_OPTIONS, new_run, tiny_config, train
@@ -312,7 +312,9 @@ def test_a_learner_is_one_word_on_every_task_and_brings_its_settings(
         choice = f"--preset {preset}" if len(presets_of(task)) > 1 else ""
         cli.main(shlex.split(f"train {task} {choice} --learner {learner} --learner.batch-size 7"))
         before = presets_of(task)[preset]
-        assert seen[-1].learner == replace(before.learner.named(learner), batch_size=7)
+        expected = with_learner(before, learner, preset)
+        assert seen[-1].learner == replace(expected.learner, batch_size=7)
+        assert expected.learner.options == before.learner.named(learner).options
         mode = "terminal" if learner in ("rloo", "grpo") else before.game.reward_mode
         assert seen[-1].game == replace(before.game, reward_mode=mode)
 

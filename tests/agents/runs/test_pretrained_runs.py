@@ -197,9 +197,9 @@ def test_pushing_calls_the_library_and_ends_with_our_card(
     assert calls[-1][0] == whole.path.name
 
 
-def test_only_pretrained_generators_are_exported(toy_run: RunFolder, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="generator='lstm'; only pretrained generators"):
-        export(toy_run.path, tmp_path / "out")
+def test_only_pretrained_generators_have_adapters(toy_run: RunFolder, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="generator='lstm'; adapter is for pretrained generators"):
+        export(toy_run.path, tmp_path / "out", adapter=True)
 
 
 def test_checkpoints_hold_the_trained_part_and_the_folder_holds_the_base_once(whole: RunFolder) -> None:
@@ -301,7 +301,7 @@ def toy_run(tmp_path: Path) -> RunFolder:
 
 
 def test_a_pretrained_generator_brings_its_tokenizer_and_smaller_rates() -> None:
-    config = forms.with_parts(TEXT, {"generator": "hf:some/model", "learner": "grpo"}.get)
+    config = forms.with_parts(TEXT, {"generator": "hf:some/model", "learner": "grpo"}.get, "text")
     assert config.task.tokenizer == "hf:some/model"
     for path, value in PRETRAINED.items():
         if path != "learner.learning_rate":
@@ -309,4 +309,4 @@ def test_a_pretrained_generator_brings_its_tokenizer_and_smaller_rates() -> None
     assert config.learner.learning_rate == PRETRAINED["learner.learning_rate"] / 2  # as of grpo
     assert config.generator.options == {"lora_rank": 8, "lora_alpha": 16.0, "dtype": "float32"}
     assert config.game.reward_mode == "terminal"
-    assert forms.with_parts(TEXT, {"generator": "gru"}.get).task.tokenizer is None
+    assert forms.with_parts(TEXT, {"generator": "gru"}.get, "text").task.tokenizer is None

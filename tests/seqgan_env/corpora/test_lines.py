@@ -268,7 +268,7 @@ def test_a_column_of_a_data_set_is_a_corpus(data_set: Path) -> None:
     assert source.skipped == 1
     assert list(TextSource(f"hf:{data_set}:train:title", "sentence", 2)) == ["T0", "T1"]
     assert list(TextSource(f"hf:{data_set}", column="title")) == ["T0", "T1", "T2", "T3"]
-    with pytest.raises(CorpusError, match=r"column='body' is not the column 'title' of this name"):
+    with pytest.raises(CorpusError, match=r"column='body' differs from the column 'title' in the corpus"):
         TextSource(f"hf:{data_set}:train:title", column="body")
 
 

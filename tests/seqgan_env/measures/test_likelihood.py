@@ -131,7 +131,7 @@ def test_samples_end_at_eos() -> None:
         model, torch.tensor([[2, 3, 3]]), np.random.default_rng(0), oracle=model, n_samples=50, eos_token=2
     )
     assert metrics.distinct == 1 / 50  # all are EOS at once
-    assert metrics.entropy.mean == pytest.approx(0.0, abs=1e-6)
+    assert metrics.entropy.mean == pytest.approx(0.0, abs=1e-5)  # a float32 logit of 60 is exact to 4e-6
 
 
 def test_the_nll_of_a_sequence_is_a_mean_over_its_tokens(model: LSTMSequenceModel) -> None:
