@@ -45,8 +45,7 @@ class SequenceModel(nn.Module, ABC):
     Attributes:
         vocab_size: V.
         temperature: divides the logits when drawing and scoring; 1 is the model itself.
-        prompt_length: P, the first tokens of each sequence, which are given. They are read, but not counted: their
-            log-probabilities are 0. `build_generator` and a `Task` set it; it is no parameter of the model.
+        prompt_length: P, the first tokens of each sequence, which are read and not counted; the task sets it.
     """
 
     prompt_length: int = 0
@@ -170,11 +169,7 @@ class SequenceModel(nn.Module, ABC):
     def log_probs(self, sequences: Tensor) -> Tensor:
         """log p(y_t | y_1..y_{t-1}) of every token in nats; 0 at PAD, and at the tokens of a prompt.
 
-        Args:
-            sequences: (B, T) int64, PAD after the end.
-
-        Returns:
-            (B, T) float32; float64 for a float64 model.
+        (B, T) int64, PAD after the end -> (B, T) float32; float64 for a float64 model.
         """
         return torch.cat([self._batch_log_probs(batch) for batch in sequences.to(self.device).split(_SCORE_BATCH)])
 
