@@ -88,7 +88,7 @@ def sample(
 
     Args:
         run: Run folder.
-        n: How many; None: 10, or 3 for each prompt of --interactive.
+        n: How many; None: 10, or 3 if --interactive.
         prompt: Continue this text, which is cut into tokens as the corpus was.
         interactive: Read prompts from the terminal, one on each line, and print continuations; Ctrl-D ends.
         temperature: Below 1 sharpens.
