@@ -89,11 +89,11 @@ def sample(
     Args:
         run: Run folder.
         n: How many; None: 10, or 3 if --interactive.
-        prompt: Continue this text, which is cut into tokens as the corpus was.
-        interactive: Read prompts from the terminal, one on each line, and print continuations; Ctrl-D ends.
+        prompt: Continue this text.
+        interactive: Read prompts from the terminal, a line each; Ctrl-D ends.
         temperature: Below 1 sharpens.
-        top_k: Draw only among the k most likely tokens; None: among all.
-        top_p: Draw only among the most likely tokens that have this share of the probability together; 1: among all.
+        top_k: Draw only among the k most likely tokens.
+        top_p: Draw only among the likely tokens that have this probability together.
         seed: Of the samples.
         nearest: Show the nearest training sequence below each sample, where the run has a corpus.
         resample: Proposals for each sample, of which the run's discriminator picks one; 1: it picks none.
