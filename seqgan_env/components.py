@@ -177,23 +177,23 @@ def build_generator(spec: Any, task: Task, **options: Any) -> SequenceModel:
     """
     spec = "lstm" if spec is None else spec
     if isinstance(spec, str) and spec in GENERATORS:
-        built_in: SequenceModel = _call(GENERATORS[spec], task, **options)
-        built_in.prompt_length = task.prompt_length
-        return built_in
-    if isinstance(spec, str) and is_pretrained(spec):
-        pretrained: SequenceModel = _call(PretrainedGenerator, task, **_with_source(spec, options))
-        return pretrained
-    model = load_attribute(spec, "generator", task, **options) if isinstance(spec, str) else spec
-    if isinstance(model, SequenceModel) and model.vocab_size != task.vocab_size:
-        raise ValueError(
-            f"{type(model).__name__} has vocab_size={model.vocab_size}, the task {task.name!r} has {task.vocab_size}; "
-            "they must be equal"
-        )
-    model = _own(model, spec)
+        model = _call(GENERATORS[spec], task, **options)
+    elif isinstance(spec, str) and is_pretrained(spec):
+        model = _call(PretrainedGenerator, task, **_with_source(spec, options))
+    else:
+        model = load_attribute(spec, "generator", task, **options) if isinstance(spec, str) else spec
+        if isinstance(model, SequenceModel) and model.vocab_size != task.vocab_size:
+            raise ValueError(
+                f"{type(model).__name__} has vocab_size={model.vocab_size}, the task {task.name!r} has "
+                f"{task.vocab_size}; they must be equal"
+            )
+        model = _own(model, spec)
     if isinstance(model, SequenceModel):
         model.prompt_length = task.prompt_length
-    check_sequence_model(model, sequence_length=task.sequence_length)
-    return model
+    if not isinstance(spec, str) or (":" in spec and not is_pretrained(spec)):
+        check_sequence_model(model, sequence_length=task.sequence_length)
+    generator: SequenceModel = model
+    return generator
 
 
 def _with_source(spec: str, options: Mapping[str, Any]) -> dict[str, Any]:

@@ -310,3 +310,30 @@ def test_a_pretrained_generator_brings_its_tokenizer_and_smaller_rates() -> None
     assert config.generator.options == {"lora_rank": 8, "lora_alpha": 16.0, "dtype": "float32"}
     assert config.game.reward_mode == "terminal"
     assert forms.with_parts(TEXT, {"generator": "gru"}.get, "text").task.tokenizer is None
+
+
+# Prompts.
+
+
+def test_a_pretrained_generator_answers_prompts_and_counts_the_response_alone(
+    tiny_models: Path, tmp_path: Path, command: Command
+) -> None:
+    path = tmp_path / "prompted"
+    status, output = command(arguments(tiny_models, "--prompt-tokens", "2", "--out", str(path)))
+    assert status == 0, output
+    run = RunFolder(path)
+    generator, sequences = run.generator(), run.task().real_sequences("test")
+    assert generator.prompt_length == run.task().prompt_length == 2
+    log_probs = generator.log_probs(sequences)
+    assert bool((log_probs[:, :2] == 0).all())
+    assert bool((log_probs[:, 2] < 0).all())
+    start = run.task().decode(sequences[0, :2].tolist())
+    status, output = command(["sample", str(path), "-n", "3", "--no-nearest", "--prompt", start])
+    assert status == 0, output
+    assert [line.startswith(start) for line in output.splitlines()] == [True] * 3
+
+
+def test_a_pretrained_tokenizer_with_marked_prompts_is_refused(tiny_models: Path, command: Command) -> None:
+    status, output = command(arguments(tiny_models, "--prompt-separator", "a"))
+    assert status == 2
+    assert "has no token that could mark prompts of a column or a line; choose prompt_tokens" in output
