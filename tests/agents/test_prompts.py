@@ -138,6 +138,7 @@ def test_real_and_generated_sequences_of_a_pair_share_their_prompt(kind: Any) ->
     agent.learn(16 * 3)
     real, generated = seen[0].sequences.chunk(2)
     assert torch.equal(real[:, 0], generated[:, 0])
+    assert torch.equal(seen[0].is_token, task.response_mask(seen[0].sequences))
     assert len(set(real[:, 0].tolist())) == 3
     rows = {tuple(row) for row in task.real_sequences("train").tolist()}
     assert {tuple(row) for row in real.tolist()} <= rows
