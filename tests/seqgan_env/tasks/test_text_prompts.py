@@ -12,6 +12,7 @@ import torch
 
 import seqgan_env  # noqa: F401  (registers the environments)
 from seqgan_env.corpora.corpus import CorpusError
+from seqgan_env.rollout_policies import UniformPolicy
 from seqgan_env.tasks.task import Task, restored_task
 from seqgan_env.tasks.text import TextOptions, text_task
 from seqgan_env.testing import check_task
@@ -151,6 +152,9 @@ def test_bleu_copies_and_nearest_sequences_compare_responses_alone(tmp_path: Pat
     samples[:, : task.prompt_length] = samples[:, : task.prompt_length].roll(1, 0)  # right responses, wrong prompts
     both = [measures.reference.measure(task.responses(rows)) for rows in (train, samples)]  # type: ignore[attr-defined]
     assert both[0].copied.mean == both[1].copied.mean == 1
+    measured = measures.measure_drawn(UniformPolicy(task.vocab_size), samples).corpus
+    assert measured is not None
+    assert (measured.copied.mean, measured.length.mean) == (1, both[0].length.mean)
     rows, likeness = task.nearest(samples)  # type: ignore[misc]
     assert (likeness == 1).all()
     assert rows.tolist() == list(range(len(train)))
