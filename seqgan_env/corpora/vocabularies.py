@@ -94,18 +94,11 @@ def index_with(
 
     Raises:
         CorpusError: if there is a token that the vocabulary does not have, and it has no <unk> or none may be used; if
-            a text holds EOS; if sequences differ in length and it has no EOS; or if only one of both has a mark of
-            prompts.
+            a text holds EOS; or if sequences differ in length and it has no EOS.
     """
     counts = _counts(table, parts, shape[1])
     total = np.sum(list(counts.values()), axis=0)
     ids = {name: number for number, name in enumerate(vocabulary.tokens)}
-    is_marked = MARK in table.names and bool(np.any(table.tokens == table.names.index(MARK)))
-    if is_marked is (vocabulary.prompt_token is None):
-        raise CorpusError(
-            f"has {'' if is_marked else 'no '}prompts of a column or a line, and the text of the given vocabulary has "
-            f"{'none' if is_marked else 'some'}; choose the prompts as there"
-        )
     if vocabulary.prompt_token is not None:
         ids[MARK] = vocabulary.prompt_token
     id_of = np.array([ids.get(name, -1) for name in table.names], dtype=np.int32)

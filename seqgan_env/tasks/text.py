@@ -278,6 +278,11 @@ def _task(options: TextOptions, lines: TextLines, given: Vocabulary | None = Non
         segmentation = pretrained.segmentation
     elif given is not None:
         segmentation = segmentation_of(given)
+        if options.marks_prompts is (given.prompt_token is None):
+            raise CorpusError(
+                f"has {'' if options.marks_prompts else 'no '}prompts of a column or a line, and the text of the given "
+                f"vocabulary has {'none' if options.marks_prompts else 'some'}; choose the prompts as there"
+            )
     if options.marks_prompts:
         segmentation = PromptedSegmentation(**vars(segmentation))
     tokenizer = None

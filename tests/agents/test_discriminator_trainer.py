@@ -39,10 +39,10 @@ class Spy(DiscriminatorTrainer):
         if self.adversary is not None:
             plain = self.adversary.epoch
 
-            def epoch(real: Tensor, generated: Tensor) -> float:
+            def epoch(real: Tensor, generated: Tensor, paired: bool = False) -> float:
                 self.events.append("k")
                 self.epochs.append((real, generated))
-                return plain(real, generated)
+                return plain(real, generated, paired)
 
             self.adversary.epoch = epoch  # type: ignore[method-assign]
 

@@ -20,7 +20,7 @@ from agents.kl_ppo import KLPPO
 from agents.policies import SequencePolicy
 from agents.preference import PreferenceLearner
 from agents.pretraining import Pretrainer, scheduled_inputs
-from agents.reinforce import REINFORCE
+from agents.reinforce import REINFORCE, subtract_baseline
 from agents.replay_rewards import RewardSource
 from agents.rloo import RLOO
 from agents.runs.presets import TOY
@@ -138,6 +138,7 @@ def test_real_and_generated_sequences_of_a_pair_share_their_prompt(kind: Any) ->
     agent.learn(16 * 3)
     real, generated = seen[0].sequences.chunk(2)
     assert torch.equal(real[:, 0], generated[:, 0])
+    assert torch.equal(seen[0].is_token, task.response_mask(seen[0].sequences))
     assert len(set(real[:, 0].tolist())) == 3
     rows = {tuple(row) for row in task.real_sequences("train").tolist()}
     assert {tuple(row) for row in real.tolist()} <= rows
@@ -212,6 +213,13 @@ def test_divergence_from_the_reference_is_that_of_responses(kind: Any) -> None:
     assert agent.policy.generator.prompt_length == 1
     if agent.reference is not None:
         assert not agent.reference.log_probs(task.real_sequences("test"))[:, 0].any()
+
+
+def test_the_first_step_of_a_response_is_not_compared_with_the_episode_before() -> None:
+    returns = np.array([[0.1], [0.5], [0.9], [0.2], [0.3], [0.4]], dtype=np.float32)  # two responses of three tokens
+    step, begins = np.array([[1], [2], [3], [1], [2], [3]]), np.array([[True], [False], [False]] * 2)
+    weights = subtract_baseline(returns, step, np.zeros_like(returns), "completions", begins)
+    np.testing.assert_allclose(weights[:, 0], [-0.1, 0.4, 0.4, 0.1, 0.1, 0.1], atol=1e-6)
 
 
 def test_replayed_rewards_begin_after_the_prompt() -> None:

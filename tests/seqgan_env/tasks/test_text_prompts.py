@@ -12,6 +12,7 @@ import torch
 
 import seqgan_env  # noqa: F401  (registers the environments)
 from seqgan_env.corpora.corpus import CorpusError
+from seqgan_env.rollout_policies import UniformPolicy
 from seqgan_env.tasks.task import Task, restored_task
 from seqgan_env.tasks.text import TextOptions, text_task
 from seqgan_env.testing import check_task
@@ -151,6 +152,9 @@ def test_bleu_copies_and_nearest_sequences_compare_responses_alone(tmp_path: Pat
     samples[:, : task.prompt_length] = samples[:, : task.prompt_length].roll(1, 0)  # right responses, wrong prompts
     both = [measures.reference.measure(task.responses(rows)) for rows in (train, samples)]  # type: ignore[attr-defined]
     assert both[0].copied.mean == both[1].copied.mean == 1
+    measured = measures.measure_drawn(UniformPolicy(task.vocab_size), samples).corpus
+    assert measured is not None
+    assert (measured.copied.mean, measured.length.mean) == (1, both[0].length.mean)
     rows, likeness = task.nearest(samples)  # type: ignore[misc]
     assert (likeness == 1).all()
     assert rows.tolist() == list(range(len(train)))
@@ -192,3 +196,24 @@ def test_options_without_prompts_make_the_task_that_they_made_before() -> None:
     assert (task.prompt_length, task.statistics.prompt_length) == (0, 0)
     assert "prompt_length" not in task.state()
     assert "prompt" not in task.state()["vocabulary"]
+
+
+@pytest.mark.parametrize("unit", ["word", "character", "subword"])
+def test_a_text_with_the_tokens_of_another_has_its_mark_and_its_ids(tmp_path: Path, unit: Any) -> None:
+    if unit == "subword":
+        pytest.importorskip("tokenizers")
+    corpus = as_lines(tmp_path)
+    options = TextOptions(corpus, prompt_separator=" => ", unit=unit, minimum_count=1, subword_vocabulary=60)
+    first = options.task()
+    again = TextOptions(corpus, prompt_separator=" => ", minimum_count=1).task_with(first.vocabulary)
+    assert torch.equal(again.real_sequences("train"), first.real_sequences("train"))
+    assert again.prompt_length == first.prompt_length
+    with pytest.raises(CorpusError, match="has no prompts of a column or a line"):
+        TextOptions(corpus, prompt_tokens=1).task_with(first.vocabulary)
+    with pytest.raises(CorpusError, match=r"has prompts of a column or a line, and .* has none"):
+        options.task_with(TextOptions(corpus, unit=unit, minimum_count=1, subword_vocabulary=60).task().vocabulary)
+
+
+def test_marks_do_not_go_with_the_tokenizer_of_a_pretrained_model(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="has no token that could mark prompts"):
+        TextOptions(as_lines(tmp_path), prompt_separator=" => ", tokenizer="hf:somewhere")
