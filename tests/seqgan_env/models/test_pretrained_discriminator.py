@@ -158,6 +158,19 @@ def test_copies_share_the_base_and_a_pickled_one_scores_the_same(tiny_models: Pa
     assert torch.equal(again.score(sequences), model.score(sequences))
 
 
+def test_a_seed_draws_the_trained_part_and_no_random_stream_moves(tiny_models: Path, task: CorpusTask) -> None:
+    made = []
+    for seed, of_the_program in ((3, 0), (3, 1), (4, 1)):
+        torch.manual_seed(of_the_program)
+        before = torch.get_rng_state()
+        source = str(tiny_models / "roberta")
+        model = PretrainedDiscriminator(task.vocab_size, task.sequence_length, source, task, seed=seed)
+        made.append(list(model.state_dict().values()))
+        assert torch.equal(torch.get_rng_state(), before)
+    assert all(map(torch.equal, made[0], made[1]))
+    assert not all(map(torch.equal, made[0], made[2]))
+
+
 def test_a_bfloat16_body_has_a_float32_head(tiny_models: Path, task: CorpusTask) -> None:
     model = build(tiny_models / "roberta", task, dtype="bfloat16")
     logits = model(random_sequences(task, 0))
