@@ -106,3 +106,16 @@ def test_the_page_of_real_data_has_the_papers_figures() -> None:
     for data in REAL_DATA.values():
         for value in [value for columns in data.paper.values() for value in columns.values()]:
             assert re.search(rf"\| {value}0? \|", figures), (data.name, value)
+
+
+def test_the_table_of_learners_holds_the_trials_on_its_seed() -> None:
+    page = (ROOT / "docs" / "swapping.md").read_text(encoding="utf-8")
+    shown = re.findall(
+        r"^\| [^|]+ \| [\d.]+(?: KL)? \| (\d\.\d+) \| (\d\.\d+) \| (\d\.\d+) \| ([+-]\d\.\d+) \|", page, re.M
+    )
+    names = ("nll_oracle", "nll_test", "entropy", "gain")
+    trials = rows(RESULTS / "authors_oracle_learner_trials.csv")
+    assert len(shown) == 8
+    assert {tuple(map(float, line)) for line in shown} <= {
+        tuple(round(float(row[n]), 3) for n in names) for row in trials
+    }

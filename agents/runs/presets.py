@@ -178,7 +178,7 @@ _PRESETS_OF_TASKS: dict[str, dict[str, SeqGANConfig]] = {
 # Learning rates of other learners in a preset whose REINFORCE has no baseline, and therefore takes large steps. Chosen
 # on seed 101, from two or three for each learner: docs/swapping.md.
 LEARNER_RATES: dict[str, dict[str, float]] = {
-    "fast": {"reinforce_baseline": 5e-3, "rloo": 5e-3, "grpo": 2.5e-3, "ppo": 5e-3, "a2c": 5e-3},
+    "fast": {"reinforce_baseline": 5e-3, "rloo": 5e-3, "grpo": 2.5e-3, "ppo": 1.25e-3, "a2c": 5e-3},
 }
 
 
