@@ -21,6 +21,7 @@ from agents.command.import_path import demote_current_folder, own_parts_named
 from agents.runs.checkpoints import read_tensors, write_tensors
 from agents.runs.description import read_description, written
 from agents.runs.run_folder import RunFolder
+from seqgan_env.tasks.task import Task
 from tests.agents.conftest import TINY_OPTIONS, train
 from tests.marks import slow
 
@@ -434,8 +435,9 @@ def test_a_place_that_cannot_be_written_is_told_before_the_work(
     def work(*_: Any, **__: Any) -> Any:
         raise AssertionError("the work has begun")
 
-    for place in ("show.evaluate_run", "show.plot_learning_curves", "show.sample_sequences", "train.try_units"):
+    for place in ("show.evaluate_run", "show.plot_learning_curves", "train.try_units"):
         monkeypatch.setattr(f"agents.command.{place}", work)
+    monkeypatch.setattr(Task, "sample", work)
     monkeypatch.setattr("agents.command.studies.run_reproduction", work)
     assert call(line) == 2
     assert "cannot be written" in one_line(capsys)
