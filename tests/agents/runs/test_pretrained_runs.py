@@ -337,3 +337,14 @@ def test_a_pretrained_tokenizer_with_marked_prompts_is_refused(tiny_models: Path
     status, output = command(arguments(tiny_models, "--prompt-separator", "a"))
     assert status == 2
     assert "has no token that could mark prompts of a column or a line; choose prompt_tokens" in output
+
+
+@pytest.mark.parametrize("learner", ["ddo", "spin", slow("cot"), slow("dpg"), slow("reinforce"), slow("ppo")])
+def test_other_learners_play_a_pretrained_generator_too(
+    learner: str, tiny_models: Path, tmp_path: Path, command: Command
+) -> None:
+    path = tmp_path / "run"
+    few = ("--learner", learner, "--game.rounds", "1", "--game.n-rollouts", "2")
+    status, output = command(arguments(tiny_models, *few, "--out", str(path)))
+    assert status == 0, output
+    assert RunFolder(path).metrics()[-1]["stage"] == "adversarial"
