@@ -119,3 +119,18 @@ def test_the_table_of_learners_holds_the_trials_on_its_seed() -> None:
     assert {tuple(map(float, line)) for line in shown} <= {
         tuple(round(float(row[n]), 3) for n in names) for row in trials
     }
+
+
+@pytest.mark.parametrize(("size", "place"), [("toy", 3), ("middle", 4)])
+def test_the_table_of_the_search_holds_the_measured_ratios(size: str, place: int) -> None:
+    page = (ROOT / "docs" / "swapping.md").read_text(encoding="utf-8")
+    section = page.split("### Is the search worth its time?")[1].split("\n## ")[0]
+    cells = [line.split("|")[place].strip() for line in section.splitlines() if re.match(r"\| (R|search|exact)", line)]
+    measured = {
+        tuple(float(f"{float(row[name]):.3g}") for name in ("ratio", "ratio_low", "ratio_high"))
+        for row in rows(ROOT / "benchmarks" / "results" / f"variance_{size}.csv")
+    }
+    shown = [tuple(map(float, re.findall(r"[\d.]+", cell))) for cell in cells if "(" in cell]
+    assert len(shown) >= 7
+    for line in shown:
+        assert any(line == pytest.approx(row, rel=0.01) for row in measured), line
