@@ -133,4 +133,4 @@ def test_the_table_of_the_search_holds_the_measured_ratios(size: str, place: int
     shown = [tuple(map(float, re.findall(r"[\d.]+", cell))) for cell in cells if "(" in cell]
     assert len(shown) >= 7
     for line in shown:
-        assert any(line == pytest.approx(row, rel=0.01) for row in measured), line
+        assert any(line == pytest.approx(row, rel=0.02) for row in measured), line
