@@ -133,7 +133,7 @@ def test_a_task_without_prompts_refuses_one_and_a_vector_wants_one_for_each_row(
         env.reset(options={"prompt": ["a", "b"]})
     assert env.reset(options={"prompt": "c"})[0][:, 0].tolist() == [2, 2, 2]
     assert env.reset(seed=1, options={"prompt": ["a", None, "b"]})[0][[0, 2], 0].tolist() == [0, 1]
-    some = {"prompt": ["c", "b", "c"], "reset_mask": np.array([False, False, True])}
+    some = {"prompt": ["a", "b", "c"], "reset_mask": np.array([False, False, True])}
     assert env.reset(options=some)[0][[0, 2], 0].tolist() == [0, 2]
 
 
