@@ -121,7 +121,7 @@ def test_the_table_of_learners_holds_the_trials_on_its_seed() -> None:
     }
 
 
-@pytest.mark.parametrize(("size", "place"), [("toy", 3), ("middle", 4)])
+@pytest.mark.parametrize(("size", "place"), [("toy", 3), ("middle", 4), ("paper", 5)])
 def test_the_table_of_the_search_holds_the_measured_ratios(size: str, place: int) -> None:
     page = (ROOT / "docs" / "swapping.md").read_text(encoding="utf-8")
     section = page.split("### Is the search worth its time?")[1].split("\n## ")[0]
