@@ -176,6 +176,7 @@ def build_generator(spec: Any, task: Task, **options: Any) -> SequenceModel:
         ValueError: for a string that names nothing, or a generator with a fault, which the message names.
     """
     spec = "lstm" if spec is None else spec
+    is_own = False
     if isinstance(spec, str) and spec in GENERATORS:
         model = _call(GENERATORS[spec], task, **options)
     elif isinstance(spec, str) and is_pretrained(spec):
@@ -187,10 +188,10 @@ def build_generator(spec: Any, task: Task, **options: Any) -> SequenceModel:
                 f"{type(model).__name__} has vocab_size={model.vocab_size}, the task {task.name!r} has "
                 f"{task.vocab_size}; they must be equal"
             )
-        model = _own(model, spec)
+        model, is_own = _own(model, spec), True
     if isinstance(model, SequenceModel):
         model.prompt_length = task.prompt_length
-    if not isinstance(spec, str) or (":" in spec and not is_pretrained(spec)):
+    if is_own:
         check_sequence_model(model, sequence_length=task.sequence_length)
     generator: SequenceModel = model
     return generator

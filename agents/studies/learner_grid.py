@@ -94,7 +94,8 @@ def learner_method(
         changes = changes | {"learner.learning_rate": rate}
     other = changed(with_learner(base, learner, preset), changes)
     settings = {path: value for path, value in METHODS[starts_from].settings.items() if path not in NO_GAME}
-    settings |= {"learner": other.learner, "game.reward_mode": other.game.reward_mode}
+    settings["learner"] = other.learner
+    settings |= {f"game.{name}": getattr(other.game, name) for name in ("reward_mode", "reward_model", "anchor_weight")}
     if is_twin:
         settings["game.reward_model"] = "constant"
     temperatures = (1.0,) if is_twin else (1.1, 1.0, 0.9, 0.8)

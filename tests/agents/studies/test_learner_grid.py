@@ -59,6 +59,12 @@ def test_every_learner_has_its_own_settings_and_else_those_of_the_preset(name: s
     assert replace(config, learner=base.learner, game=base.game, seed=base.seed) == base
 
 
+def test_a_learner_without_a_reward_gets_none() -> None:
+    base = PRESETS["best"]
+    game = learner_method("ddo", base, "best").config(base, 0).game
+    assert (game.reward_model, game.reward_mode, game.anchor_weight) == ("constant", "terminal", 0.0)
+
+
 def test_all_learners_of_a_seed_start_from_the_same_pretraining(study: Study) -> None:
     cells = {cell.name: cell for cell in LearnerGrid(study).cells()}
     games = [f"{name}{twin}-seed{seed}" for name in COMPARED for twin in ("", TWIN) for seed in (0, 1)]
