@@ -98,7 +98,7 @@ class Vocabulary:
                 continue
             kept.append(token_id)
         if self.is_pretrained:
-            return str(self._own_tokenizer.decode(kept, skip_special_tokens=False)).strip()
+            return str(self.own_tokenizer.decode(kept, skip_special_tokens=False)).strip()
         text = self.separator.join(self.tokens[token_id] for token_id in kept)
         return self._replaced(text).strip() if self.replace else text
 
@@ -106,10 +106,10 @@ class Vocabulary:
         """The text of each token inside a line, with the space before it where it begins a word; V strings."""
         if self.is_pretrained:
             # Between two others, since decoders treat the first token of a line in their own way.
-            lead = self._own_tokenizer.encode("a", add_special_tokens=False).ids
-            before = len(self._own_tokenizer.decode(lead))
+            lead = self.own_tokenizer.encode("a", add_special_tokens=False).ids
+            before = len(self.own_tokenizer.decode(lead))
             rows = [[*lead, number] for number in range(len(self))]
-            return [text[before:] for text in self._own_tokenizer.decode_batch(rows, skip_special_tokens=False)]
+            return [text[before:] for text in self.own_tokenizer.decode_batch(rows, skip_special_tokens=False)]
         return [self._replaced(token).rstrip() or self.separator for token in self.tokens]
 
     def _replaced(self, text: str) -> str:
@@ -120,13 +120,13 @@ class Vocabulary:
         return text
 
     @cached_property
-    def _own_tokenizer(self) -> Any:
-        """A `tokenizers.Tokenizer`; raises ImportError without that library."""
+    def own_tokenizer(self) -> Any:
+        """The `tokenizers.Tokenizer` that cuts text into these tokens; raises ImportError without that library."""
         try:
             from tokenizers import Tokenizer
         except ImportError as error:
             raise ImportError(
-                "the tokens of a pretrained model need tokenizers: pip install 'seqgan-gym[text]'"
+                "these tokens are subwords, which need tokenizers: pip install 'seqgan-gym[text]'"
             ) from error
         assert self.tokenizer is not None
         return Tokenizer.from_str(self.tokenizer)

@@ -25,7 +25,7 @@ from torch import Tensor
 from seqgan_env.corpora.columns import TABLES, Column
 from seqgan_env.corpora.corpus import CorpusError, IntArray, corpus_files
 from seqgan_env.corpora.lines import TextSource, hugging_face_column
-from seqgan_env.corpora.segmentation import Segmentation, restored_tokenizer, segmentation_of
+from seqgan_env.corpora.segmentation import Segmentation, segmentation_of
 from seqgan_env.corpora.token_table import CHUNK, TokenTable
 from seqgan_env.vocabulary import Vocabulary
 
@@ -202,7 +202,7 @@ def encode_text(vocabulary: Vocabulary, text: str) -> npt.NDArray[np.int64]:
         ValueError: for a token that is not in the vocabulary, if it has no unknown token.
     """
     if vocabulary.tokenizer is not None:
-        found = restored_tokenizer(vocabulary).encode(text, add_special_tokens=False)
+        found = vocabulary.own_tokenizer.encode(text, add_special_tokens=False)
         return np.array(found.ids, dtype=np.int64) if vocabulary.is_pretrained else vocabulary.encode(found.tokens)
     known, segmentation = set(vocabulary.tokens), segmentation_of(vocabulary)
     tried = []

@@ -177,17 +177,3 @@ def train_tokenizer(lines: Iterable[str], size: int, mark: str | None = None) ->
     if mark is not None:
         tokenizer.add_special_tokens([mark])
     return tokenizer
-
-
-def restored_tokenizer(vocabulary: Vocabulary) -> Any:
-    """The tokenizer that a vocabulary of subwords holds.
-
-    Raises:
-        ImportError: without the tokenizers library.
-    """
-    assert vocabulary.tokenizer is not None
-    try:
-        from tokenizers import Tokenizer
-    except ImportError as error:
-        raise ImportError("unit='subword' needs tokenizers: pip install 'seqgan-gym[text]'") from error
-    return Tokenizer.from_str(vocabulary.tokenizer)

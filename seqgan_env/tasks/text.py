@@ -39,7 +39,6 @@ from seqgan_env.corpora.segmentation import (
     Punctuation,
     Unit,
     choose_segmentation,
-    restored_tokenizer,
     segmentation_of,
     train_tokenizer,
 )
@@ -292,7 +291,7 @@ def _task(options: TextOptions, lines: TextLines, given: Vocabulary | None = Non
         if pretrained is not None:
             tokenizer = pretrained.backend
         elif given is not None:
-            tokenizer = restored_tokenizer(given)
+            tokenizer = given.own_tokenizer
         else:
             learnt = (line.replace(MARK, " ") for line in chosen_lines(lines, parts["train"]))
             tokenizer = train_tokenizer(learnt, options.subword_vocabulary, MARK if options.marks_prompts else None)
